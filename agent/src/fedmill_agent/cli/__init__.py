@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill-agent``: one file for each command; argparse, because the daemon starts through it."""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from fedmill_shared import __version__
+from fedmill_shared.errors import FedmillError, Interrupted
+
+COMMANDS = {
+    "run": "read the sources, score them, and take part in jobs until stopped",
+    "check": "check a configuration: broker, sources and, with --job, whether they fit",
+    "status": "what the agent with this configuration is doing",
+    "replay": "score a recording with an exported model and print the predictions",
+    "fit": "train offline on the windows of one or more agents and score the result",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one line on standard error."""
+    # Threads of numpy's BLAS cost memory and gain a gateway nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    parser = argparse.ArgumentParser(prog="fedmill-agent", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    given = sys.argv[1:] if arguments is None else arguments
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name in given[:1]:  # only the command that is asked for is imported
+            import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
+    options = parser.parse_args(given)
+    try:
+        code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
+    except FedmillError as error:
+        print(f"fedmill-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration file that most commands take."""
+    parser.add_argument("config", type=Path, help="configuration file of the agent (TOML)")

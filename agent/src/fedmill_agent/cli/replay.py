@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill-agent replay``: score a recording with an exported model, no daemon, no broker."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_agent.sources import kinds
+from fedmill_agent.sources.base import RunEnded, Samples, SourceOptions
+from fedmill_shared.errors import DataError, UsageError
+from fedmill_shared.models.schema import ModelSchema, read_schema
+from fedmill_shared.onnx_session import OnnxSession
+from fedmill_shared.signals.quality import mend, usable
+from fedmill_shared.signals.windows import Window, Windower
+
+SUFFIXES = {".mat": "mat", ".dat": "tep", ".csv": "csv", ".txt": "cmapss"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("file", type=Path, help="recording: .mat, .dat, .csv, .txt, also .gz")
+    parser.add_argument("--model", type=Path, required=True, help="exported .onnx file")
+    parser.add_argument("--kind", choices=sorted(kinds()), help="format, if the name does not tell")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of the source kind, as in the configuration (rate_hz=48000)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per window")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one prediction for each window.
+
+    Raises:
+        ModelError: the model is missing or was not exported by fedmill.
+        DataError: the recording cannot be read or has no usable window.
+    """
+    session = OnnxSession.from_file(options.model)
+    schema = read_schema(session.metadata)
+    count = 0
+    for window in read_windows(make_source(options.file, options.kind, options.set), schema):
+        outputs = session.run(window.values[None])[0]
+        print(_line(window, outputs, schema, as_json=options.json))
+        count += 1
+    if not count:
+        raise DataError(
+            f"{options.file}: no usable window of {schema.window.length} samples",
+            remedy="the recording is too short or all its values are missing",
+        )
+    return 0
+
+
+def make_source(path: Path, kind: str | None, settings: list[str]) -> SourceOptions:
+    """Options of a source that reads ``path``, its kind told by the file's name if not given.
+
+    Raises:
+        UsageError: the kind cannot be told, or an option is wrong.
+    """
+    stem = path.name.removesuffix(".gz")
+    name = kind or SUFFIXES.get(Path(stem).suffix)
+    if name is None:
+        raise UsageError(f"{path}: the name does not tell the format", remedy="give --kind")
+    fields: dict[str, object] = {"kind": name, "name": path.name, "path": str(path)}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        fields[key] = value
+    try:
+        return msgspec.convert(fields, kinds()[name].options, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--set: {error}") from error
+
+
+def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]:
+    """Usable windows of ``source``, cut as the model's job cuts them.
+
+    Raises:
+        DataError: the recording cannot be read, or lacks a signal.
+    """
+    window = schema.window
+    windower = Windower(window.length, window.stride or window.length, window.pad)
+    tags = [source.tags.get(s.name) or s.tag or s.name for s in schema.signals]
+    kind = next(kind for kind in kinds().values() if isinstance(source, kind.options))
+    for event in kind.read(source, tags, schema.signals[0].rate_hz):
+        match event:
+            case Samples():
+                values = event.values.astype(np.float32)
+                found = windower.push(
+                    event.run, event.unit, event.start_ns, event.period_ns, values
+                )
+            case RunEnded(name):
+                found = windower.end(name)
+            case _:
+                found = []
+        yield from (whole for whole in map(mend, found) if usable(whole))
+
+
+def _line(
+    window: Window, outputs: NDArray[np.float32], schema: ModelSchema, *, as_json: bool
+) -> str:
+    body: dict[str, object] = {
+        "run": window.run,
+        "end": np.datetime_as_string(np.datetime64(window.end_ns, "ns"), unit="ms") + "Z",
+    }
+    if schema.task == "classification":
+        shares = np.exp(outputs - outputs.max())
+        best = int(outputs.argmax())
+        body |= {"class": schema.classes[best], "probability": float(shares[best] / shares.sum())}
+    else:
+        body |= {"value": float(outputs[0]), "unit": schema.label_unit}
+    if as_json:
+        return msgspec.json.encode(body).decode()
+    words = (f"{v:.4f}" if isinstance(v, float) else str(v) for v in body.values())
+    return "  ".join(words)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's configuration file: who it is, where its broker is, and which sources it reads."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fedmill_agent.sources import options_type
+from fedmill_agent.sources.base import SourceOptions
+from fedmill_shared import toml
+from fedmill_shared.errors import ConfigError
+from fedmill_shared.topics import valid_agent_id
+
+if TYPE_CHECKING:
+    Sources = list[SourceOptions]
+else:  # the union of every installed kind, so that options are checked field by field
+    Sources = list[options_type()]
+
+
+class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Identity and place.
+
+    Attributes:
+        id: name of the agent in the fleet, ``[a-z0-9-]{1,32}``.
+        state: folder for windows, models and updates; relative to the configuration file.
+        jobs: names of the jobs to take part in; empty for every job that is offered.
+        log_level: smallest level that is logged.
+    """
+
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}$")]
+    state: str = "state"
+    jobs: list[str] = []
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The MQTT broker."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+
+
+class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The training process.
+
+    Attributes:
+        enabled: false on gateways that only score.
+        idle_seconds: how long it is kept warm after its last work.
+        timeout_seconds: longest time one piece of work may take before the process is ended.
+        nice: scheduling priority, so that control work goes first.
+    """
+
+    enabled: bool = True
+    idle_seconds: Annotated[float, Meta(ge=0)] = 600.0
+    timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
+    nice: Annotated[int, Meta(ge=0, le=19)] = 10
+
+
+class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of what is kept on disk for each job."""
+
+    max_bytes: Annotated[int, Meta(ge=1_000_000)] = 2_000_000_000
+    max_age_days: Annotated[float, Meta(gt=0)] = 36_500.0
+
+
+class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole configuration file of an agent."""
+
+    agent: AgentSection
+    broker: BrokerSection = BrokerSection()
+    training: TrainingSection = TrainingSection()
+    store: StoreSection = StoreSection()
+    sources: Sources = msgspec.field(default_factory=list)
+
+
+def load(path: Path) -> AgentConfig:
+    """Read and check ``path``; relative paths in it become absolute.
+
+    Raises:
+        ConfigError: naming file, line, field, value and what is allowed.
+    """
+    config = toml.load(path, AgentConfig, ConfigError)
+    if not valid_agent_id(config.agent.id):
+        raise ConfigError(
+            f"{path}: agent.id is {config.agent.id!r}, which is reserved", remedy="choose another"
+        )
+    names = [source.name for source in config.sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"{path}: sources.name {twice[0]!r} stands twice", remedy="name every source once"
+        )
+    folder = path.resolve().parent
+    section = msgspec.structs.replace(config.agent, state=str(folder / config.agent.state))
+    sources = [_absolute(source, folder) for source in config.sources]
+    return msgspec.structs.replace(config, agent=section, sources=sources)
+
+
+def _absolute(source: SourceOptions, folder: Path) -> SourceOptions:
+    changes = {
+        field: str(folder / value)
+        for field in ("path", "truth")
+        if (value := getattr(source, field, ""))
+    }
+    return msgspec.structs.replace(source, **changes) if changes else source

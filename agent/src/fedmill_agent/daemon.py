@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent daemon: one loop that takes what network, trainer and sources hand in."""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from fedmill_agent.config import AgentConfig
+from fedmill_agent.inbox import Inbox
+from fedmill_agent.seat import Fed, Outside, Seat
+from fedmill_agent.status import resident_bytes, write_status
+from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
+from fedmill_shared import __version__, topics
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import BrokerError, FedmillError, FrameError
+from fedmill_shared.files import make_folder
+from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
+from fedmill_shared.link.blocks import parse_block
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import (
+    ALL,
+    DOWN,
+    AgentState,
+    JobNotice,
+    Receipt,
+    RoundNotice,
+    VersionNotice,
+    decode,
+    encode,
+)
+
+HEARTBEAT_SECONDS = 5.0
+TICK_SECONDS = 1.0
+POLL_SECONDS = 0.1
+BULK_LIMIT = 16
+
+Event = LinkEvent | TrainerAnswered | TrainerDied | Fed
+Connect = Callable[[Sink, Message], Link]
+
+
+def subscriptions(agent: str) -> list[str]:
+    """Topics an agent listens to."""
+    return [topics.down(agent, "#"), topics.broadcast("#", "").rstrip("/")]
+
+
+class Daemon:
+    """Owns the link, the trainer and one seat for each job."""
+
+    def __init__(self, config: AgentConfig, connect: Connect, clock: Clock, log: Logger) -> None:
+        """Prepare; ``connect(sink, will)`` makes the link."""
+        self._config = config
+        self._agent = config.agent.id
+        self._clock = clock
+        self._log = log
+        self._folder = make_folder(Path(config.agent.state))
+        self._inbox: Inbox[Event] = Inbox(bulk_limit=BULK_LIMIT)
+        self._trainer = TrainerProcess(config.training, self._inbox.put, clock)
+        numbers = itertools.count(1)
+        self._outside = Outside(
+            config=config,
+            send=self._send,
+            submit=self._trainer.submit,
+            number=lambda: next(numbers),
+            feed=self._inbox.put_bulk,
+            clock=clock,
+        )
+        self._seats: dict[str, Seat] = {}
+        self._beat_due = 0.0
+        self._tick_due = 0.0
+        self._connected = False
+        self._stopping = False
+        will = Message(topics.up(self._agent, "state"), encode(AgentState(online=False)))
+        self._link = connect(self._inbox.put, will)
+
+    def stop(self) -> None:
+        """Ask the loop to end; safe inside a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work until ``stop``; then leave nothing behind."""
+        self._log.info("agent.started", agent=self._agent, software=__version__, pid=os.getpid())
+        try:
+            self._resume()
+            self._link.start()
+            while not self._stopping:
+                self.step(POLL_SECONDS)
+        finally:
+            self._close()
+
+    def step(self, timeout: float) -> None:
+        """Take one event, or wait ``timeout`` seconds for none; then do what is due."""
+        event = self._inbox.get(timeout)
+        try:
+            if event is not None:
+                self._take(event)
+        except (FrameError, BrokerError) as error:
+            self._log.warning("message.refused", error=str(error))
+        now = self._clock.monotonic()
+        if now >= self._tick_due:
+            self._tick_due = now + TICK_SECONDS
+            for seat in self._seats.values():
+                seat.tick()
+            self._trainer.tick()
+        if now >= self._beat_due:
+            self._beat()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Message():
+                self._receive(event)
+            case Fed(job, fed) if job in self._seats:
+                self._seats[job].feed(fed)
+            case TrainerAnswered(answer):
+                for seat in self._seats.values():
+                    if seat.answer(answer):
+                        break
+            case TrainerDied(code, numbers):
+                self._log.error("trainer.died", exit_code=code, tasks=len(numbers))
+                for seat in self._seats.values():
+                    seat.trainer_died()
+            case Connected():
+                self._connected = True
+                self._log.info("broker.connected", session_present=event.session_present)
+                self._beat()
+                for seat in self._seats.values():
+                    seat.reconnected()
+            case Disconnected(reason):
+                self._connected = False
+                self._log.error(
+                    "broker.unreachable",
+                    reason=reason,
+                    broker=f"{self._config.broker.host}:{self._config.broker.port}",
+                    remedy="scoring goes on; the agent keeps trying",
+                )
+
+    def _receive(self, message: Message) -> None:
+        kind = topics.kind_of(message.topic)
+        if kind == "block":
+            block = parse_block(message.payload)
+            for seat in self._seats.values():
+                seat.block(block)
+            return
+        known = DOWN if "/down/" in message.topic else ALL
+        if kind not in known:
+            raise FrameError(f"topic {message.topic!r} is of an unknown kind")
+        match decode(message.payload, known[kind]):
+            case JobNotice() as notice:
+                self._offer(notice)
+            case VersionNotice() as notice if notice.job in self._seats:
+                self._seats[notice.job].version(notice, retained=message.retained)
+            case RoundNotice() as notice if notice.job in self._seats:
+                self._seats[notice.job].round(notice)
+            case Receipt() as receipt if receipt.job in self._seats:
+                self._seats[receipt.job].receipt(receipt)
+
+    def _offer(self, notice: JobNotice) -> None:
+        wanted = self._config.agent.jobs
+        if wanted and notice.job not in wanted:
+            return
+        seat = self._seats.get(notice.job)
+        if seat is not None and seat.text == notice.text:
+            seat.state(notice.state)
+            return
+        if seat is not None:
+            seat.close()
+        self._seats[notice.job] = self._open(notice.job, notice.text)
+        self._seats[notice.job].state(notice.state)
+        self._beat_due = 0.0
+
+    def _open(self, job: str, text: bytes) -> Seat:
+        return Seat(job, text, self._outside, self._log.bind(job=job))
+
+    def _send(self, kind: str, message: Struct | bytes) -> None:
+        payload = message if isinstance(message, bytes) else encode(message)
+        try:
+            self._link.publish(topics.up(self._agent, kind), payload, retain=kind == "state")
+        except BrokerError as error:
+            self._log.warning("message.unsent", kind=kind, error=str(error))
+
+    def _resume(self) -> None:
+        """Take up the jobs that were known before a restart: scoring needs no broker."""
+        for path in sorted(self._folder.glob("jobs/*/job.json")):
+            try:
+                self._seats[path.parent.name] = self._open(path.parent.name, path.read_bytes())
+            except (FedmillError, OSError) as error:
+                self._log.error("job.unreadable", path=str(path), error=str(error))
+
+    def _beat(self) -> None:
+        self._beat_due = self._clock.monotonic() + HEARTBEAT_SECONDS
+        state = AgentState(
+            online=True,
+            software=__version__,
+            sent_ns=self._clock.now_ns(),
+            resident_bytes=resident_bytes(),
+            jobs={name: seat.phase() for name, seat in self._seats.items()},
+        )
+        if self._connected:
+            self._send("state", state)
+        write_status(self._folder, state, connected=self._connected, trainer_pid=self._trainer.pid)
+
+    def _close(self) -> None:
+        self._inbox.close()
+        self._trainer.stop()
+        farewell = Message(
+            topics.up(self._agent, "state"),
+            encode(AgentState(online=False, sent_ns=self._clock.now_ns())),
+        )
+        self._link.stop(farewell)
+        for seat in self._seats.values():
+            seat.close()
+        self._log.info("agent.stopped", agent=self._agent)

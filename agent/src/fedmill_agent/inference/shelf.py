@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The versions a gateway holds: weights, the blobs around them, and which one is active."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.messages import VersionNotice, decode, encode
+
+KEPT_VERSIONS = 3
+
+
+class VersionShelf:
+    """A folder with ``<sha256>.blob`` files and the notice of the active version."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create ``folder``.
+
+        Raises:
+            StoreError: it cannot be created or written.
+        """
+        self._folder = make_folder(folder)
+
+    def path(self, digest: str) -> Path:
+        """Where the blob named ``digest`` lies or would lie."""
+        return self._folder / f"{digest}.blob"
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there; it is checked when it is read."""
+        return self.path(digest).exists()
+
+    def put(self, blob: bytes) -> str:
+        """Keep a blob and return its name."""
+        digest = sha256(blob)
+        if not self.has(digest):
+            write_atomic(self.path(digest), blob)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The blob named ``digest``.
+
+        Raises:
+            StoreError: it is missing, or damaged, and then removed so that it is fetched again.
+        """
+        path = self.path(digest)
+        try:
+            blob = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+        if sha256(blob) != digest:
+            path.unlink(missing_ok=True)
+            raise StoreError(f"{path}: damaged", remedy="it will be fetched again")
+        return blob
+
+    def vector(self, version: str) -> NDArray[np.float32]:
+        """The weights of ``version``, read-only float32."""
+        return np.frombuffer(self.get(version), dtype="<f4")
+
+    def activate(self, notice: VersionNotice) -> None:
+        """Make ``notice`` the version that is started with, and drop what is older."""
+        write_atomic(self._folder / "active.msgpack", encode(notice))
+        keep = [notice.version, notice.manifest.sha256, notice.template.sha256]
+        self._prune({*keep, notice.canary_inputs.sha256})
+
+    def active(self) -> VersionNotice | None:
+        """The notice of the version that was active last, if it can be read."""
+        path = self._folder / "active.msgpack"
+        try:
+            return decode(path.read_bytes(), VersionNotice)
+        except OSError:
+            return None
+        except FrameError:
+            path.unlink(missing_ok=True)
+            return None
+
+    def _prune(self, keep: set[str]) -> None:
+        """Keep what the active version needs and the newest others, so a delta finds its base."""
+        blobs = sorted(self._folder.glob("*.blob"), key=lambda path: -path.stat().st_mtime_ns)
+        others = [path for path in blobs if path.stem not in keep]
+        for path in others[KEPT_VERSIONS:]:
+            path.unlink(missing_ok=True)

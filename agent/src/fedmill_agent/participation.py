@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One agent's part in one job: statistics, rounds, evaluation, and updates that are not lost."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from msgspec import Struct
+
+from fedmill_agent.inference.deployment import Deployment
+from fedmill_agent.residual import Residual
+from fedmill_agent.training import protocol
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import FedmillError
+from fedmill_shared.files import sha256
+from fedmill_shared.job import Job
+from fedmill_shared.link.blocks import blocks_of
+from fedmill_shared.link.outbox import Outbox, Parcel
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import (
+    EvaluationReport,
+    MomentsReport,
+    Receipt,
+    RoundNotice,
+    UpdateOffer,
+)
+
+RESEND_SECONDS = 10.0
+"""How long an update waits for its receipt before it is sent again."""
+
+
+class _Task(TypedDict):
+    number: int
+    job: bytes
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a participation may do to the outside; injected, so that tests can watch it.
+
+    Attributes:
+        send: publish a message or block of a kind.
+        submit: hand work to the trainer.
+        number: the next free task number.
+    """
+
+    send: Callable[[str, Struct | bytes], None]
+    submit: Callable[[protocol.Request], None]
+    number: Callable[[], int]
+
+
+class Participation:
+    """Owns the outbox and the residual of one job; asks the trainer and tells the coordinator."""
+
+    def __init__(
+        self,
+        job: Job,
+        text: bytes,
+        folder: Path,
+        deployment: Deployment,
+        ports: Ports,
+        *,
+        agent: str,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        """Continue from what ``folder`` holds."""
+        self._job = job
+        self._text = text
+        self._agent = agent
+        self._deployment = deployment
+        self._ports = ports
+        self._clock = clock
+        self._log = log
+        self._store = str(folder / "windows.sqlite")
+        self._outbox = Outbox(folder / "outbox")
+        self._residual = Residual(folder)
+        self._sent_at: dict[str, float] = {}
+        self._trained_for: tuple[int, str] | None = None
+        self._round: RoundNotice | None = None
+        self._tasks: dict[int, protocol.Request] = {}
+        self._evaluated: set[str] = set()
+        for parcel in self._outbox.parcels():
+            self._residual.sent(parcel)
+            self._sent_at[parcel.offer.sha256] = -math.inf
+            self._trained_for = parcel.offer.round, parcel.offer.base
+
+    @property
+    def training(self) -> bool:
+        """Whether a round of local work is in hand."""
+        return any(isinstance(task, protocol.Train) for task in self._tasks.values())
+
+    def report_moments(self) -> None:
+        """Have the statistics of the training windows collected and sent."""
+        if not any(isinstance(task, protocol.CollectMoments) for task in self._tasks.values()):
+            self._submit(protocol.CollectMoments(**self._task()))
+
+    def warm(self) -> None:
+        """Start the training process ahead of the first round."""
+        self._submit(protocol.Warm(**self._task()))
+
+    def installed(self) -> None:
+        """A new version is active: evaluate it if asked to, and train if its round is open."""
+        notice = self._deployment.active
+        if notice is not None and notice.evaluate and notice.version not in self._evaluated:
+            self._evaluated = {notice.version}
+            self._submit(
+                protocol.Evaluate(
+                    **self._task(),
+                    weights=self._deployment.weights_path(),
+                    regimes=self._deployment.regimes(),
+                    version=notice.version,
+                )
+            )
+        self._train_if_open()
+
+    def announce_round(self, notice: RoundNotice) -> None:
+        """A round opened, closed, or both."""
+        if notice.closed:
+            self._close(notice)
+        self._round = notice
+        self._train_if_open()
+
+    def receipt(self, receipt: Receipt) -> None:
+        """The coordinator has, or refuses, an update."""
+        if receipt.sha256 not in self._outbox:
+            return
+        self._sent_at[receipt.sha256] = math.inf
+        if receipt.fate == "refused":
+            self._log.warning("update.refused", round=receipt.round, reason=receipt.reason)
+        if receipt.fate != "received":
+            self._settle(receipt.sha256, included=receipt.fate == "included")
+
+    def answer(self, answer: protocol.Answer) -> bool:
+        """Take what the trainer did; False if it was for somebody else."""
+        task = self._tasks.pop(answer.number, None)
+        if task is None:
+            return False
+        match answer:
+            case protocol.MomentsCollected():
+                self._ports.send(
+                    "moments", MomentsReport(job=self._job.name, moments=answer.moments)
+                )
+            case protocol.Trained():
+                self._trained(task, answer)
+            case protocol.Evaluated():
+                self._ports.send(
+                    "evaluation",
+                    EvaluationReport(
+                        job=self._job.name,
+                        version=answer.version,
+                        split=answer.split,
+                        statistic=answer.statistic,
+                    ),
+                )
+            case protocol.Failed():
+                self._log.error("training.failed", kind=answer.error, error=answer.message)
+        return True
+
+    def trainer_died(self) -> bool:
+        """Forget the work in hand; True if there was any, and it is worth another try."""
+        lost = bool(self._tasks)
+        self._tasks.clear()
+        self._evaluated.clear()
+        return lost
+
+    def reconnected(self) -> None:
+        """Offer again whatever has no final receipt."""
+        self._sent_at = dict.fromkeys(self._sent_at, -math.inf)
+        self.tick()
+
+    def tick(self) -> None:
+        """Send again what has had no receipt for too long."""
+        now = self._clock.monotonic()
+        for digest, sent in list(self._sent_at.items()):
+            if now - sent < RESEND_SECONDS:
+                continue
+            parcel = self._outbox.get(digest)
+            if parcel is None:
+                del self._sent_at[digest]
+            else:
+                self._send(parcel)
+
+    def _train_if_open(self) -> None:
+        notice, active = self._round, self._deployment.active
+        if notice is None or not notice.round or active is None or active.version != notice.base:
+            return
+        if self.training or self._trained_for == (notice.round, notice.base):
+            return
+        self._submit(
+            protocol.Train(
+                **self._task(),
+                weights=self._deployment.weights_path(),
+                regimes=self._deployment.regimes(),
+                base=notice.base,
+                schema=self._deployment.manifest().digest,
+                round=notice.round,
+                agent=self._agent,
+                residual=self._residual.path,
+            )
+        )
+
+    def _trained(self, task: protocol.Request, answer: protocol.Trained) -> None:
+        if not isinstance(task, protocol.Train):
+            return
+        offer = UpdateOffer(
+            job=self._job.name,
+            round=task.round,
+            base=task.base,
+            sha256=sha256(answer.frame),
+            size=len(answer.frame),
+            examples=answer.examples,
+            loss=answer.loss,
+            seconds=answer.seconds,
+        )
+        parcel = Parcel(offer, answer.frame, answer.residual)
+        self._outbox.put(parcel)
+        self._residual.sent(parcel)
+        self._trained_for = offer.round, offer.base
+        self._send(parcel)
+        self._log.info(
+            "update.sent",
+            round=offer.round,
+            examples=offer.examples,
+            bytes=offer.size,
+            loss=round(offer.loss, 5),
+        )
+
+    def _send(self, parcel: Parcel) -> None:
+        self._sent_at[parcel.offer.sha256] = self._clock.monotonic()
+        self._ports.send("update", parcel.offer)
+        for block in blocks_of(parcel.frame):
+            self._ports.send("block", block)
+
+    def _close(self, notice: RoundNotice) -> None:
+        """Settle the update of the round that closed; ask again about older ones."""
+        for digest in list(self._sent_at):
+            parcel = self._outbox.get(digest)
+            if parcel is None or parcel.offer.round > notice.closed:
+                continue
+            if parcel.offer.round == notice.closed:
+                included = notice.included.get(self._agent) == digest
+                self._settle(digest, included=included)
+            else:
+                self._sent_at[digest] = -math.inf
+
+    def _settle(self, digest: str, *, included: bool) -> None:
+        parcel = self._outbox.get(digest)
+        if parcel is not None:
+            self._residual.settle(parcel, included=included)
+        self._outbox.take(digest)
+        self._sent_at.pop(digest, None)
+
+    def _task(self) -> _Task:
+        return {"number": self._ports.number(), "job": self._text, "store": self._store}
+
+    def _submit(self, request: protocol.Request) -> None:
+        try:
+            self._ports.submit(request)
+        except FedmillError as error:
+            self._log.error("trainer.unavailable", error=str(error))
+            return
+        self._tasks[request.number] = request

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source is: a folder that turns something outside into the three events below.
+
+A source knows tags, not signals: it delivers the tags it was asked for, in the unit it has them.
+Unit conversion, quality and windows come after it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fedmill_agent.sources.timeline import parse_iso
+from fedmill_shared.errors import ConfigError
+
+Split = Literal["auto", "train", "validation", "test", "live"]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Consecutive samples of the requested tags.
+
+    Attributes:
+        run: the recording, batch or engine life these samples belong to; windows never span runs.
+        unit: the machine or part; units are never divided between train and test.
+        start_ns: source time of the first sample, ns UTC.
+        period_ns: ns between samples.
+        values: float64 (tags, samples) in the order of the requested tags, in source units; NaN
+            where the source has no value.
+    """
+
+    run: str
+    unit: str
+    start_ns: int
+    period_ns: int
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelInterval:
+    """Ground truth for a stretch of one run.
+
+    A class has ``text``; a number runs linearly from ``start_value`` at ``start_ns`` to
+    ``end_value`` at ``end_ns`` (both ends included).
+    """
+
+    run: str
+    start_ns: int
+    end_ns: int
+    text: str = ""
+    start_value: float = 0.0
+    end_value: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """No more samples of ``run`` will come."""
+
+    run: str
+
+
+Event = Samples | LabelInterval | RunEnded
+
+
+class SourceOptions(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
+):
+    """Fields that every ``[[sources]]`` entry of an agent's configuration has.
+
+    Attributes:
+        name: name of the source in logs and listings.
+        split: what its windows are for; ``auto`` lets the job's ``[evaluation]`` decide, ``live``
+            windows are scored and never stored for learning.
+        speed: 0 replays as fast as possible, 1 in real time, 60 a minute a second.
+        repeat: start again at the end, with later timestamps.
+        start: ISO 8601 source time (UTC) of the first sample of a replay.
+        tags: signal -> tag (empty: the job's own ``tag``, else the signal's name).
+        units: signal -> unit in which the source delivers it (empty: the job's unit).
+    """
+
+    name: str
+    split: Split = "auto"
+    speed: float = 0.0
+    repeat: bool = False
+    start: str = "2024-01-01T00:00:00+00:00"
+    tags: dict[str, str] = {}
+    units: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which decoding reports with its place in the file."""
+        try:
+            parse_iso(self.start)
+        except ValueError as error:
+            raise ValueError(
+                f"`start` {self.start!r} is not an ISO 8601 time such as 2024-01-01T00:00:00+00:00"
+            ) from error
+        if not 0.0 <= self.speed < float("inf"):
+            raise ValueError(f"`speed` {self.speed} is not 0 (as fast as possible) or more")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """A manifest: the kind's options type and how it is read.
+
+    ``read(options, tags, rate_hz)`` yields events as fast as they can be read; pacing is not the
+    source's business. It raises DataError naming file, tag and remedy. ``rate_hz`` is what the
+    job wants; a source that has another rate resamples or refuses.
+    """
+
+    options: type[SourceOptions]
+    read: Callable[[SourceOptions, Sequence[str], float], Iterator[Event]]
+
+
+_Options = TypeVar("_Options", bound=SourceOptions)
+
+
+def narrow(options: SourceOptions, kind: type[_Options]) -> _Options:
+    """``options`` as the type that belongs to a kind.
+
+    Raises:
+        ConfigError: they belong to another kind.
+    """
+    if not isinstance(options, kind):
+        raise ConfigError(
+            f"source {options.name!r}: {type(options).__name__} given, {kind.__name__} expected"
+        )
+    return options

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Historian exports: CSV with a header, plain or gzipped, read as a stream."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from fedmill_agent.sources.base import Event, RunEnded, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.csv.grid import on_grid
+from fedmill_agent.sources.csv.table import Columns, Row, rows
+from fedmill_agent.sources.csv.track import track
+from fedmill_agent.sources.files import stem
+from fedmill_agent.sources.timeline import parse_iso, period_ns
+from fedmill_shared.errors import DataError
+
+
+class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
+    """One CSV file; the tags are its column names."""
+
+    path: Annotated[str, Meta(description="The file, UTF-8, gzipped or not, with a header.")]
+    delimiter: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=1,
+            pattern=r'^[^"\r\n\x00]$',
+            description="What separates cells.",
+        ),
+    ] = ","
+    run_column: Annotated[
+        str, Meta(description="Column that names the batch or recording; empty: all is one run.")
+    ] = ""
+    unit_column: Annotated[
+        str, Meta(description="Column that names the machine or part; empty: see `unit`.")
+    ] = ""
+    label_column: Annotated[str, Meta(description="Column with the truth; empty for none.")] = ""
+    label_kind: Annotated[
+        Literal["class", "number"], Meta(description="Whether labels are class texts or numbers.")
+    ] = "class"
+    time_column: Annotated[
+        str,
+        Meta(
+            description="Column with ISO 8601 times or unix seconds that space the rows; the "
+            "first row is replayed at `start`. Empty: rows are one sample apart."
+        ),
+    ] = ""
+    rate_hz: Annotated[
+        float,
+        Meta(ge=0.0, description="Samples per second of the file; 0 for the job's rate."),
+    ] = 0.0
+    run: Annotated[
+        str, Meta(description="Name of the run, or what precedes it; empty for the file's name.")
+    ] = ""
+    unit: Annotated[str, Meta(description="The machine; empty for the file's name.")] = ""
+
+
+def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterator[Event]:
+    """Samples, labels and end of every run, with at most 8192 rows in memory.
+
+    A run ends where the cell of ``run_column`` or ``unit_column`` changes. A gap in the time column
+    starts new Samples at their own time; smaller deviations are put on the job's time grid.
+
+    Raises:
+        DataError: naming file, line, column and value of what cannot be used.
+    """
+    own = narrow(options, CsvOptions)
+    if own.rate_hz and abs(own.rate_hz - rate_hz) > 1e-6 * rate_hz:
+        raise DataError(
+            f"{own.path}: has {own.rate_hz:g} samples per second, the job wants {rate_hz:g}",
+            remedy="resample the file, or set the job's rate to that of the file",
+        )
+    columns = Columns(
+        tags=tuple(tags),
+        run=own.run_column,
+        unit=own.unit_column,
+        time=own.time_column,
+        label=own.label_column,
+        numeric_label=own.label_kind == "number",
+    )
+    start, period = parse_iso(own.start), period_ns(rate_hz)
+    table = rows(own.path, own.delimiter, columns, start_ns=start, period_ns=period)
+    seen: set[str] = set()
+    for (run_cell, unit_cell), group in groupby(table, key=_key):
+        run = _run_name(own, run_cell, unit_cell)
+        unit = unit_cell or own.unit or stem(own.path)
+        stamped = on_grid(own.path, _once(own.path, run, seen, group), period)
+        yield from track(run, unit, period, stamped)
+        yield RunEnded(run)
+
+
+KIND = SourceKind(CsvOptions, read)
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row.run, row.unit
+
+
+def _run_name(own: CsvOptions, run_cell: str, unit_cell: str) -> str:
+    parts = [own.run or stem(own.path)]
+    if own.unit_column:
+        parts.append(unit_cell)
+    if own.run_column:
+        parts.append(run_cell)
+    return "-".join(parts)
+
+
+def _once(path: str, run: str, seen: set[str], group: Iterator[Row]) -> Iterator[Row]:
+    for index, row in enumerate(group):
+        if index == 0 and run in seen:
+            raise DataError(
+                f"{path}: line {row.line}: run {run!r} starts again after another run",
+                remedy="sort the file so that the rows of a run are together",
+            )
+        seen.add(run)
+        yield row

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a CSV file, cell by cell."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fedmill_agent.sources.files import cell_number, lines, positions
+from fedmill_agent.sources.timeline import parse_time
+from fedmill_shared.errors import DataError
+
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns to read; empty for those that the file does not have."""
+
+    tags: tuple[str, ...]
+    run: str = ""
+    unit: str = ""
+    time: str = ""
+    label: str = ""
+    numeric_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the file.
+
+    Attributes:
+        line: its number, from 1.
+        time_ns: source time, ns UTC.
+        timed: whether the file says so, or the row's place.
+        run: cell of the run column.
+        unit: cell of the unit column.
+        label: text or number of the label column; None where there is none.
+        values: one number for each tag, NaN where the cell is empty.
+    """
+
+    line: int
+    time_ns: int
+    timed: bool
+    run: str
+    unit: str
+    label: str | float | None
+    values: list[float]
+
+
+def rows(
+    path: str, delimiter: str, columns: Columns, *, start_ns: int, period_ns: int
+) -> Iterator[Row]:
+    """Every row of ``path``; the first one is at ``start_ns``, the others follow its time column.
+
+    Without a time column they are ``period_ns`` apart.
+
+    Raises:
+        DataError: the file is unreadable, has no header or not these columns, or a cell is wrong.
+    """
+    table = _split(path, delimiter)
+    header = [cell.strip() for cell in next(table, (0, []))[1]]
+    _check_header(path, header)
+    at = _Places(path, header, columns)
+    shift: int | None = None
+    for index, (line, cells) in enumerate(table):
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path}: line {line} has {len(cells)} cells, the header has {len(header)}",
+                remedy="check the delimiter and the quotes of that line",
+            )
+        time_ns = start_ns + index * period_ns
+        if at.time >= 0:
+            told = _time(path, line, columns.time, cells[at.time])
+            shift = start_ns - told if shift is None else shift
+            time_ns = told + shift
+        yield Row(
+            line=line,
+            time_ns=time_ns,
+            timed=at.time >= 0,
+            run=cells[at.run].strip() if at.run >= 0 else "",
+            unit=cells[at.unit].strip() if at.unit >= 0 else "",
+            label=_label(path, line, columns, cells[at.label]) if at.label >= 0 else None,
+            values=[
+                _value(path, line, tag, cells[i])
+                for tag, i in zip(columns.tags, at.tags, strict=True)
+            ],
+        )
+
+
+class _Places:
+    """Positions of the columns in the header, -1 for those that are not asked for."""
+
+    __slots__ = ("label", "run", "tags", "time", "unit")
+
+    def __init__(self, path: str, header: Sequence[str], columns: Columns) -> None:
+        self.tags = positions(path, columns.tags, header)
+        self.run, self.unit, self.time, self.label = (
+            positions(path, [name], header)[0] if name else -1
+            for name in (columns.run, columns.unit, columns.time, columns.label)
+        )
+
+
+def _split(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every line that has some."""
+    reader = csv.reader((line for _, line in lines(path)), delimiter=delimiter)
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: line {reader.line_num}: {error}", remedy="check the quotes of that line"
+        ) from error
+
+
+def _check_header(path: str, header: list[str]) -> None:
+    if not header:
+        raise DataError(f"{path}: is empty", remedy="a header line and rows are needed")
+    try:
+        numbers = [float(cell) for cell in header]
+    except ValueError:
+        return
+    raise DataError(
+        f"{path}: line 1 has the number {numbers[0]:g} where the name of a column is expected",
+        remedy="add a header line with the names of the columns",
+    )
+
+
+def _value(path: str, line: int, column: str, cell: str) -> float:
+    text = cell.strip()
+    return _NAN if text.lower() in _MISSING else cell_number(path, line, column, text)
+
+
+def _label(path: str, line: int, columns: Columns, cell: str) -> str | float | None:
+    if not columns.numeric_label:
+        return cell.strip() or None
+    value = _value(path, line, columns.label, cell)
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
+
+
+def _time(path: str, line: int, column: str, cell: str) -> int:
+    try:
+        return parse_time(cell.strip())
+    except ValueError as error:
+        raise DataError(
+            f"{path}: line {line}, column {column}: {cell[:40]!r} is not a time",
+            remedy="write ISO 8601 (2024-01-31T12:00:00Z) or unix seconds",
+        ) from error

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the file-based sources share: text lines, plain or gzipped, and numbers in them."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import BinaryIO, NoReturn
+
+from fedmill_shared.errors import DataError
+
+LONGEST_LINE = 4 * 1024 * 1024
+_GZIP = b"\x1f\x8b"
+
+
+def open_binary(path: str) -> BinaryIO:
+    """``path`` opened for reading bytes.
+
+    Raises:
+        DataError: it is missing, a folder, or may not be read.
+    """
+    try:
+        # pathlib would turn a folder into an error only at the first read
+        return open(path, "rb")  # noqa: PTH123 - the caller owns and closes it
+    except OSError as error:
+        _refuse(path, error)
+
+
+def lines(path: str) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of every line of a UTF-8 file, gzipped or not.
+
+    Memory is bounded by one line of at most 4 MiB; gzip is told by content, not by name.
+
+    Raises:
+        DataError: the file cannot be opened, is not text, is damaged, or has a longer line.
+    """
+    with open_binary(path) as raw:
+        try:
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            source = gzip.GzipFile(fileobj=raw) if packed else raw
+            number = 0
+            while line := source.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise DataError(
+                        f"{path}: line {number} is longer than {LONGEST_LINE} bytes",
+                        remedy="check that the file is the text file the source expects",
+                    )
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: line {number} is not UTF-8 text", remedy="convert the file to UTF-8"
+            ) from error
+        except (OSError, EOFError, zlib.error) as error:
+            _refuse(path, error)
+
+
+def number_rows(path: str) -> Iterator[tuple[int, list[float]]]:
+    """Line number and numbers of every line with something on it; blanks separate numbers.
+
+    Raises:
+        DataError: the file cannot be read, or a cell is not a number.
+    """
+    for number, line in lines(path):
+        cells = line.split()
+        if cells:
+            yield number, [cell_number(path, number, i + 1, c) for i, c in enumerate(cells)]
+
+
+def cell_number(path: str, line: int, column: int | str, text: str) -> float:
+    """The number in one cell; ``nan`` is NaN, an infinity is not a number.
+
+    Raises:
+        DataError: naming file, line, column and value.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if math.isinf(value) or "_" in text:
+        raise DataError(
+            f"{path}: line {line}, column {column}: {text[:40]!r} is not a number",
+            remedy="correct the cell or leave it empty; decimals are written with a point",
+        )
+    return value
+
+
+def positions(path: str, tags: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Where each of ``tags`` stands in ``known``, the columns of ``path``.
+
+    Raises:
+        DataError: a tag is none of them, or several of them; it lists what there is.
+    """
+    for tag in tags:
+        if known.count(tag) != 1:
+            problem = "there is no" if tag not in known else "there is more than one"
+            raise DataError(
+                f"{path}: {problem} tag {tag!r}; tags are {shorten(known)}",
+                remedy="map the signal to one of them under `tags` of the source",
+            )
+    return [known.index(tag) for tag in tags]
+
+
+def stem(path: str) -> str:
+    """File name without folder, ``.gz`` and extension: ``a/train_FD001.txt.gz`` -> train_FD001."""
+    name = PurePath(path).name
+    return PurePath(name.removesuffix(".gz")).stem
+
+
+def shorten(names: Sequence[str], most: int = 60) -> str:
+    """``names`` as text for a message, cut after ``most`` of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _refuse(path: str, error: OSError | EOFError | zlib.error) -> NoReturn:
+    if isinstance(error, OSError) and error.strerror:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}",
+            remedy="check the path and that the service user may read it",
+        ) from error
+    raise DataError(
+        f"{path}: is damaged: {error}", remedy="copy the file again from where it came"
+    ) from error

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one source in a thread of its own: pace, repetition, and an end that is always reported."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import msgspec
+
+from fedmill_agent.sources.base import (
+    Event,
+    LabelInterval,
+    RunEnded,
+    Samples,
+    SourceKind,
+    SourceOptions,
+)
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import DataError, FedmillError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvent:
+    """Something a source delivered."""
+
+    source: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEnded:
+    """A source has nothing more to say; ``error`` tells why if it is not simply its end."""
+
+    source: str
+    error: FedmillError | None = None
+
+
+Sink = Callable[[SourceEvent | SourceEnded], bool]
+
+
+class SourceRunner:
+    """Owns the thread of one source."""
+
+    def __init__(
+        self,
+        kind: SourceKind,
+        options: SourceOptions,
+        tags: Sequence[str],
+        rate_hz: float,
+        *,
+        sink: Sink,
+        clock: Clock,
+    ) -> None:
+        """Prepare; ``sink`` returns False when nobody listens any more."""
+        self._kind = kind
+        self._options = options
+        self._tags = tags
+        self._rate_hz = rate_hz
+        self._sink = sink
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"source-{options.name}")
+        self._thread.daemon = True
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does so at its next event."""
+        self._stopped.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, at most ``timeout`` seconds."""
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        error: FedmillError | None = None
+        try:
+            for event in self._paced(self._passes()):
+                if self._stopped.is_set() or not self._sink(SourceEvent(self._options.name, event)):
+                    return
+        except FedmillError as problem:
+            error = problem
+        except OSError as problem:
+            error = DataError(f"source {self._options.name!r}: {problem}")
+        if not self._stopped.is_set():
+            self._sink(SourceEnded(self._options.name, error))
+
+    def _passes(self) -> Iterator[Event]:
+        options, number = self._options, 1
+        while True:
+            last_ns = start_ns(options)
+            for event in self._kind.read(options, self._tags, self._rate_hz):
+                if isinstance(event, Samples):
+                    count = event.values.shape[1]
+                    last_ns = max(last_ns, event.start_ns + count * event.period_ns)
+                yield _renamed(event, number)
+            if not options.repeat or self._stopped.is_set():
+                return
+            if last_ns == start_ns(options):
+                raise DataError(f"source {options.name!r} is empty", remedy="nothing to repeat")
+            number += 1
+            start = datetime.fromtimestamp(last_ns // 10**9 + 1, UTC).isoformat()
+            options = msgspec.structs.replace(options, start=start)
+
+    def _paced(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Let each chunk out when, at the source's speed, its last sample would have come."""
+        speed = self._options.speed
+        begin_ns = start_ns(self._options)
+        begin = self._clock.monotonic()
+        for event in events:
+            if speed > 0 and isinstance(event, Samples):
+                for piece in _seconds_of(event, speed):
+                    count = piece.values.shape[1]
+                    end_ns = piece.start_ns + count * piece.period_ns
+                    due = begin + (end_ns - begin_ns) / 1e9 / speed
+                    if self._stopped.wait(max(0.0, due - self._clock.monotonic())):
+                        return
+                    yield piece
+            else:
+                yield event
+
+
+def start_ns(options: SourceOptions) -> int:
+    """Source time of the first sample, ns UTC.
+
+    Raises:
+        DataError: ``start`` is not ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(options.start)
+    except ValueError as error:
+        raise DataError(
+            f"source {options.name!r}: start is {options.start!r}, not an ISO 8601 time",
+            remedy="write it like 2024-01-01T00:00:00+00:00",
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+
+
+def _seconds_of(samples: Samples, speed: float) -> Iterator[Samples]:
+    """Pieces that last at most a quarter of a second of replay each."""
+    count = max(1, int(0.25e9 * speed / samples.period_ns))
+    for first in range(0, samples.values.shape[1], count):
+        yield replace(
+            samples,
+            start_ns=samples.start_ns + first * samples.period_ns,
+            values=samples.values[:, first : first + count],
+        )
+
+
+def _renamed(event: Event, number: int) -> Event:
+    """Runs of a later pass are other runs."""
+    if number == 1:
+        return event
+    run = f"{event.run}#{number}"
+    if isinstance(event, Samples):
+        return replace(event, run=run)
+    if isinstance(event, LabelInterval):
+        return replace(event, run=run)
+    return RunEnded(run)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows, labels and predictions on disk, bounded in bytes and age."""

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SQLite file under the window store: its tables, how it is opened, and what its faults mean.
+
+Write-ahead logging with ``synchronous=NORMAL`` (https://sqlite.org/wal.html): one writer beside any
+number of readers, a killed process loses nothing that was committed, a power cut at most the last
+transactions.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from fedmill_shared.errors import StoreError
+
+Result = TypeVar("Result")
+Work = Callable[[sqlite3.Connection], Result]
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE windows (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, unit TEXT NOT NULL,
+    split TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+    good_share REAL NOT NULL, stored_ns INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE UNIQUE INDEX window_key ON windows (run, end_ns, start_ns);
+CREATE INDEX window_order ON windows (split, run, end_ns, start_ns, unit);
+CREATE TABLE labels (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, start_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL, text TEXT NOT NULL, start_value REAL NOT NULL,
+    end_value REAL NOT NULL, arrived_ns INTEGER NOT NULL,
+    UNIQUE (run, start_ns, end_ns, text, start_value, end_value));
+CREATE TABLE units (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL,
+    split TEXT NOT NULL, origin_ns INTEGER NOT NULL, UNIQUE (kind, name));
+CREATE TABLE predictions (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, end_ns INTEGER NOT NULL,
+    version TEXT NOT NULL, outputs BLOB NOT NULL, scored_ns INTEGER NOT NULL,
+    UNIQUE (run, end_ns, version));
+"""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REMEDIES = {
+    sqlite3.SQLITE_CORRUPT: "restart the agent: it sets the file aside and starts a fresh one",
+    sqlite3.SQLITE_NOTADB: "restart the agent: it sets the file aside and starts a fresh one",
+    sqlite3.SQLITE_FULL: "free some space on the disk",
+    sqlite3.SQLITE_BUSY: "end the other process that holds it",
+    sqlite3.SQLITE_READONLY: "give the service user the right to write it and its folder",
+    sqlite3.SQLITE_CANTOPEN: "check that it exists, and that the service user may read it",
+}
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes; tables are made where they are missing.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged (see ``is_damaged``) or cannot be opened.
+        StoreError: the file was written by another version of fedmill.
+    """
+    database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"journal_size_limit={1 << 22}"):
+            database.execute(f"PRAGMA {pragma}")
+        _check_version(path, database, (0, _VERSION))
+        transact(database, _create)
+        _check_pages(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, for another process than the writer's.
+
+    Raises:
+        StoreError: the file is missing, damaged, or of another version of fedmill.
+    """
+    try:
+        database = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro",
+            uri=True,
+            timeout=30,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+    except sqlite3.DatabaseError as error:
+        raise fault(path, error) from error
+    try:
+        _check_version(path, database, (_VERSION,))
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise fault(path, error) from error
+    except StoreError:
+        database.close()
+        raise
+    return database
+
+
+def transact(
+    database: sqlite3.Connection, work: Work[Result], begin: str = "BEGIN IMMEDIATE"
+) -> Result:
+    """Do all of ``work`` in one transaction, or none of it; plain ``BEGIN`` to read one state."""
+    with database:
+        database.execute(begin)
+        return work(database)
+
+
+def put_aside(path: Path, now_ns: int) -> Path:
+    """Rename a damaged file to ``<name>.corrupt-<ns>``; only the newest such file is kept.
+
+    Raises:
+        StoreError: the folder does not allow it.
+    """
+    target = path.with_name(f"{path.name}.corrupt-{now_ns}")
+    try:
+        for old in path.parent.glob(f"{path.name}.corrupt-*"):
+            old.unlink()
+        path.rename(target)
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists():
+            log.rename(target.with_name(f"{target.name}-wal"))
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: is damaged and cannot be set aside: {error.strerror or error}",
+            remedy="move it away by hand",
+        ) from error
+    return target
+
+
+def is_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file itself is broken, not just out of reach."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def fault(path: Path, error: sqlite3.DatabaseError) -> StoreError:
+    """``error`` in plain words."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return StoreError(f"{path}: {error}", remedy=_REMEDIES.get(code, "check the disk"))
+
+
+def _create(database: sqlite3.Connection) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _SCHEMA.split(";\n"):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _check_version(path: Path, database: sqlite3.Connection, allowed: tuple[int, ...]) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version not in allowed:
+        raise StoreError(
+            f"{path}: layout {version} of the window store, this fedmill writes {_VERSION}",
+            remedy="install the fedmill that wrote it, or move the file away",
+        )
+
+
+def _check_pages(database: sqlite3.Connection) -> None:
+    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        damage = sqlite3.DatabaseError(verdict)
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the window store, also while another process writes it."""
+
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_agent.store.database import Result, Work, fault, open_reader, transact
+from fedmill_agent.store.dataset import Dataset, LabelRow, Task, WindowRow, join, last_of_runs
+from fedmill_agent.store.splits import SPLITS, StoredSplit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What one model version said of one window: ``outputs`` float32 (k,)."""
+
+    run: str
+    end_ns: int
+    version: str
+    outputs: NDArray[np.float32]
+    scored_ns: int
+
+
+class WindowReader:
+    """Owns a connection to a window store; every method sees one state of it.
+
+    Every method raises StoreError if the file cannot be read.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection | None = None) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._database = database or open_reader(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def counts(self) -> dict[StoredSplit, int]:
+        """Windows of each split, labelled or not."""
+        found = self._read(_counts)
+        return {split: found.get(split, 0) for split in SPLITS}
+
+    def labelled(self, task: Task | None = None) -> dict[StoredSplit, int]:
+        """Windows of each split that ``load`` would give."""
+        return self._read(
+            lambda database: {
+                split: int(join(*_rows(database, split)).known(task).sum()) for split in SPLITS
+            }
+        )
+
+    def load(
+        self, split: StoredSplit, *, task: Task | None = None, last_only: bool = False
+    ) -> Dataset:
+        """The labelled windows of ``split``, in the same order every time.
+
+        ``task`` wants only labels of its kind; ``last_only`` only the last window of each run.
+        """
+        return self._read(lambda database: _load(database, split, task, last_only=last_only))
+
+    def generation(self, split: StoredSplit | None = None) -> int:
+        """A number that changes whenever ``load`` may give something new (None: for any split)."""
+        names = [f"generation {name}" for name in ([split] if split else SPLITS)]
+        return sum(self._fact(name) for name in names)
+
+    @property
+    def discarded(self) -> int:
+        """Windows that were discarded to stay within bytes and age, ever."""
+        return self._fact("discarded")
+
+    def predictions(self, limit: int = 1000) -> list[Prediction]:
+        """The newest ``limit`` predictions, the oldest of them first."""
+        rows = self._read(
+            lambda database: database.execute(
+                "SELECT run, end_ns, version, outputs, scored_ns FROM predictions"
+                " ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        )
+        return [
+            Prediction(run, end_ns, version, np.frombuffer(outputs, "<f4"), scored_ns)
+            for run, end_ns, version, outputs, scored_ns in reversed(rows)
+        ]
+
+    def _fact(self, name: str) -> int:
+        return self._read(lambda database: fact(database, name))
+
+    def _read(self, work: Work[Result]) -> Result:
+        return self._run(work, "BEGIN")
+
+    def _run(self, work: Work[Result], begin: str) -> Result:
+        with self._lock:
+            try:
+                return transact(self._database, work, begin)
+            except sqlite3.DatabaseError as error:
+                raise fault(self._path, error) from error
+
+
+def fact(database: sqlite3.Connection, name: str) -> int:
+    """A remembered number, 0 if there is none."""
+    row = database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _counts(database: sqlite3.Connection) -> dict[StoredSplit, int]:
+    return dict(database.execute("SELECT split, count(*) FROM windows GROUP BY split"))
+
+
+def _rows(
+    database: sqlite3.Connection, split: StoredSplit
+) -> tuple[list[WindowRow], list[LabelRow]]:
+    windows = database.execute(
+        "SELECT id, run, unit, start_ns, end_ns FROM windows WHERE split = ?"
+        " ORDER BY run, end_ns, start_ns",
+        (split,),
+    )
+    labels = database.execute(
+        "SELECT run, start_ns, end_ns, text, start_value, end_value FROM labels"
+        " WHERE run IN (SELECT run FROM windows WHERE split = ?) ORDER BY arrived_ns",
+        (split,),
+    )
+    return [WindowRow(*row) for row in windows], [LabelRow(*row) for row in labels]
+
+
+def _load(
+    database: sqlite3.Connection, split: StoredSplit, task: Task | None, *, last_only: bool
+) -> Dataset:
+    windows, labels = _rows(database, split)
+    truth = join(windows, labels)
+    wanted = truth.known(task)
+    if last_only:
+        wanted &= last_of_runs(windows)
+    chosen = [windows[i] for i in np.flatnonzero(wanted)]
+    shape = fact(database, "signals"), fact(database, "length")
+    inputs = np.empty((len(chosen), *shape), np.float32)
+    for place, window in zip(inputs, chosen, strict=True):
+        row = database.execute("SELECT data FROM windows WHERE id = ?", (window.id,)).fetchone()
+        place[:] = np.frombuffer(row[0], "<f4").reshape(shape)
+    return Dataset(
+        inputs=inputs,
+        texts=truth.texts[wanted].tolist(),
+        numbers=truth.numbers[wanted],
+        runs=[window.run for window in chosen],
+        units=[window.unit for window in chosen],
+        end_ns=np.array([window.end_ns for window in chosen], np.int64),
+    )

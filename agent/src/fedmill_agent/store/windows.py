@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing the window store: what an agent keeps of its own data, bounded in bytes and age."""
+
+import sqlite3
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_agent.sources.base import LabelInterval
+from fedmill_agent.store import bounds
+from fedmill_agent.store.bounds import advance
+from fedmill_agent.store.database import (
+    Result,
+    Work,
+    fault,
+    is_damaged,
+    open_writer,
+    put_aside,
+    transact,
+)
+from fedmill_agent.store.reader import Prediction, WindowReader, fact
+from fedmill_agent.store.splits import SPLITS, Choice, StoredSplit
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import DataError, SchemaError
+from fedmill_shared.files import make_folder
+from fedmill_shared.signals.quality import usable
+from fedmill_shared.signals.windows import Window
+
+_OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
+_ROW = 256  # bytes of a label, unit or prediction, estimated high
+
+
+class WindowStore(WindowReader):
+    """Owns the file of one job's windows, labels and predictions; threads may share it.
+
+    The file is bounded to about ``max_bytes`` plus one call: the oldest windows are discarded,
+    whatever their split, and so are windows that were stored more than ``max_age_seconds`` ago. A
+    damaged file is set aside, with all labels and decisions in it, and a fresh one is started;
+    ``set_aside`` then names the damaged one.
+
+    Every method raises StoreError if the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, max_bytes: int, max_age_seconds: float) -> None:
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._max_age_ns = round(max_age_seconds * 1e9)
+        self.set_aside: Path | None = None
+        make_folder(path.parent)
+        super().__init__(path, self._open(path))
+
+    @staticmethod
+    def reader(path: Path) -> WindowReader:
+        """The store at ``path`` for another process, which only reads."""
+        return WindowReader(path)
+
+    def add(self, windows: Sequence[Window], split: StoredSplit) -> int:
+        """Store ``windows`` in one transaction; the number that was new.
+
+        A window that is already there (same run, start and end) stays as it is, and one that is
+        not usable is left out.
+
+        Raises:
+            SchemaError: the windows have another shape than the ones in the store.
+        """
+        good = [window for window in windows if usable(window)]
+        return self._write(lambda database: self._add(database, good, split)) if good else 0
+
+    def add_labels(self, labels: Sequence[LabelInterval]) -> None:
+        """Store ground truth in one transaction; it may come before or after its windows.
+
+        Raises:
+            DataError: a label ends before it starts, or has a value that is not a number.
+        """
+        for label in labels:
+            finite = isfinite(label.start_value) and isfinite(label.end_value)
+            if label.end_ns < label.start_ns or not finite:
+                raise DataError(
+                    f"run {label.run!r}: label {label.text or label.start_value!r} from "
+                    f"{label.start_ns} to {label.end_ns} ns is not usable",
+                    remedy="correct it at its source",
+                )
+        if labels:
+            self._write(lambda database: self._add_labels(database, labels))
+
+    def add_predictions(self, predictions: Sequence[Prediction]) -> None:
+        """Store what the model said in one transaction; the newest ones are kept."""
+        if predictions:
+            self._write(lambda database: self._add_predictions(database, predictions))
+
+    def decide(self, kind: str, name: str, choose: Choice) -> StoredSplit:
+        """The split of the unit or run ``name``; ``choose`` is asked the first time, then never.
+
+        It is given the number of units of this ``kind`` in each split.
+        """
+
+        def work(database: sqlite3.Connection) -> StoredSplit:
+            counts = database.execute(
+                "SELECT split, count(*) FROM units WHERE kind = ? GROUP BY split", (kind,)
+            )
+            return self._add_unit(database, kind, name, choose(dict(counts)), 0)[0]
+
+        row = self._read(lambda database: _unit(database, kind, name))
+        return self._write(work) if row is None else row[0]
+
+    def origin(self, run: str, start_ns: int) -> int:
+        """The ``start_ns`` that was given for ``run`` the first time."""
+
+        def work(database: sqlite3.Connection) -> int:
+            return self._add_unit(database, "origin", run, "train", start_ns)[1]
+
+        row = self._read(lambda database: _unit(database, "origin", run))
+        return self._write(work) if row is None else row[1]
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        try:
+            try:
+                database = open_writer(path)
+            except sqlite3.DatabaseError as error:
+                if not is_damaged(error):
+                    raise
+                self.set_aside = put_aside(path, self._clock.now_ns())
+                database = open_writer(path)
+            transact(database, self._begin_generations)
+        except sqlite3.DatabaseError as error:
+            raise fault(path, error) from error
+        return database
+
+    def _begin_generations(self, database: sqlite3.Connection) -> None:
+        # From the clock, so that a fresh file never repeats a number that a reader remembers.
+        for split in SPLITS:
+            database.execute(
+                "INSERT OR IGNORE INTO facts VALUES (?, ?)",
+                (f"generation {split}", self._clock.now_ns()),
+            )
+
+    def _write(self, work: Work[Result]) -> Result:
+        return self._run(work, "BEGIN IMMEDIATE")
+
+    def _run(self, work: Work[Result], begin: str) -> Result:
+        with self._lock:
+            try:
+                return transact(self._database, work, begin)
+            except sqlite3.DatabaseError as error:
+                if not is_damaged(error):
+                    raise fault(self._path, error) from error
+            self._database.close()
+            self.set_aside = put_aside(self._path, self._clock.now_ns())
+            self._database = self._open(self._path)
+            return super()._run(work, begin)
+
+    def _add(self, database: sqlite3.Connection, windows: list[Window], split: StoredSplit) -> int:
+        _check_shape(database, windows)
+        now_ns = self._clock.now_ns()
+        row_bytes = windows[0].values.nbytes + _OVERHEAD
+        bounds.discard_before(database, now_ns - self._max_age_ns)
+        bounds.make_room(database, self._max_bytes, len(windows) * row_bytes, row_bytes)
+        new = database.executemany(
+            "INSERT OR IGNORE INTO windows"
+            " (run, unit, split, start_ns, end_ns, good_share, stored_ns, data)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (w.run, w.unit, split, w.start_ns, w.end_ns, w.good_share, now_ns, _bytes(w.values))
+                for w in windows
+            ),
+        ).rowcount
+        bounds.make_room(database, self._max_bytes, 0, row_bytes)
+        if new:
+            advance(database, [split])
+        return new
+
+    def _add_labels(self, database: sqlite3.Connection, labels: Sequence[LabelInterval]) -> None:
+        now_ns = self._clock.now_ns()
+        # Never twice the same and never back, so that arrival tells which of two labels holds.
+        first_ns = max(now_ns, fact(database, "arrived_ns") + 1)
+        database.executemany(
+            "INSERT INTO labels"
+            " (run, start_ns, end_ns, text, start_value, end_value, arrived_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET arrived_ns = excluded.arrived_ns",
+            (
+                (la.run, la.start_ns, la.end_ns, la.text, la.start_value, la.end_value, arrived_ns)
+                for arrived_ns, la in enumerate(labels, first_ns)
+            ),
+        )
+        database.execute(
+            "REPLACE INTO facts VALUES ('arrived_ns', ?)", (first_ns + len(labels) - 1,)
+        )
+        bounds.discard_labels(database, self._most(_ROW), now_ns - self._max_age_ns)
+        runs = {label.run for label in labels}
+        advance(database, [split for split in SPLITS if _touched(database, split, runs)])
+
+    def _add_predictions(
+        self, database: sqlite3.Connection, predictions: Sequence[Prediction]
+    ) -> None:
+        database.executemany(
+            "INSERT INTO predictions (run, end_ns, version, outputs, scored_ns)"
+            " VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET outputs = excluded.outputs, scored_ns = excluded.scored_ns",
+            ((p.run, p.end_ns, p.version, _bytes(p.outputs), p.scored_ns) for p in predictions),
+        )
+        row_bytes = max(prediction.outputs.nbytes for prediction in predictions) + _ROW
+        bounds.discard_predictions(database, self._most(row_bytes))
+
+    def _add_unit(
+        self,
+        database: sqlite3.Connection,
+        kind: str,
+        name: str,
+        split: StoredSplit,
+        origin_ns: int,
+    ) -> tuple[StoredSplit, int]:
+        number = database.execute(
+            "INSERT INTO units (kind, name, split, origin_ns) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (kind, name, split, origin_ns),
+        ).lastrowid
+        if number is not None and number % 256 == 0:  # rarely: it reads the names of all windows
+            bounds.discard_units(database, self._most(_ROW))
+        return _unit(database, kind, name) or (split, origin_ns)
+
+    def _most(self, row_bytes: int) -> int:
+        """Rows that fit in the eighth of the bytes that each table beside the windows may fill."""
+        return self._max_bytes // 8 // row_bytes
+
+
+def _bytes(values: NDArray[np.float32]) -> bytes:
+    return values.astype("<f4").tobytes()
+
+
+def _unit(database: sqlite3.Connection, kind: str, name: str) -> tuple[StoredSplit, int] | None:
+    row: tuple[StoredSplit, int] | None = database.execute(
+        "SELECT split, origin_ns FROM units WHERE kind = ? AND name = ?", (kind, name)
+    ).fetchone()
+    return row
+
+
+def _touched(database: sqlite3.Connection, split: StoredSplit, runs: set[str]) -> bool:
+    """Whether ``split`` has a window of one of ``runs``."""
+    query = "SELECT 1 FROM windows WHERE split = ? AND run = ? LIMIT 1"
+    return any(database.execute(query, (split, run)).fetchone() for run in runs)
+
+
+def _check_shape(database: sqlite3.Connection, windows: list[Window]) -> None:
+    known = fact(database, "signals"), fact(database, "length")
+    shape = windows[0].values.shape if known == (0, 0) else known
+    for window in windows:
+        if window.values.shape != shape:
+            raise SchemaError(
+                f"run {window.run!r}: a window of {window.values.shape} signals and samples cannot "
+                f"join windows of {shape}",
+                remedy="the job's signals or window changed: use another store, or delete this one",
+            )
+    if known == (0, 0):
+        database.execute(
+            "INSERT INTO facts VALUES ('signals', ?), ('length', ?)", (shape[0], shape[1])
+        )

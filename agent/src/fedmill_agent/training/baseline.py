@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training without a federation: what the federated model is measured against. Imports torch."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from msgspec import Struct
+
+from fedmill_agent.store.dataset import Dataset
+from fedmill_agent.training.worker import examples_of, moments_of, quiet_torch
+from fedmill_shared.job import Job
+from fedmill_shared.learning import local
+from fedmill_shared.metrics import Statistic, summary
+from fedmill_shared.models import build, initial_vector
+from fedmill_shared.models.flat import FlatModel
+from fedmill_shared.seeds import seed_for
+from fedmill_shared.signals.agreement import normaliser_of
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """Metrics of one agent's held-out windows, and the statistics they come from."""
+
+    agent: str
+    windows: int
+    metrics: dict[str, float]
+    statistic: Statistic
+
+
+def fit(job: Job, train: Dataset) -> FlatModel:
+    """The model that ``train`` alone leads to: rounds times the local work of a round.
+
+    Raises:
+        DataError: a label is not one of the job's classes.
+        ModelError: the training diverged.
+    """
+    quiet_torch()
+    normaliser = normaliser_of(job, [moments_of(job, train)])
+    seed = seed_for(job.name, "model")
+    model = FlatModel(build(job, seed, regimes=normaliser.regimes))
+    model.load(initial_vector(job, normaliser, seed))
+    examples = examples_of(job, train)
+    for round_ in range(1, job.federation.rounds + 1):
+        seed = seed_for(job.name, round_, "fit")
+        result = local.train(model, job, examples, round_=round_, seed=seed)
+        if job.federation.rule == "fedsgd":  # the step is the server's, here as there
+            step = job.federation.server_learning_rate * torch.from_numpy(result.delta)
+            model.learned.add_(step)
+    return model
+
+
+def fit_and_score(job: Job, train: Dataset, held_out: Mapping[str, Dataset]) -> Iterator[Score]:
+    """Train on ``train`` and score on the held-out windows of each agent."""
+    model = fit(job, train)
+    for agent, dataset in held_out.items():
+        statistic = local.evaluate(model, job, examples_of(job, dataset))
+        yield Score(
+            agent=agent, windows=statistic.count, metrics=summary(statistic), statistic=statistic
+        )

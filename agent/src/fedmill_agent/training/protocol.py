@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon and its training process say to each other over two pipes.
+
+Each message is a 4-byte little-endian length and a MessagePack struct. No torch here.
+"""
+
+import struct
+from typing import BinaryIO, Literal
+
+import msgspec
+from msgspec import Struct
+
+from fedmill_shared.errors import TrainerError
+from fedmill_shared.metrics import Statistic
+from fedmill_shared.signals.moments import Moments
+
+_LENGTH = struct.Struct("<I")
+LIMIT = 1 << 31
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What every piece of work needs: the canonical job file and the window store."""
+
+    number: int
+    job: bytes
+    store: str
+
+
+class CollectMoments(Task, frozen=True, kw_only=True, tag="moments"):
+    """Statistics of the training windows."""
+
+
+class Train(Task, frozen=True, kw_only=True, tag="train"):
+    """One round of local work on the weights in the file ``weights`` (float32).
+
+    ``regimes`` counts the operating conditions of the normaliser; ``residual`` is the file with
+    what compression dropped earlier, or empty.
+    """
+
+    weights: str
+    regimes: int
+    base: str
+    schema: str
+    round: int
+    agent: str
+    residual: str = ""
+
+
+class Evaluate(Task, frozen=True, kw_only=True, tag="evaluate"):
+    """Score the weights in the file ``weights`` on the windows of ``split``."""
+
+    weights: str
+    regimes: int
+    version: str
+    split: Literal["validation", "test"] = "test"
+
+
+class Warm(Task, frozen=True, kw_only=True, tag="warm"):
+    """Load libraries, windows and the model ahead of the first round."""
+
+
+Request = CollectMoments | Train | Evaluate | Warm
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """What every answer names: the task it answers."""
+
+    number: int
+
+
+class MomentsCollected(Reply, frozen=True, kw_only=True, tag="moments"):
+    """Answer to :class:`CollectMoments`."""
+
+    moments: Moments
+
+
+class Trained(Reply, frozen=True, kw_only=True, tag="trained"):
+    """Answer to :class:`Train`: the encoded delta, and the residual if it is included."""
+
+    frame: bytes
+    residual: bytes
+    examples: int
+    loss: float
+    seconds: float
+
+
+class Evaluated(Reply, frozen=True, kw_only=True, tag="evaluated"):
+    """Answer to :class:`Evaluate`."""
+
+    version: str
+    split: Literal["validation", "test"]
+    statistic: Statistic
+
+
+class Ready(Reply, frozen=True, kw_only=True, tag="ready"):
+    """Answer to :class:`Warm`."""
+
+
+class Failed(Reply, frozen=True, kw_only=True, tag="failed"):
+    """The work could not be done; the process lives on."""
+
+    error: str
+    message: str
+
+
+Answer = MomentsCollected | Trained | Evaluated | Ready | Failed
+
+_REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def send(stream: BinaryIO, message: Request | Answer) -> None:
+    """Write one message and flush."""
+    data = msgspec.msgpack.encode(message)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive_request(stream: BinaryIO) -> Request | None:
+    """The next request; None at the end of the stream."""
+    data = _read(stream)
+    return None if data is None else _REQUESTS.decode(data)
+
+
+def receive_answer(stream: BinaryIO) -> Answer | None:
+    """The next answer; None at the end of the stream.
+
+    Raises:
+        TrainerError: what came is not an answer.
+    """
+    data = _read(stream)
+    if data is None:
+        return None
+    try:
+        return _ANSWERS.decode(data)
+    except msgspec.DecodeError as error:
+        raise TrainerError(f"training process sent something foreign: {error}") from error
+
+
+def _read(stream: BinaryIO) -> bytes | None:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    if length > LIMIT:
+        raise TrainerError(f"message of {length} bytes between daemon and training process")
+    data = stream.read(length)
+    return data if len(data) == length else None

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill``: one file for each command."""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from fedmill_shared import __version__
+from fedmill_shared.errors import FedmillError
+
+COMMANDS = {
+    "serve": "Run the coordinator.",
+    "job": "Check a job file, or print its JSON Schema.",
+    "jobs": "List jobs.",
+    "fleet": "List agents.",
+    "rounds": "List rounds of a job.",
+    "models": "List model versions, or export one as a plain .onnx file.",
+    "demo": "Show a whole federation on this machine.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is asked for: torch and SQLAlchemy are not needed by all."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """The command called ``name``."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"fedmill_coordinator.cli.{name}").command
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, context: click.Context) -> Any:
+        """Turn our errors into one line and an exit code."""
+        try:
+            return super().invoke(context)
+        except FedmillError as error:
+            click.echo(f"fedmill: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.command(cls=LazyGroup)
+@click.version_option(__version__, prog_name="fedmill")
+def main() -> None:
+    """Federated machine learning for factories."""

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill demo``."""
+
+import shutil
+import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import FrameType
+
+import click
+import msgspec
+
+from fedmill_coordinator.demo.recipes import plan_for
+from fedmill_coordinator.demo.report import print_table
+from fedmill_coordinator.demo.run import run_demo
+from fedmill_coordinator.demo.watch import LogView, View, live_view
+from fedmill_shared import log
+from fedmill_shared.errors import UsageError
+
+
+@click.command(name="demo", short_help="Show a whole federation on this machine.")
+@click.option("--data", type=click.Path(path_type=Path), help="Recordings; default: built-in rig.")
+@click.option("--seed", default=0, show_default=True, help="Decides every random choice.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as last line.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/NAME-SEED].")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds instead of the job file's.")
+def command(
+    data: Path | None, seed: int, *, as_json: bool, out: Path | None, rounds: int | None
+) -> None:
+    """Run broker, coordinator and agents on this machine and compare with the baselines.
+
+    The agents replay the recordings in --data as sensor streams: C-MAPSS, CWRU or Tennessee
+    Eastman files, recognised by their names. Without --data they simulate a bearing test rig.
+    """
+    name, plan = plan_for(data.resolve() if data is not None else None, seed)
+    if rounds is not None:
+        federation = msgspec.structs.replace(plan.job.federation, rounds=rounds)
+        plan = type(plan)(msgspec.structs.replace(plan.job, federation=federation), plan.plants)
+    folder = _fresh(out or Path("runs") / f"{name}-{seed}")
+    log.configure()
+    stop_requested: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stop_requested.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with _view() as view:
+        report = run_demo(str(data or name), plan, folder, view, lambda: bool(stop_requested))
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+    else:
+        print_table(report)
+
+
+def _view() -> AbstractContextManager[View]:
+    return live_view() if sys.stderr.isatty() else nullcontext(LogView(log.get_logger()))
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder; one that an earlier demo left is replaced, any other is left alone.
+
+    Raises:
+        UsageError: the folder holds something that is not a demo's.
+    """
+    folder = folder.resolve()
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "coordinator.toml").exists():
+            raise UsageError(f"--out {folder} holds something else", remedy="give an empty folder")
+        shutil.rmtree(folder)
+    return folder

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill job``: what can be said of a job file without running it."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from fedmill_shared.job_check import json_schema, load_job
+from fedmill_shared.schema import schema_hash
+
+
+@click.group(name="job", short_help="Check a job file, or print its JSON Schema.")
+def command() -> None:
+    """Check a job file, or print its JSON Schema."""
+
+
+@command.command(name="check")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the whole job with its defaults.")
+def check(file: Path, *, as_json: bool) -> None:
+    """Check FILE and say what it describes; exit code 11 if it is wrong."""
+    job = load_job(file)
+    if as_json:
+        click.echo(msgspec.json.encode(job).decode())
+        return
+    outputs = ", ".join(job.labels.classes) or job.labels.unit
+    click.echo(f"{file}: job {job.name} is well formed")
+    click.echo(f"  learns     {job.job.task}: {outputs}")
+    click.echo(f"  from       {len(job.inputs)} signals, windows of {job.window.length} samples")
+    click.echo(f"  model      {type(job.model).__name__.lower()}")
+    click.echo(f"  federation {job.federation.rounds} rounds of {job.federation.rule}")
+    click.echo(f"  schema     {schema_hash(job)[:16]}")
+
+
+@command.command(name="schema")
+def schema() -> None:
+    """Print the JSON Schema of job files, for editors."""
+    click.echo(msgspec.json.format(msgspec.json.encode(json_schema())).decode())

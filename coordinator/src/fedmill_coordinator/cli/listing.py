@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the listing commands share: the store they read, and tables or JSON."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from fedmill_coordinator.config import load
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.sql import SqlStore
+from fedmill_shared.errors import StoreError, UsageError
+
+config_argument = click.argument("config", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+job_option = click.option("--job", help="Name of the job; not needed if there is only one.")
+
+Row = Mapping[str, object]
+
+
+@contextmanager
+def opened(config: Path) -> Iterator[Store]:
+    """The store of the coordinator with this configuration.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        StoreError: the coordinator never ran.
+    """
+    settings = load(config)
+    if not settings.database.exists():
+        raise StoreError(
+            f"{settings.database}: no such database", remedy="run `fedmill serve` first"
+        )
+    with SqlStore(f"sqlite:///{settings.database}") as store:
+        yield store
+
+
+def chosen_job(store: Store, name: str | None) -> str:
+    """The job that is meant.
+
+    Raises:
+        UsageError: there is none of that name, or none was named and there are several.
+    """
+    names = [job.name for job in store.jobs()]
+    if name is None and len(names) == 1:
+        return names[0]
+    if name not in names:
+        raise UsageError(
+            f"--job is {name!r}" if name else "--job is missing",
+            remedy=f"jobs: {', '.join(names) or 'none'}",
+        )
+    return str(name)
+
+
+def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
+    """Print ``rows`` as a table, or as one JSON array."""
+    if as_json:
+        click.echo(msgspec.json.encode(list(rows)).decode())
+        return
+    if not rows:
+        click.echo(f"{title}: none yet")
+        return
+    from rich.console import Console  # noqa: PLC0415  slow to import, and not needed for JSON
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        numeric = isinstance(rows[0][name], int | float)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    Console(soft_wrap=False).print(table)
+
+
+def when(moment_ns: int | None) -> str:
+    """A time for people, UTC."""
+    if moment_ns is None:
+        return ""
+    return datetime.fromtimestamp(moment_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

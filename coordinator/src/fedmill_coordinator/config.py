@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's configuration file: its broker, its state folder and its jobs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, structs
+
+from fedmill_shared import toml
+from fedmill_shared.errors import ConfigError
+
+
+class CoordinatorSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Identity and place.
+
+    Attributes:
+        id: MQTT client id, fixed so that the broker keeps the session.
+        state: folder for the database and the blobs; relative to the configuration file.
+        jobs: job files to run; relative to the configuration file.
+        log_level: smallest level that is logged.
+    """
+
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}$")] = "coordinator"
+    state: str = "state"
+    jobs: list[str] = []
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The MQTT broker.
+
+    Attributes:
+        connect_seconds: give up (exit code 20) when the broker has not answered for this long
+            after the start; 0 waits for ever. A later loss is always waited out.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    connect_seconds: Annotated[float, Meta(ge=0)] = 10.0
+
+
+class CoordinatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole configuration file of a coordinator."""
+
+    coordinator: CoordinatorSection = CoordinatorSection()
+    broker: BrokerSection = BrokerSection()
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return Path(self.coordinator.state) / "fedmill.sqlite"
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of content-addressed blobs."""
+        return Path(self.coordinator.state) / "blobs"
+
+
+def load(path: Path) -> CoordinatorConfig:
+    """Read and check ``path``; relative paths in it become absolute.
+
+    Raises:
+        ConfigError: naming file, line, field, value and what is allowed.
+    """
+    config = toml.load(path, CoordinatorConfig, ConfigError)
+    folder = path.resolve().parent
+    section = structs.replace(
+        config.coordinator,
+        state=str(folder / config.coordinator.state),
+        jobs=[str(folder / job) for job in config.coordinator.jobs],
+    )
+    return structs.replace(config, coordinator=section)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator daemon: one loop over what agents say and what time says."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from msgspec import Struct
+
+from fedmill_coordinator.config import CoordinatorConfig
+from fedmill_coordinator.fleet import Fleet
+from fedmill_coordinator.rounds.conductor import Conductor
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.blobs import Blobs
+from fedmill_coordinator.store.records import JobRecord
+from fedmill_coordinator.traffic import Traffic
+from fedmill_shared import __version__, topics
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import BrokerError, FrameError, JobError
+from fedmill_shared.files import sha256
+from fedmill_shared.job_check import canonical, load_job
+from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
+from fedmill_shared.link.blocks import parse_block
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import (
+    UP,
+    AgentState,
+    BlobRequest,
+    EvaluationReport,
+    Join,
+    MomentsReport,
+    Refusal,
+    UpdateOffer,
+    decode,
+    encode,
+)
+
+POLL_SECONDS = 0.1
+SUBSCRIPTIONS = [f"{topics.ROOT}/+/up/#"]
+
+
+class Daemon:
+    """Owns the link and one conductor for each job; also the voice of all of them."""
+
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        connect: Callable[[Sink], Link],
+        store: Store,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        """Load and add the jobs; ``connect(sink)`` makes the link.
+
+        Raises:
+            JobError: a job file is wrong, or differs from the one this job was started with.
+            StoreError: the state folder cannot be used.
+        """
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._queue: SimpleQueue[LinkEvent] = SimpleQueue()
+        self._link = connect(self._queue.put)
+        self._blobs = Blobs(config.blobs)
+        self._fleet = Fleet(store, clock)
+        self._traffic = Traffic()
+        self._connected = False
+        self._ever_connected = False
+        self._stopping = False
+        self._conductors = {
+            conductor.job.name: conductor
+            for conductor in (self._conductor(Path(path)) for path in config.coordinator.jobs)
+        }
+
+    def stop(self) -> None:
+        """Ask the loop to end; safe inside a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work until ``stop``.
+
+        Raises:
+            BrokerError: no broker answered within ``broker.connect_seconds`` of the start.
+        """
+        self._log.info(
+            "coordinator.started",
+            software=__version__,
+            pid=os.getpid(),
+            jobs=",".join(self._conductors),
+        )
+        started = self._clock.monotonic()
+        self._link.start()
+        try:
+            while not self._stopping:
+                self.step(POLL_SECONDS)
+                self._give_up_if_unreachable(started)
+        finally:
+            self._link.stop()
+            self._log.info("coordinator.stopped")
+
+    def step(self, timeout: float) -> None:
+        """Take one event, or wait ``timeout`` seconds for none; then do what is due."""
+        try:
+            event = self._queue.get(timeout=timeout)
+        except Empty:
+            pass
+        else:
+            try:
+                self._take(event)
+            except (FrameError, BrokerError) as error:
+                topic = event.topic if isinstance(event, Message) else ""
+                self._log.warning("message.refused", topic=topic, error=str(error))
+        if self._connected:
+            for conductor in self._conductors.values():
+                conductor.step()
+
+    # Voice
+
+    def tell(self, job: str, agent: str, kind: str, message: Struct | bytes) -> None:
+        """Publish to one agent."""
+        payload = message if isinstance(message, bytes) else encode(message)
+        topic = topics.down(agent, kind)
+        self._traffic.down(job, topic, payload, 1)
+        self._link.publish(topic, payload)
+
+    def broadcast(self, job: str, kind: str, message: Struct | bytes) -> None:
+        """Publish to all agents."""
+        retain = isinstance(message, Struct)
+        payload = encode(message) if isinstance(message, Struct) else message
+        topic = topics.broadcast(kind, job)
+        self._traffic.down(job, topic, payload, len(self._fleet.on_job(job)))
+        self._link.publish(topic, payload, retain=retain)
+
+    # Parts
+
+    def _take(self, event: LinkEvent) -> None:
+        match event:
+            case Connected():
+                self._connected = self._ever_connected = True
+                self._log.info("broker.connected", session_present=event.session_present)
+                for conductor in self._conductors.values():
+                    conductor.announce()
+            case Disconnected(reason):
+                self._connected = False
+                broker = f"{self._config.broker.host}:{self._config.broker.port}"
+                self._log.error("broker.unreachable", reason=reason, broker=broker)
+            case Message():
+                self._receive(event)
+
+    def _receive(self, message: Message) -> None:
+        agent, kind = topics.parse_up(message.topic)
+        if kind == "block":
+            block = parse_block(message.payload)
+            for name, conductor in self._conductors.items():
+                self._traffic.up(name, message.topic, message.payload)
+                conductor.block(agent, block)
+            return
+        if kind not in UP:
+            raise FrameError(f"kind {kind!r} is unknown")
+        body = decode(message.payload, UP[kind])
+        if isinstance(body, AgentState):
+            if self._fleet.hear(agent, body):
+                self._log.info("agent.online" if body.online else "agent.offline", agent=agent)
+            return
+        job = getattr(body, "job", "")
+        if job not in self._conductors:
+            raise FrameError(f"agent {agent} speaks of job {job!r}, which is not run here")
+        conductor = self._conductors[job]
+        self._traffic.up(job, message.topic, message.payload)
+        match body:
+            case Join():
+                conductor.join(agent, body)
+            case Refusal():
+                conductor.refuse(agent, body)
+            case MomentsReport():
+                conductor.moments(agent, body)
+            case UpdateOffer():
+                conductor.offer(agent, body)
+            case EvaluationReport():
+                conductor.evaluation(agent, body)
+            case BlobRequest():
+                conductor.request(agent, body)
+
+    def _conductor(self, path: Path) -> Conductor:
+        job = load_job(path)
+        text = canonical(job)
+        record = self._store.job(job.name)
+        if record is None:
+            now = self._clock.now_ns()
+            self._store.add_job(
+                JobRecord(
+                    name=job.name,
+                    text=text.decode(),
+                    sha256=sha256(text),
+                    state="waiting",
+                    created_ns=now,
+                    updated_ns=now,
+                )
+            )
+        elif record.sha256 != sha256(text):
+            raise JobError(
+                f"{path}: job {job.name!r} was started with another job file",
+                remedy="give the changed job a new name, or remove the old state folder",
+            )
+        return Conductor(
+            job,
+            text,
+            store=self._store,
+            blobs=self._blobs,
+            fleet=self._fleet,
+            traffic=self._traffic,
+            voice=self,
+            clock=self._clock,
+            log=self._log.bind(job=job.name),
+        )
+
+    def _give_up_if_unreachable(self, started: float) -> None:
+        patience = self._config.broker.connect_seconds
+        if self._ever_connected or not patience:
+            return
+        if self._clock.monotonic() - started > patience:
+            raise BrokerError(
+                f"no MQTT broker answers at {self._config.broker.host}:{self._config.broker.port}",
+                remedy="start the broker, or correct [broker] host and port",
+            )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An MQTT broker of our own: a mosquitto child on a free loopback port, with its own folder."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedmill_shared.errors import BrokerError
+from fedmill_shared.files import make_folder
+
+START_SECONDS = 10.0
+CONFIG = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence true
+persistence_location {folder}/
+autosave_interval 60
+max_packet_size 300000
+max_queued_messages 4000
+set_tcp_nodelay true
+log_dest file {folder}/mosquitto.log
+log_type error
+log_type warning
+"""
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def find_mosquitto() -> str:
+    """Path of the mosquitto program.
+
+    Raises:
+        BrokerError: it is not installed.
+    """
+    found = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if found is None:
+        raise BrokerError("mosquitto is not installed", remedy="apt-get install mosquitto")
+    return found
+
+
+@contextmanager
+def broker(folder: Path, port: int | None = None) -> Iterator[int]:
+    """Run a broker and yield its port; the child has ended when the context has.
+
+    Raises:
+        BrokerError: mosquitto is missing or does not start.
+    """
+    port = port or free_port()
+    config = make_folder(folder) / "mosquitto.conf"
+    config.write_text(CONFIG.format(port=port, folder=folder.resolve()))
+    folder.chmod(0o777)  # started by root, mosquitto becomes a user of its own
+    child = subprocess.Popen(
+        [find_mosquitto(), "-c", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_until_listening(child, port, folder)
+        yield port
+    finally:
+        child.terminate()
+        try:
+            child.wait(2)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait_until_listening(child: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise BrokerError(
+        f"mosquitto does not listen on 127.0.0.1:{port}",
+        remedy=f"see {folder / 'mosquitto.log'}",
+    )

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outcome of a demo: one JSON report, and the table that a person reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from fedmill_coordinator.demo.baselines import Baselines
+from fedmill_coordinator.demo.recipes import Plan
+from fedmill_coordinator.progress import statistics_of
+from fedmill_coordinator.store.base import Store
+from fedmill_shared.errors import DataError
+from fedmill_shared.metrics import Statistic, merge_all, primary, summary
+from fedmill_shared.models.manifest import Manifest
+
+
+class AgentRow(Struct, frozen=True, kw_only=True):
+    """One plant: the same held-out windows, scored by three models."""
+
+    agent: str
+    metric: str
+    local_only: float
+    federated: float
+    pooled: float
+    windows: int
+
+
+class Artifacts(Struct, frozen=True, kw_only=True):
+    """Files that the demo leaves."""
+
+    onnx: str
+    database: str
+    plot: str
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """The last line of ``fedmill demo --json``. ``overall`` merges all plants' windows."""
+
+    data: str
+    task: str
+    rounds: int
+    seconds: float
+    uplink_bytes: int
+    downlink_bytes: int
+    fp32_bytes: int
+    agents: list[AgentRow]
+    overall: AgentRow
+    details: dict[str, dict[str, float]]
+    windows_scored: int
+    artifacts: Artifacts
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the pieces of a demo found."""
+
+    data: str
+    plan: Plan
+    seconds: float
+    baselines: Baselines
+    artifacts: Artifacts
+
+
+def make_report(store: Store, outcome: Outcome, manifest: Manifest) -> Report:
+    """Put the report together from the store and the baselines.
+
+    Raises:
+        DataError: an agent has not scored the final version.
+    """
+    job = outcome.plan.job
+    stable = store.alias(job.name, "stable")
+    federated = statistics_of(store, job.name, stable.version) if stable is not None else {}
+    rounds = [record for record in store.rounds(job.name) if record.state == "closed"]
+    arms: dict[str, dict[str, Statistic]] = {
+        "local_only": {a: s.statistic for a, s in outcome.baselines.local_only.items()},
+        "federated": federated,
+        "pooled": {a: s.statistic for a, s in outcome.baselines.pooled.items()},
+    }
+    agents = [plant.agent for plant in outcome.plan.plants]
+    missing = [agent for agent in agents if agent not in federated]
+    if missing:
+        raise DataError(f"agent {missing[0]} has not scored the final version")
+    merged = {arm: merge_all(list(told.values())) for arm, told in arms.items()}
+    one_way = sum(4 * manifest.size * len(record.included) for record in rounds)
+    return Report(
+        data=outcome.data,
+        task=job.job.task,
+        rounds=len(rounds),
+        seconds=round(outcome.seconds, 2),
+        uplink_bytes=sum(record.uplink_bytes for record in rounds),
+        downlink_bytes=sum(record.downlink_bytes for record in rounds),
+        fp32_bytes=2 * one_way,
+        agents=[_row(agent, {arm: told[agent] for arm, told in arms.items()}) for agent in agents],
+        overall=_row("all", merged),
+        details={arm: summary(statistic) for arm, statistic in merged.items()},
+        windows_scored=sum(record.windows_scored for record in store.agents()),
+        artifacts=outcome.artifacts,
+    )
+
+
+def _row(agent: str, statistics: Mapping[str, Statistic]) -> AgentRow:
+    values = {arm: primary(statistic) for arm, statistic in statistics.items()}
+    return AgentRow(
+        agent=agent,
+        metric=values["federated"][0],
+        local_only=values["local_only"][1],
+        federated=values["federated"][1],
+        pooled=values["pooled"][1],
+        windows=statistics["federated"].count,
+    )
+
+
+def print_table(report: Report) -> None:
+    """The report for people."""
+    from rich.console import Console  # noqa: PLC0415  not needed for JSON
+    from rich.table import Table  # noqa: PLC0415
+
+    metric = report.overall.metric
+    better = "higher" if metric == "accuracy" else "lower"
+    table = Table(title=f"{metric} on the same held-out windows ({better} is better)")
+    table.add_column("plant")
+    for column in ("local-only", "federated", "pooled", "windows"):
+        table.add_column(column, justify="right")
+    for row in report.agents:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(report.overall))
+    console = Console()
+    console.print(table)
+    total = report.uplink_bytes + report.downlink_bytes
+    console.print(
+        f"{report.rounds} rounds in {report.seconds:.0f} s; "
+        f"{_megabytes(report.uplink_bytes)} up and {_megabytes(report.downlink_bytes)} down, "
+        f"where fp32 would have cost {_megabytes(report.fp32_bytes)} "
+        f"({report.fp32_bytes / max(1, total):.1f} times as much)"
+    )
+    console.print(f"{report.windows_scored} live windows were scored on the agents meanwhile")
+    for name, path in (
+        ("ONNX model", report.artifacts.onnx),
+        ("database", report.artifacts.database),
+        ("learning curves", report.artifacts.plot),
+    ):
+        console.print(f"{name:<16} {path}", soft_wrap=True, highlight=False)
+
+
+def _cells(row: AgentRow) -> list[str]:
+    values = (row.local_only, row.federated, row.pooled)
+    shown = [f"{100 * v:.1f} %" if row.metric == "accuracy" else f"{v:.2f}" for v in values]
+    return [row.agent, *shown, str(row.windows)]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

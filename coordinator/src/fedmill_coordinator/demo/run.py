@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a whole federation from recordings to report."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import json
+
+from fedmill_coordinator.cli.models import export_bytes, find_version
+from fedmill_coordinator.config import CoordinatorConfig, load
+from fedmill_coordinator.demo.baselines import Baselines, Fits
+from fedmill_coordinator.demo.broker import broker
+from fedmill_coordinator.demo.layout import Layout
+from fedmill_coordinator.demo.plot import Curve, line_chart
+from fedmill_coordinator.demo.processes import Processes, program
+from fedmill_coordinator.demo.recipes import Plan
+from fedmill_coordinator.demo.report import Artifacts, Outcome, Report, make_report
+from fedmill_coordinator.demo.watch import View, look
+from fedmill_coordinator.progress import metric_of
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.blobs import Blobs
+from fedmill_coordinator.store.sql import SqlStore
+from fedmill_shared.errors import FedmillError, Interrupted, StoreError
+from fedmill_shared.files import write_atomic
+from fedmill_shared.job import Job
+from fedmill_shared.models.manifest import Manifest
+
+POLL_SECONDS = 0.25
+
+
+def run_demo(
+    data: str, plan: Plan, folder: Path, view: View, stopped: Callable[[], bool]
+) -> Report:
+    """Federate, train the baselines, and report; every child has ended when this returns.
+
+    Raises:
+        Interrupted: ``stopped`` said so.
+        FedmillError: a part of it failed.
+    """
+    started = time.monotonic()
+    with broker(folder / "broker") as port:
+        layout = Layout.write(folder, plan, port)
+        settings = load(layout.coordinator)
+        with Processes(layout.logs) as processes:
+            processes.start(
+                "coordinator", program("fedmill_coordinator", "serve", layout.coordinator)
+            )
+            for agent, path in layout.agents.items():
+                processes.start(agent, program("fedmill_agent", "run", path))
+            _follow(settings, plan.job, processes, view, stopped)
+    seconds = time.monotonic() - started
+    baselines = _baselines(layout, view, stopped)
+    with SqlStore(f"sqlite:///{settings.database}") as store:
+        artifacts = _artifacts(store, settings, plan.job, folder, baselines)
+        outcome = Outcome(data, plan, seconds, baselines, artifacts)
+        return make_report(store, outcome, _manifest(store, plan.job))
+
+
+def _follow(
+    settings: CoordinatorConfig,
+    job: Job,
+    processes: Processes,
+    view: View,
+    stopped: Callable[[], bool],
+) -> None:
+    while not settings.database.exists():
+        _pause(stopped)
+        processes.check()
+    with SqlStore(f"sqlite:///{settings.database}") as store:
+        while True:
+            snapshot = look(store, job.name, job.federation.rounds)
+            if snapshot is not None:
+                view.update(snapshot)
+                if snapshot.state == "finished":
+                    return
+                if snapshot.state == "stopped":
+                    raise FedmillError(
+                        f"job {job.name} was stopped after {snapshot.closed} rounds",
+                        remedy=f"see {settings.coordinator.state}/../logs/coordinator.log",
+                    )
+            _pause(stopped)
+            processes.check()
+
+
+def _pause(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise Interrupted("the demo was stopped", remedy="its folder holds what it had")
+    time.sleep(POLL_SECONDS)
+
+
+def _baselines(layout: Layout, view: View, stopped: Callable[[], bool]) -> Baselines:
+    fits = Fits(stopped)
+    total = len(layout.agents) + 1
+    return fits.run(layout, lambda name: view.baseline(name, total))
+
+
+def _manifest(store: Store, job: Job) -> Manifest:
+    record = store.job(job.name)
+    if record is None or record.manifest is None:
+        raise StoreError(f"job {job.name} has no model")
+    return json.decode(record.manifest, type=Manifest)
+
+
+def _artifacts(
+    store: Store, settings: CoordinatorConfig, job: Job, folder: Path, baselines: Baselines
+) -> Artifacts:
+    onnx, plot = folder / "model.onnx", folder / "learning-curves.svg"
+    stable = find_version(store, job.name, "stable")
+    write_atomic(onnx, export_bytes(store, Blobs(settings.blobs), stable))
+    write_atomic(plot, _curves(store, job, baselines).encode())
+    return Artifacts(onnx=str(onnx), database=str(settings.database), plot=str(plot))
+
+
+def _curves(store: Store, job: Job, baselines: Baselines) -> str:
+    metrics = [(v, metric_of(store, job.name, v.version)) for v in store.versions(job.name)]
+    points = [(float(v.round or 0), m.value) for v, m in metrics if m is not None]
+    name = next((m.name for _, m in metrics if m is not None), "metric")
+    last = max((x for x, _ in points), default=1.0)
+    curves = [Curve("federated", points)]
+    for title, level in baselines.merged().items():
+        curves.append(Curve(title, [(0.0, level), (last, level)], flat=True))
+    return line_chart(f"{job.name}: {name} on held-out windows", "round", name, curves)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows a running job through its database: a live bar on a terminal, log events otherwise."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedmill_coordinator.progress import Metric, latest_metric
+from fedmill_coordinator.store.base import Store
+from fedmill_shared.log import Logger
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a job is."""
+
+    state: str
+    closed: int
+    rounds: int
+    agents: int
+    metric: Metric | None
+
+
+def look(store: Store, job: str, rounds: int) -> Snapshot | None:
+    """How far ``job`` is; None before the coordinator has it."""
+    record = store.job(job)
+    if record is None:
+        return None
+    closed = sum(r.state == "closed" for r in store.rounds(job))
+    online = sum(agent.online for agent in store.agents())
+    return Snapshot(record.state, closed, rounds, online, latest_metric(store, job))
+
+
+class View(Protocol):
+    """Shows what happens."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """The job moved on, or not."""
+        ...
+
+    def baseline(self, name: str, total: int) -> None:
+        """One of ``total`` baselines is ready."""
+        ...
+
+
+class LogView:
+    """One event for each step forward."""
+
+    def __init__(self, log: Logger) -> None:
+        """Write to ``log``."""
+        self._log = log
+        self._last: tuple[str, int] = ("", -1)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """An event when the state or the round changes."""
+        if (snapshot.state, snapshot.closed) == self._last:
+            return
+        self._last = snapshot.state, snapshot.closed
+        metric = snapshot.metric
+        details = {metric.name: round(metric.value, 4)} if metric is not None else {}
+        self._log.info(
+            "demo.progress",
+            state=snapshot.state,
+            round=snapshot.closed,
+            rounds=snapshot.rounds,
+            agents=snapshot.agents,
+            **details,
+        )
+
+    def baseline(self, name: str, total: int) -> None:
+        """An event for each."""
+        self._log.info("demo.baseline", name=name, total=total)
+
+
+@contextmanager
+def live_view() -> Iterator[View]:
+    """A progress bar on standard error."""
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+    from rich.progress import TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield _Bar(
+            bar.add_task("rounds", total=None, note="starting"),
+            bar.add_task("baselines", total=None, note="", visible=False),
+            bar.update,
+        )
+
+
+class _Bar:
+    def __init__(self, rounds: int, baselines: int, change: Callable[..., None]) -> None:
+        self._rounds = rounds
+        self._baselines = baselines
+        self._change = change
+
+    def update(self, snapshot: Snapshot) -> None:
+        metric = snapshot.metric
+        score = f", {metric.name} {metric.value:.4g}" if metric is not None else ""
+        self._change(
+            self._rounds,
+            total=snapshot.rounds,
+            completed=snapshot.closed,
+            note=f"{snapshot.agents} agents, {snapshot.state}{score}",
+        )
+
+    def baseline(self, name: str, total: int) -> None:
+        self._change(self._baselines, visible=True, total=total, advance=1, note=name)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is there: what agents last said, and who can be counted on for a job."""
+
+from collections.abc import Callable
+
+from msgspec import json
+
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.records import AgentRecord
+from fedmill_shared.clock import Clock
+from fedmill_shared.messages import PROTOCOL, AgentState
+
+
+class Fleet:
+    """Keeps the agents' states in memory for decisions and in the store for people."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        """Start with nobody online; states are retained on the broker and come at once."""
+        self._store = store
+        self._clock = clock
+        self._states: dict[str, AgentState] = {}
+        self.changed_at = clock.monotonic()
+
+    def hear(self, agent: str, state: AgentState) -> bool:
+        """Take in a state; True if the agent came or went."""
+        before = self._states.get(agent)
+        self._states[agent] = state
+        turned = before is None or before.online != state.online
+        if turned:
+            self.changed_at = self._clock.monotonic()
+        self._store.save_agent(self._record(agent, state))
+        return turned
+
+    def online(self) -> set[str]:
+        """Agents that are connected and speak our protocol."""
+        return {
+            agent
+            for agent, state in self._states.items()
+            if state.online and state.protocol == PROTOCOL
+        }
+
+    def on_job(self, job: str) -> set[str]:
+        """Online agents that know of ``job`` and have not refused it."""
+        return {
+            agent
+            for agent in self.online()
+            if (phase := self._states[agent].jobs.get(job)) is not None and phase.phase != "refused"
+        }
+
+    def each(self, do: Callable[[str], None]) -> None:
+        """Call ``do`` for every agent that was ever heard of, by name."""
+        for agent in sorted(self._states):
+            do(agent)
+
+    def _record(self, agent: str, state: AgentState) -> AgentRecord:
+        now = self._clock.now_ns()
+        phases = state.jobs.values()
+        return AgentRecord(
+            agent=agent,
+            online=state.online,
+            last_seen_ns=now,
+            software=state.software,
+            jobs=json.encode(state.jobs).decode(),
+            model_version=next((phase.version for phase in phases if phase.version), None),
+            resident_bytes=max(0, state.resident_bytes),
+            windows_scored=max(0, sum(phase.windows_scored for phase in phases)),
+            clock_skew_ms=(state.sent_ns - now) / 1e6 if state.sent_ns else None,
+        )

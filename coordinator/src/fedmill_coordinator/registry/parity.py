@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does ONNX Runtime compute what torch computes? Asked for every version before it is released."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_shared.job import Job
+from fedmill_shared.models.flat import FlatModel
+from fedmill_shared.models.normaliser import Normaliser
+from fedmill_shared.onnx_session import OnnxSession, check_canary
+
+WINDOWS = 8
+
+
+def canary_inputs(job: Job, normaliser: Normaliser, seed: int) -> NDArray[np.float32]:
+    """Plausible windows (8, signals, L) in canonical units.
+
+    Inputs are normal around the mean of an operating condition with its deviation; regime signals
+    lie within a quarter of their resolution around its centroid. With several conditions each
+    window changes from one to the next at half its length.
+    """
+    generator = np.random.default_rng(seed)
+    length = job.window.length
+    windows = np.zeros((WINDOWS, len(job.signals), length))
+    second_half = np.arange(length) >= length // 2
+    regime = (np.arange(WINDOWS)[:, None] + second_half) % normaliser.regimes  # (8, L)
+
+    def of_regime(table: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
+        return np.array(table)[regime].transpose(0, 2, 1)  # (R, S)[(8, L)] -> (8, S, L)
+
+    mean = of_regime(normaliser.mean)
+    noise = generator.standard_normal(mean.shape)
+    windows[:, job.inputs] = mean + noise * of_regime(normaliser.scale)
+    if normaliser.resolution:
+        centroids = of_regime(normaliser.centroids)
+        offset = generator.uniform(-0.25, 0.25, centroids.shape)
+        windows[:, job.regimes] = centroids + offset * np.array(normaliser.resolution)[:, None]
+    return windows.astype(np.float32)
+
+
+def check_parity(
+    template: bytes,
+    weights: NDArray[np.float32],
+    model: FlatModel,
+    inputs: NDArray[np.float32],
+    tolerance: float = 1e-4,
+) -> NDArray[np.float32]:
+    """Torch's outputs (N, outputs) for ``inputs`` (N, signals, L), once ONNX Runtime agrees.
+
+    ``model`` is the caller's own copy of the architecture, built once; it ends up holding
+    ``weights`` (elements,).
+
+    Raises:
+        ModelError: the two differ by more than ``tolerance`` of the spread of the outputs.
+    """
+    model.load(weights)
+    expected = model.predict(inputs)
+    check_canary(OnnxSession.from_template(template, weights), inputs, expected, tolerance)
+    return expected

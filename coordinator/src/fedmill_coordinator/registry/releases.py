@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job's versions on their way out: durable in store and blobs, announced, served in blocks."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from msgspec import msgpack
+from numpy.typing import NDArray
+
+from fedmill_coordinator.registry.versions import Architecture, NewVersion
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.blobs import Blobs
+from fedmill_coordinator.store.records import RoundRecord, VersionRecord
+from fedmill_coordinator.voice import Voice
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.job import Job
+from fedmill_shared.link.blocks import BLOB_LIMIT, blocks_of
+from fedmill_shared.messages import BlobName, BlobRequest, VersionNotice
+from fedmill_shared.models.manifest import vector_bytes
+from fedmill_shared.models.normaliser import Normaliser
+
+WINDOW = 8
+KEPT_VERSIONS = 12
+PRUNE_EVERY = 16
+
+
+class Releases:
+    """Owns the newest version of one job and what agents may ask for."""
+
+    def __init__(self, job: Job, store: Store, blobs: Blobs, voice: Voice, clock: Clock) -> None:
+        """Nothing to release before ``create`` or ``restore``."""
+        self._job = job
+        self._store = store
+        self._blobs = blobs
+        self._voice = voice
+        self._clock = clock
+        self._architecture: Architecture | None = None
+        self._current: VersionRecord | None = None
+        self._vector: NDArray[np.float32] | None = None
+        self._offered: dict[str, int] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a version."""
+        return self._current is not None
+
+    @property
+    def version(self) -> str:
+        """The newest version."""
+        return self._record.version
+
+    @property
+    def learned(self) -> int:
+        """Elements of a delta."""
+        return self._parts.learned
+
+    @property
+    def layout(self) -> str:
+        """Digest of the manifest."""
+        return self._parts.manifest.digest
+
+    def create(self, normaliser: Normaliser) -> None:
+        """Export the architecture and store version 0.
+
+        Raises:
+            ModelError: it cannot be built, or torch and ONNX Runtime disagree.
+        """
+        architecture = Architecture.create(self._job, normaliser)
+        made = architecture.first(normaliser)
+        now = self._clock.now_ns()
+        self._store.update_job(
+            self._job.name,
+            updated_ns=now,
+            manifest=architecture.manifest_blob,
+            template=self._blobs.put(architecture.template),
+            canary_inputs=self._blobs.put(architecture.canary),
+        )
+        self._blobs.put(architecture.manifest_blob)
+        record = self._version_record(made, number=0, base=None, round_=None)
+        if self._store.version(self._job.name, made.version) is None:
+            self._store.add_version(record)
+        self._store.set_alias(self._job.name, "candidate", made.version, updated_ns=now)
+        self._architecture, self._current, self._vector = architecture, record, made.vector
+
+    def restore(self) -> None:
+        """Take up the newest version of the store.
+
+        Raises:
+            StoreError: something it is made of is gone.
+        """
+        job = self._store.job(self._job.name)
+        versions = self._store.versions(self._job.name)
+        if (
+            job is None
+            or not versions
+            or not (job.normaliser and job.template and job.canary_inputs)
+        ):
+            raise StoreError(
+                f"job {self._job.name}: the store says it runs, but holds no version",
+                remedy="restore the state folder from a backup, or start it anew",
+            )
+        normaliser = msgpack.decode(job.normaliser, type=Normaliser)
+        template = self._blobs.get(job.template, BLOB_LIMIT)
+        canary = self._blobs.get(job.canary_inputs, BLOB_LIMIT)
+        self._architecture = Architecture.restore(self._job, normaliser, template, canary)
+        self._current = versions[-1]
+        self._vector = np.frombuffer(self._blobs.get(versions[-1].weights or "", BLOB_LIMIT), "<f4")
+
+    def advance(
+        self, delta: NDArray[np.float32], closed: RoundRecord, *, rule_state: bytes
+    ) -> bool:
+        """Make and store the version that ``delta`` (learned,) leads to; False if it is the same.
+
+        Raises:
+            ModelError: torch and ONNX Runtime disagree on it; nothing is stored.
+            StoreError: it cannot be stored; the round stays open.
+        """
+        job = self._store.job(self._job.name)
+        residual: NDArray[np.float32] | None = None
+        if job is not None and job.downlink_residual:
+            residual = np.frombuffer(self._blobs.get(job.downlink_residual, BLOB_LIMIT), "<f4")
+        if self._vector is None:
+            raise StoreError(f"job {self._job.name}: no version to start from")
+        made = self._parts.next(self._vector, delta, residual, closed.round)
+        current = self._record
+        record: VersionRecord | None = None
+        if made.version != current.version:
+            record = self._version_record(
+                made, number=current.number + 1, base=current.version, round_=closed.round
+            )
+        self._store.close_round(
+            closed,
+            record,
+            rule_state=rule_state,
+            downlink_residual=self._blobs.put(made.residual.astype("<f4").tobytes()),
+            job_state="running",
+        )
+        if record is not None:
+            self._current, self._vector = record, made.vector
+            if record.number % PRUNE_EVERY == 0:
+                self._prune()
+        return record is not None
+
+    def promote(self) -> None:
+        """Call the newest version stable."""
+        self._store.set_alias(
+            self._job.name, "stable", self.version, updated_ns=self._clock.now_ns()
+        )
+
+    def announce(self, *, evaluate: bool, with_delta: bool) -> None:
+        """Tell every agent of the newest version, and send its delta ahead of any question."""
+        notice = self._notice(evaluate=evaluate)
+        blobs = [notice.manifest, notice.template, notice.canary_inputs, notice.snapshot]
+        if notice.delta is not None:
+            blobs.append(notice.delta)
+        self._offered = {blob.sha256: blob.size for blob in blobs}
+        self._voice.broadcast(self._job.name, "version", notice)
+        if with_delta and notice.delta is not None:
+            for block in blocks_of(self._blobs.get(notice.delta.sha256, BLOB_LIMIT)):
+                self._voice.broadcast(self._job.name, "block", block)
+
+    def blocks(self, request: BlobRequest) -> Iterator[bytes]:
+        """Blocks that an agent asks for, at most ``WINDOW``; only of the announced version.
+
+        Raises:
+            FrameError: the blob is not on offer, or has no such block.
+        """
+        if request.blob not in self._offered:
+            raise FrameError(f"blob {request.blob[:12]} is not part of the announced version")
+        blob = self._blobs.get(request.blob, BLOB_LIMIT)
+        yield from blocks_of(blob, request.missing[:WINDOW])
+
+    @property
+    def _record(self) -> VersionRecord:
+        if self._current is None:
+            raise StoreError(f"job {self._job.name}: there is no version yet")
+        return self._current
+
+    @property
+    def _parts(self) -> Architecture:
+        if self._architecture is None:
+            raise StoreError(f"job {self._job.name}: there is no version yet")
+        return self._architecture
+
+    def _version_record(
+        self, made: NewVersion, *, number: int, base: str | None, round_: int | None
+    ) -> VersionRecord:
+        return VersionRecord(
+            job=self._job.name,
+            number=number,
+            version=made.version,
+            base=base,
+            weights=self._blobs.put(vector_bytes(made.vector)),
+            delta=self._blobs.put(made.frame) if made.frame else None,
+            canary_outputs=made.canary_outputs,
+            round=round_,
+            created_ns=self._clock.now_ns(),
+        )
+
+    def _notice(self, *, evaluate: bool) -> VersionNotice:
+        record, job = self._record, self._store.job(self._job.name)
+        if job is None or not (job.template and job.canary_inputs and record.weights):
+            raise StoreError(f"job {self._job.name}: the current version is not whole")
+        manifest = self._blobs.put(self._parts.manifest_blob)
+        return VersionNotice(
+            job=self._job.name,
+            number=record.number,
+            version=record.version,
+            manifest=self._name(manifest),
+            template=self._name(job.template),
+            canary_inputs=self._name(job.canary_inputs),
+            canary_outputs=record.canary_outputs,
+            snapshot=self._name(record.weights),
+            base=record.base or "",
+            delta=self._name(record.delta) if record.delta else None,
+            evaluate=evaluate,
+        )
+
+    def _name(self, digest: str) -> BlobName:
+        return BlobName(sha256=digest, size=self._blobs.size(digest))
+
+    def _prune(self) -> None:
+        newest = [
+            record.version for record in self._store.versions(self._job.name)[-KEPT_VERSIONS:]
+        ]
+        self._store.forget_weights(self._job.name, newest)
+        self._blobs.prune(self._store.live_blobs() | self._offered.keys())

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes model versions: the first from the agreed statistics, each next from an aggregated delta.
+
+Nothing leaves here that ONNX Runtime and torch disagree on, and the coordinator itself goes on
+from what the agents will decode, so both sides hold the same bits.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from msgspec import json
+from numpy.typing import NDArray
+
+from fedmill_coordinator.registry.parity import canary_inputs, check_parity
+from fedmill_coordinator.registry.template import export_template
+from fedmill_shared.codec import CODECS
+from fedmill_shared.codec.feedback import carry, compensate
+from fedmill_shared.codec.frame import FrameHeader, decode_frame, encode_frame, prefix
+from fedmill_shared.job import Job
+from fedmill_shared.models import build, initial_vector
+from fedmill_shared.models.flat import FlatModel
+from fedmill_shared.models.manifest import LEARNED, Manifest, version_of
+from fedmill_shared.models.normaliser import Normaliser
+from fedmill_shared.seeds import seed_for
+from fedmill_shared.tensors import pack_tensor, unpack_tensor
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that passed parity.
+
+    Attributes:
+        version: SHA-256 of ``vector``.
+        vector: float32 (elements,), the whole model.
+        frame: the compressed delta on its base; empty for the first version.
+        residual: float32 (learned,), what the downlink codec dropped.
+        canary_outputs: packed tensor, what ``canary_inputs`` must give.
+    """
+
+    version: str
+    vector: Vector
+    frame: bytes
+    residual: Vector
+    canary_outputs: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What all versions of a job have in common, and the torch model that parity is checked with."""
+
+    job: Job
+    template: bytes
+    manifest: Manifest
+    canary: bytes
+    model: FlatModel
+
+    @classmethod
+    def create(cls, job: Job, normaliser: Normaliser) -> Self:
+        """Export the template; takes seconds.
+
+        Raises:
+            ModelError: the model cannot be built or exported.
+        """
+        module = build(job, seed_for(job.name, "model"), regimes=normaliser.regimes)
+        template = export_template(job, module)
+        inputs = canary_inputs(job, normaliser, seed_for(job.name, "canary"))
+        model = FlatModel(module)
+        return cls(job, template, model.manifest, pack_tensor(inputs), model)
+
+    @classmethod
+    def restore(cls, job: Job, normaliser: Normaliser, template: bytes, canary: bytes) -> Self:
+        """The architecture of a job that was created before."""
+        model = FlatModel(build(job, 0, regimes=normaliser.regimes))
+        return cls(job, template, model.manifest, canary, model)
+
+    @property
+    def manifest_blob(self) -> bytes:
+        """The manifest as it travels."""
+        return json.encode(self.manifest)
+
+    @property
+    def learned(self) -> int:
+        """Elements that travel in a delta."""
+        return sum(stop - start for start, stop in self.manifest.ranges(LEARNED))
+
+    def first(self, normaliser: Normaliser) -> NewVersion:
+        """Version 0: seeded weights and the agreed standardisation.
+
+        Raises:
+            ModelError: torch and ONNX Runtime disagree.
+        """
+        vector = initial_vector(self.job, normaliser, seed_for(self.job.name, "model"))
+        return self._checked(vector, b"", np.zeros(self.learned, np.float32))
+
+    def next(self, base: Vector, delta: Vector, residual: Vector | None, round_: int) -> NewVersion:
+        """The version that ``delta`` (learned,) makes of ``base`` (elements,).
+
+        Raises:
+            ModelError: the result is not finite, or torch and ONNX Runtime disagree.
+        """
+        codec = CODECS[self.job.compression.downlink]
+        feedback = self.job.compression.error_feedback and not codec.lossless
+        wanted = compensate(delta, residual) if feedback else delta
+        seed = seed_for(self.job.name, round_, "downlink")
+        header = FrameHeader(
+            content="delta",
+            round=round_,
+            schema=prefix(self.manifest.digest),
+            base=prefix(version_of(base)),
+            seed=seed,
+        )
+        frame = encode_frame(codec, wanted, header, np.random.default_rng(seed))
+        _, decoded = decode_frame(frame, elements=self.learned)
+        vector = self.manifest.scatter(base, self.manifest.gather(base, LEARNED) + decoded, LEARNED)
+        left = carry(wanted, decoded) if feedback else np.zeros(self.learned, np.float32)
+        return self._checked(vector, frame, left)
+
+    def _checked(self, vector: Vector, frame: bytes, residual: Vector) -> NewVersion:
+        outputs = check_parity(self.template, vector, self.model, unpack_tensor(self.canary))
+        digest = version_of(vector)
+        return NewVersion(digest, vector, frame, residual, pack_tensor(outputs))

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job does next: one pure function over what can be seen.
+
+::
+
+    waiting ──agent ready──▶ statistics ──agree──▶ running ──finish──▶ finished
+                                                   │  ▲
+                                         open_round│  │close_round (count{min,goal} or deadline)
+                                                   ▼  │
+                                                   open ──extend_round (deadline, too few)
+
+Nothing here waits for one particular agent: those that are offline are not counted on, and every
+phase has a deadline.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+SETTLE_SECONDS = 2.0
+"""How long no agent must have come or gone before the agents online count as the whole fleet."""
+
+
+class Decision(Enum):
+    """What the conductor should do now."""
+
+    WAIT = auto()
+    AGREE = auto()
+    OPEN_ROUND = auto()
+    CLOSE_ROUND = auto()
+    EXTEND_ROUND = auto()
+    FINISH = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything a decision depends on. Times are monotonic seconds.
+
+    Attributes:
+        state: state of the job.
+        minimum: fewest agents that may decide anything.
+        goal: number of agents that is enough; 0 for all that are expected.
+        done: agents that delivered what the phase collects (moments, updates, evaluations).
+        expected: agents that are online, take part, and have not delivered.
+        ready: agents that are online and take part, delivered or not.
+        round_open: whether a round is open.
+        rounds_left: rounds that have not closed yet.
+        now: the time.
+        deadline: when the phase ends at the latest.
+        quiet_since: when the last new agent turned up.
+    """
+
+    state: str
+    minimum: int
+    goal: int
+    done: int
+    expected: int
+    ready: int
+    round_open: bool
+    rounds_left: int
+    now: float
+    deadline: float
+    quiet_since: float
+
+
+def decide(view: View) -> Decision:
+    """The one thing to do now."""
+    if view.state in ("waiting", "statistics"):
+        return Decision.AGREE if view.done and _statistics_complete(view) else Decision.WAIT
+    if view.state != "running":
+        return Decision.WAIT
+    if view.round_open:
+        return _open_round(view)
+    if view.rounds_left:
+        return Decision.OPEN_ROUND if view.ready >= view.minimum else Decision.WAIT
+    all_evaluated = view.expected == 0 and view.done > 0
+    return Decision.FINISH if all_evaluated or view.now >= view.deadline else Decision.WAIT
+
+
+def _statistics_complete(view: View) -> bool:
+    if view.done < view.minimum:
+        return False
+    if view.goal and view.done >= view.goal:
+        return True
+    nobody_missing = view.expected == 0 and _settled(view) and view.goal == 0
+    return nobody_missing or view.now >= view.deadline
+
+
+def _open_round(view: View) -> Decision:
+    enough = view.done >= view.minimum
+    complete = bool(view.goal) and view.done >= view.goal
+    # Nobody is left who could deliver: a goal out of reach is not worth waiting for.
+    nobody_missing = view.expected == 0 and _settled(view)
+    if enough and (complete or nobody_missing):
+        return Decision.CLOSE_ROUND
+    if view.now < view.deadline:
+        return Decision.WAIT
+    return Decision.CLOSE_ROUND if enough else Decision.EXTEND_ROUND
+
+
+def _settled(view: View) -> bool:
+    """After a start or an outage agents need a moment to come back before they can be missed."""
+    return view.now - view.quiet_since >= SETTLE_SECONDS

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the coordinator's database, one for each record, columns named like its fields."""
+
+from math import nan
+
+from msgspec import json
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+# Raise with every change of a table, together with the migration from the number before.
+VERSION = 1
+
+
+class Measure(TypeDecorator[float]):
+    """A float that may be not a number, which SQLite can only keep as NULL."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002 (interface)
+        """NULL is not a number."""
+        return nan if value is None else value
+
+
+class Names(TypeDecorator[list[str]]):
+    """A list of names as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str:  # noqa: ARG002 (interface)
+        """The list as text."""
+        return json.encode(value or []).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str]:  # noqa: ARG002 (interface)
+        """The text as list."""
+        return json.decode(value or "[]", type=list[str])
+
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+    Column("normaliser", LargeBinary),
+    Column("manifest", LargeBinary),
+    Column("template", Text),
+    Column("canary_inputs", Text),
+    Column("rule_state", LargeBinary, nullable=False),
+    Column("downlink_residual", Text),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent", Text, primary_key=True),
+    Column("online", Boolean, nullable=False),
+    Column("last_seen_ns", BigInteger, nullable=False),
+    Column("software", Text, nullable=False),
+    Column("jobs", Text, nullable=False),
+    Column("model_version", Text),
+    Column("resident_bytes", BigInteger, nullable=False),
+    Column("windows_scored", BigInteger, nullable=False),
+    Column("clock_skew_ms", Double),
+    Column("detail", Text, nullable=False),
+)
+
+moments = Table(
+    "moments",
+    metadata,
+    Column("job", Text, ForeignKey("jobs.name"), primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("job", Text, ForeignKey("jobs.name"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),
+    Column("base", Text),
+    Column("weights", Text),
+    Column("delta", Text),
+    Column("canary_outputs", LargeBinary, nullable=False),
+    Column("round", BigInteger),
+    Column("created_ns", BigInteger, nullable=False),
+    UniqueConstraint("job", "version"),
+    ForeignKeyConstraint(["job", "base"], ["versions.job", "versions.version"]),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["job", "version"], ["versions.job", "versions.version"]),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("round", BigInteger, primary_key=True, autoincrement=False),
+    Column("base", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opened_ns", BigInteger, nullable=False),
+    Column("deadline_ns", BigInteger, nullable=False),
+    Column("closed_ns", BigInteger),
+    Column("seconds", Double),
+    Column("included", Names, nullable=False),
+    Column("uplink_bytes", BigInteger, nullable=False),
+    Column("downlink_bytes", BigInteger, nullable=False),
+    Column("report", Text, nullable=False),
+    ForeignKeyConstraint(["job", "base"], ["versions.job", "versions.version"]),
+)
+_open = rounds.c.state == "open"
+Index("one_open_round", rounds.c.job, unique=True, sqlite_where=_open, postgresql_where=_open)
+
+updates = Table(
+    "updates",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("round", BigInteger, primary_key=True, autoincrement=False),
+    Column("agent", Text, primary_key=True),
+    Column("base", Text, primary_key=True),
+    Column("blob", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("examples", BigInteger, nullable=False),
+    Column("loss", Measure),
+    Column("wire_bytes", BigInteger, nullable=False),
+    Column("seconds", Measure),
+    Column("received_ns", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    ForeignKeyConstraint(["job", "round"], ["rounds.job", "rounds.round"]),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("split", Text, primary_key=True),
+    Column("statistic", LargeBinary, nullable=False),
+    Column("windows", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["job", "version"], ["versions.job", "versions.version"]),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    # SQLite numbers rows by itself only where the key is an INTEGER.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+)

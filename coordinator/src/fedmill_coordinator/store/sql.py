@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: D102 (what every method promises is said once, in Store)
+"""The store in a database: rounds, updates, evaluations, refusals, and what keeps blobs alive."""
+
+from pathlib import Path
+from typing import Self
+
+from msgspec import structs
+from sqlalchemy import URL, Connection, delete, func, insert, select, union, update
+
+from fedmill_coordinator.store import rules
+from fedmill_coordinator.store.base import KEPT_REFUSALS
+from fedmill_coordinator.store.database import add, find, key, save
+from fedmill_coordinator.store.records import (
+    Discarded,
+    EvaluationRecord,
+    JobChanges,
+    JobState,
+    RefusalRecord,
+    RoundRecord,
+    UpdateRecord,
+    VersionRecord,
+    checked,
+)
+from fedmill_coordinator.store.schema import evaluations, jobs, refusals, rounds, updates, versions
+from fedmill_coordinator.store.sql_models import SqlModels, append_version, change_job, move_alias
+
+
+class SqlStore(SqlModels):
+    """Rows in SQLite or, by its URL, in another database."""
+
+    @classmethod
+    def in_file(cls, path: Path) -> Self:
+        """The store in the SQLite file ``path``, which the first use creates."""
+        return cls(URL.create("sqlite", database=str(path)))
+
+    def open_round(self, record: RoundRecord) -> None:
+        with self._database.write(f"round {record.round} of job {record.job!r}") as connection:
+            current = find(connection, rounds, RoundRecord, job=record.job, state="open")
+            add(connection, rounds, rules.opening(record, current))
+
+    def extend_round(self, job: str, number: int, deadline_ns: int) -> None:
+        with self._database.write(f"deadline of round {number} of job {job!r}") as connection:
+            stored = rules.still_open(_round(connection, job, number), job, number)
+            save(connection, rounds, checked(structs.replace(stored, deadline_ns=deadline_ns)))
+
+    def abandon_round(self, job: str, number: int, *, closed_ns: int, report: str) -> None:
+        with self._database.write(f"end of round {number} of job {job!r}") as connection:
+            stored = rules.still_open(_round(connection, job, number), job, number)
+            abandoned = structs.replace(
+                stored, state="abandoned", closed_ns=closed_ns, report=report
+            )
+            save(connection, rounds, checked(abandoned))
+            _discard_rest(connection, job, number, rules.ABANDONED)
+
+    def close_round(
+        self,
+        closed: RoundRecord,
+        version: VersionRecord | None,
+        *,
+        rule_state: bytes,
+        downlink_residual: str | None,
+        job_state: JobState,
+    ) -> None:
+        job, number = closed.job, closed.round
+        with self._database.write(f"end of round {number} of job {job!r}") as connection:
+            now_ns = rules.ended(closed, _round(connection, job, number))
+            save(connection, rounds, checked(closed))
+            _include(connection, closed)
+            _discard_rest(connection, job, number, rules.CLOSED)
+            if version is not None:
+                alias = rules.candidate(version, closed, now_ns)
+                append_version(connection, checked(version))
+                move_alias(connection, alias)
+            changes: JobChanges = {
+                "rule_state": rule_state,
+                "downlink_residual": downlink_residual,
+                "state": job_state,
+            }
+            change_job(connection, job, now_ns, changes)
+
+    def round(self, job: str, number: int) -> RoundRecord | None:
+        with self._database.read() as connection:
+            return _round(connection, job, number)
+
+    def current_round(self, job: str) -> RoundRecord | None:
+        with self._database.read() as connection:
+            return find(connection, rounds, RoundRecord, job=job, state="open")
+
+    def rounds(self, job: str) -> list[RoundRecord]:
+        query = select(rounds).where(key(rounds, job=job)).order_by("round")
+        return self._database.rows(query, RoundRecord)
+
+    def add_update(self, record: UpdateRecord) -> bool:
+        record = checked(record)
+        job, number = record.job, record.round
+        what = f"update of agent {record.agent!r} for round {number} of job {job!r}"
+        with self._database.write(what) as connection:
+            stored = _update(connection, job, number, record.agent, record.base)
+            if rules.is_repeat(record, stored):
+                return False
+            if record.state == "received":
+                rules.still_open(_round(connection, job, number), job, number)
+            add(connection, updates, record)
+            return True
+
+    def discard_update(
+        self, job: str, number: int, agent: str, base: str, *, state: Discarded, reason: str
+    ) -> None:
+        what = f"update of agent {agent!r} for round {number} of job {job!r}"
+        with self._database.write(what) as connection:
+            stored = _update(connection, job, number, agent, base)
+            save(connection, updates, rules.discarded(what, stored, state, reason))
+
+    def updates(self, job: str, number: int) -> list[UpdateRecord]:
+        query = select(updates).where(key(updates, job=job, round=number))
+        return self._database.rows(query.order_by("received_ns", "agent", "base"), UpdateRecord)
+
+    def save_evaluation(self, record: EvaluationRecord) -> None:
+        record = checked(record)
+        what = f"evaluation of agent {record.agent!r} for job {record.job!r}"
+        with self._database.write(what) as connection:
+            save(connection, evaluations, record)
+
+    def evaluations(self, job: str, version: str | None = None) -> list[EvaluationRecord]:
+        query = select(evaluations).join(versions).where(key(evaluations, job=job))
+        if version is not None:
+            query = query.where(key(evaluations, version=version))
+        order = (versions.c.number, evaluations.c.agent, evaluations.c.split)
+        return self._database.rows(query.order_by(*order), EvaluationRecord)
+
+    def add_refusal(self, record: RefusalRecord) -> None:
+        values = structs.asdict(checked(record))
+        with self._database.write(f"refusal of agent {record.agent!r}") as connection:
+            connection.execute(insert(refusals).values(values))
+            newest = select(func.max(refusals.c.id)).scalar_subquery()
+            connection.execute(delete(refusals).where(refusals.c.id <= newest - KEPT_REFUSALS))
+
+    def refusals(self, job: str | None = None, *, limit: int = 100) -> list[RefusalRecord]:
+        query = select(refusals).order_by(refusals.c.id.desc()).limit(limit)
+        if job is not None:
+            query = query.where(key(refusals, job=job))
+        return self._database.rows(query, RefusalRecord)
+
+    def live_blobs(self) -> set[str]:
+        held = union(
+            select(jobs.c.template),
+            select(jobs.c.canary_inputs),
+            select(jobs.c.downlink_residual),
+            select(versions.c.weights),
+            select(versions.c.delta),
+            select(updates.c.blob).where(key(updates, state="received")),
+        )
+        with self._database.read() as connection:
+            return {name for name in connection.execute(held).scalars() if name is not None}
+
+
+def _round(connection: Connection, job: str, number: int) -> RoundRecord | None:
+    return find(connection, rounds, RoundRecord, job=job, round=number)
+
+
+def _update(
+    connection: Connection, job: str, number: int, agent: str, base: str
+) -> UpdateRecord | None:
+    return find(connection, updates, UpdateRecord, job=job, round=number, agent=agent, base=base)
+
+
+def _include(connection: Connection, closed: RoundRecord) -> None:
+    waiting = key(updates, job=closed.job, round=closed.round, base=closed.base, state="received")
+    agents = select(updates.c.agent).where(waiting)
+    rules.all_received(closed, list(connection.execute(agents).scalars()))
+    used = waiting & updates.c.agent.in_(closed.included)
+    connection.execute(update(updates).where(used).values(state="included"))
+
+
+def _discard_rest(connection: Connection, job: str, number: int, reason: str) -> None:
+    waiting = key(updates, job=job, round=number, state="received")
+    connection.execute(update(updates).where(waiting).values(state="late", reason=reason))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are either the old ones or the new ones, never half of each."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from fedmill_shared.errors import StoreError
+
+
+def write_atomic(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Replace ``path`` with ``data``: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        StoreError: the folder is missing, read-only or full; ``path`` is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            remedy="check free space and that the folder belongs to the service user",
+        ) from error
+
+
+def sha256(data: bytes | bytearray | memoryview) -> str:
+    """Hexadecimal SHA-256 of ``data``: the name of every blob and version."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` with its parents, for the owner only.
+
+    Raises:
+        StoreError: it cannot be created or is not writable.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: folder cannot be created: {error.strerror or error}",
+            remedy="choose another state folder or give the service user the right to write it",
+        ) from error
+    if not os.access(path, os.W_OK):
+        raise StoreError(f"{path}: folder is not writable", remedy="chown it to the service user")
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

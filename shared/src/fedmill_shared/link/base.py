@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a connection to a broker is, whatever carries it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker has accepted us and all subscriptions were sent."""
+
+    session_present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone or could not be made; it is being retried."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; ``retained`` if it is the broker's stored copy, not a fresh one."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+
+
+LinkEvent = Connected | Disconnected | Message
+Sink = Callable[[LinkEvent], None]
+
+
+class Link(Protocol):
+    """A connection that delivers events to a sink, from a thread of its own, in order."""
+
+    def start(self) -> None:
+        """Begin to connect; returns at once and keeps trying for ever."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Queue a message with QoS 1.
+
+        Raises:
+            BrokerError: the message is larger than the broker takes, or the queue is full.
+        """
+        ...
+
+    def stop(self, farewell: Message | None = None) -> None:
+        """Send ``farewell`` if connected, then disconnect and end the thread."""
+        ...
+
+
+def topic_matches(pattern: str, topic: str) -> bool:
+    """Whether ``topic`` is within an MQTT subscription ``pattern`` (MQTT 5.0, section 4.7)."""
+    wanted, found = pattern.split("/"), topic.split("/")
+    for i, part in enumerate(wanted):
+        if part == "#":
+            return True
+        if i >= len(found) or part not in ("+", found[i]):
+            return False
+    return len(wanted) == len(found)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blobs in blocks of 128 KiB: cut on one side, put together and checked on the other.
+
+Block header, little endian, 56 bytes: magic ``FMB1``, SHA-256 of the blob (32), index u32,
+total u32, size of the blob u64, CRC-32 of the payload u32.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedmill_shared.errors import FrameError
+from fedmill_shared.files import sha256
+
+BLOCK_SIZE = 128 * 1024
+BLOB_LIMIT = 512 * 1024 * 1024
+_HEADER = struct.Struct("<4s32sIIQI")
+_MAGIC = b"FMB1"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of a blob."""
+
+    blob: str
+    index: int
+    total: int
+    size: int
+    payload: bytes
+
+
+def blocks_of(blob: bytes, indices: list[int] | None = None) -> Iterator[bytes]:
+    """The wire form of the blocks of ``blob``, all or only those with ``indices``.
+
+    Raises:
+        FrameError: an index is beyond the blob.
+    """
+    digest = bytes.fromhex(sha256(blob))
+    total = block_count(len(blob))
+    for index in range(total) if indices is None else indices:
+        if not 0 <= index < total:
+            raise FrameError(f"block {index} asked for, but the blob has {total}")
+        payload = blob[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+        yield _HEADER.pack(_MAGIC, digest, index, total, len(blob), zlib.crc32(payload)) + payload
+
+
+def block_count(size: int) -> int:
+    """Blocks that a blob of ``size`` bytes is cut into; an empty blob is one empty block."""
+    return max(1, -(-size // BLOCK_SIZE))
+
+
+def parse_block(data: bytes) -> Block:
+    """The block in ``data``.
+
+    Raises:
+        FrameError: foreign, truncated, corrupt, or not as long as its place in the blob demands.
+    """
+    if len(data) < _HEADER.size or data[:4] != _MAGIC:
+        raise FrameError(f"block of {len(data)} bytes is foreign or truncated")
+    _, digest, index, total, size, crc = _HEADER.unpack_from(data)
+    payload = data[_HEADER.size :]
+    if size > BLOB_LIMIT or total != block_count(size) or index >= total:
+        raise FrameError(f"block {index} of {total} does not fit a blob of {size} bytes")
+    if len(payload) != min(BLOCK_SIZE, size - index * BLOCK_SIZE):
+        raise FrameError(f"block {index} has {len(payload)} bytes of payload")
+    if zlib.crc32(payload) != crc:
+        raise FrameError(f"block {index} is corrupt: checksum differs")
+    return Block(digest.hex(), index, total, size, payload)
+
+
+class Assembler:
+    """Puts blobs together. Holds only what was expected, so a stranger cannot fill the memory."""
+
+    def __init__(self) -> None:
+        """An assembler that expects nothing."""
+        self._parts: dict[str, dict[int, bytes]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def expect(self, blob: str, size: int) -> None:
+        """Accept blocks of ``blob`` from now on; asking twice keeps what has arrived.
+
+        Raises:
+            FrameError: ``size`` is beyond ``BLOB_LIMIT``.
+        """
+        if not 0 <= size <= BLOB_LIMIT:
+            raise FrameError(f"blob of {size} bytes exceeds {BLOB_LIMIT}")
+        self._sizes[blob] = size
+        self._parts.setdefault(blob, {})
+
+    def forget(self, blob: str) -> None:
+        """Stop expecting ``blob`` and drop its blocks."""
+        self._sizes.pop(blob, None)
+        self._parts.pop(blob, None)
+
+    def missing(self, blob: str) -> list[int]:
+        """Indices of the blocks of an expected blob that have not arrived."""
+        parts = self._parts[blob]
+        return [i for i in range(block_count(self._sizes[blob])) if i not in parts]
+
+    def add(self, block: Block) -> bytes | None:
+        """The whole blob if ``block`` was its last piece; None for others and unexpected ones.
+
+        Raises:
+            FrameError: all pieces are there, but the blob is not the one that was named; its
+                pieces are dropped.
+        """
+        if self._sizes.get(block.blob) != block.size:
+            return None
+        parts = self._parts[block.blob]
+        parts[block.index] = block.payload
+        if len(parts) < block.total:
+            return None
+        blob = b"".join(parts[i] for i in range(block.total))
+        self.forget(block.blob)
+        if sha256(blob) != block.blob:
+            raise FrameError(f"blob {block.blob[:12]} arrived damaged")
+        return blob

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MQTT 5 through paho. The only module that imports it.
+
+Traps that this module exists for: a session opened with clean start is not persisted by Mosquitto,
+so it is never asked for; paho resends a message that is too large for the broker for ever, so the
+size is checked before; paho queues without limit by default; Nagle's algorithm costs 40 ms a round.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from fedmill_shared.errors import BrokerError
+from fedmill_shared.link.base import Connected, Disconnected, Message, Sink
+
+SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
+KEEPALIVE_SECONDS = 30
+QUEUED_MESSAGES = 4096
+PACKET_OVERHEAD = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where the broker is, and who we are to it.
+
+    Attributes:
+        client_id: fixed, so that the broker keeps our session.
+        will: what the broker publishes, retained, when we vanish.
+        subscriptions: topic patterns, all with QoS 1.
+        inflight: unacknowledged messages on the wire at once.
+    """
+
+    host: str
+    port: int
+    client_id: str
+    subscriptions: Sequence[str]
+    will: Message | None = None
+    inflight: int = 20
+
+
+class MqttLink:
+    """A persistent MQTT 5 session; owns paho's thread."""
+
+    def __init__(self, endpoint: Endpoint, sink: Sink) -> None:
+        """Prepare the session; nothing is sent before ``start``."""
+        self._endpoint = endpoint
+        self._sink = sink
+        self._largest_packet = 268_435_455
+        self._client = self._make_client()
+
+    def start(self) -> None:
+        """Begin to connect; returns at once and keeps trying for ever."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_SECONDS
+        self._client.connect_async(
+            self._endpoint.host,
+            self._endpoint.port,
+            keepalive=KEEPALIVE_SECONDS,
+            clean_start=False,
+            properties=properties,
+        )
+        self._client.loop_start()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Queue a message with QoS 1; see :class:`fedmill_shared.link.base.Link`."""
+        if len(payload) + len(topic) + PACKET_OVERHEAD > self._largest_packet:
+            raise BrokerError(
+                f"{topic}: {len(payload)} bytes, but the broker takes packets of at most "
+                f"{self._largest_packet} bytes",
+                remedy="raise max_packet_size of the broker to 300000 or more",
+            )
+        result = self._client.publish(topic, payload, qos=1, retain=retain)
+        if result.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            raise BrokerError(f"{topic}: {QUEUED_MESSAGES} messages already wait for the broker")
+
+    def stop(self, farewell: Message | None = None) -> None:
+        """Send ``farewell`` if connected, then disconnect and end the thread."""
+        if farewell is not None and self._client.is_connected():
+            info = self._client.publish(farewell.topic, farewell.payload, qos=1, retain=True)
+            try:
+                info.wait_for_publish(timeout=0.5)
+            except RuntimeError:  # the connection broke meanwhile: the will says the same
+                pass
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _make_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._endpoint.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+        )
+        client.max_inflight_messages_set(self._endpoint.inflight)
+        client.max_queued_messages_set(QUEUED_MESSAGES)
+        client.reconnect_delay_set(min_delay=1, max_delay=15)
+        will = self._endpoint.will
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_socket_open = _no_delay
+        return client
+
+    def _on_connect(
+        self,
+        client: Client,
+        _userdata: object,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._sink(Disconnected(str(reason)))
+            return
+        self._largest_packet = getattr(properties, "MaximumPacketSize", self._largest_packet)
+        options = SubscribeOptions(qos=1)
+        if self._endpoint.subscriptions:
+            client.subscribe([(pattern, options) for pattern in self._endpoint.subscriptions])
+        self._sink(Connected(session_present=flags.session_present))
+
+    def _on_connect_fail(self, _client: Client, _userdata: object) -> None:
+        endpoint = f"{self._endpoint.host}:{self._endpoint.port}"
+        self._sink(Disconnected(f"no broker answers at {endpoint}"))
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: object,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._sink(Disconnected(str(reason)))
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._sink(Message(message.topic, bytes(message.payload), message.retain))
+
+
+def _no_delay(_client: Client, _userdata: object, sock: Any) -> None:
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

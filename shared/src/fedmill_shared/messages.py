@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every message on the wire, typed. MessagePack, but JSON for the state a person may watch.
+
+The topic's last part names the type (``UP``, ``DOWN``, ``ALL``); the sender is the topic's agent,
+never a field, because only the topic is bound to a certificate.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fedmill_shared.errors import FrameError
+from fedmill_shared.metrics import Statistic
+from fedmill_shared.signals.moments import Moments
+
+PROTOCOL = 1
+MESSAGE_LIMIT = 1 << 20
+
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Job = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+Text = Annotated[str, Meta(max_length=2000)]
+Size = Annotated[int, Meta(ge=0, le=1 << 40)]
+Phase = Literal["waiting", "replaying", "joined", "training", "refused"]
+Fate = Literal["received", "included", "late", "refused"]
+
+
+class JobPhase(Struct, frozen=True, kw_only=True):
+    """Where an agent stands in one job."""
+
+    phase: Phase
+    version: str = ""
+    windows: dict[str, int] = {}
+    windows_scored: int = 0
+    windows_bad: int = 0
+
+
+class AgentState(Struct, frozen=True, kw_only=True):
+    """``up/state``, retained JSON: who is there and with which model; ``online`` false as will."""
+
+    online: bool
+    software: Text = ""
+    protocol: int = PROTOCOL
+    sent_ns: int = 0
+    resident_bytes: int = 0
+    jobs: dict[str, JobPhase] = {}
+
+
+class Join(Struct, frozen=True, kw_only=True):
+    """``up/join``: the agent's signals fit the job and it has windows to learn from."""
+
+    job: Job
+    schema: Digest
+    windows: dict[str, int]
+
+
+class MomentsReport(Struct, frozen=True, kw_only=True):
+    """``up/moments``: statistics for the standardisation that the fleet agrees on."""
+
+    job: Job
+    moments: Moments
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """``up/refusal``: the agent cannot take part, and why."""
+
+    job: Job
+    reason: Text
+    text: Text
+
+
+class UpdateOffer(Struct, frozen=True, kw_only=True):
+    """``up/update``: a frame named by its SHA-256 follows in blocks."""
+
+    job: Job
+    round: Annotated[int, Meta(ge=1)]
+    base: Digest
+    sha256: Digest
+    size: Size
+    examples: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    loss: float
+    seconds: float
+
+
+class EvaluationReport(Struct, frozen=True, kw_only=True):
+    """``up/evaluation``: sufficient statistics of one version on the agent's held-out windows."""
+
+    job: Job
+    version: Digest
+    split: Literal["validation", "test"]
+    statistic: Statistic
+
+
+class BlobRequest(Struct, frozen=True, kw_only=True):
+    """``up/request``: blocks that the agent lacks."""
+
+    job: Job
+    blob: Digest
+    missing: Annotated[list[int], Meta(max_length=65536)]
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """``down/receipt``: the update with this SHA-256 is durable at the coordinator, or refused."""
+
+    job: Job
+    round: int
+    sha256: Digest
+    fate: Fate
+    reason: Text = ""
+
+
+class JobNotice(Struct, frozen=True, kw_only=True):
+    """``all/job``, retained: the canonical job file and the state of the job."""
+
+    job: Job
+    text: bytes
+    state: Literal["waiting", "statistics", "running", "finished", "stopped"]
+    protocol: int = PROTOCOL
+
+
+class BlobName(Struct, frozen=True, kw_only=True):
+    """A content-addressed blob and its size in bytes."""
+
+    sha256: Digest
+    size: Size
+
+
+class VersionNotice(Struct, frozen=True, kw_only=True):
+    """``all/version``, retained: the newest model version and every blob it is made of."""
+
+    job: Job
+    number: int
+    version: Digest
+    manifest: BlobName
+    template: BlobName
+    canary_inputs: BlobName
+    canary_outputs: bytes
+    snapshot: BlobName
+    base: str = ""
+    delta: BlobName | None = None
+    evaluate: bool = False
+
+
+class RoundNotice(Struct, frozen=True, kw_only=True):
+    """``all/round``, retained: the open round (0: none) and how the one before it ended."""
+
+    job: Job
+    round: int
+    base: str = ""
+    deadline_ns: int = 0
+    closed: int = 0
+    included: dict[str, str] = {}
+
+
+UP: dict[str, type[Struct]] = {
+    "state": AgentState,
+    "join": Join,
+    "moments": MomentsReport,
+    "refusal": Refusal,
+    "update": UpdateOffer,
+    "evaluation": EvaluationReport,
+    "request": BlobRequest,
+}
+DOWN: dict[str, type[Struct]] = {"receipt": Receipt}
+ALL: dict[str, type[Struct]] = {"job": JobNotice, "version": VersionNotice, "round": RoundNotice}
+
+T = TypeVar("T", bound=Struct)
+_JSON = AgentState
+
+
+def encode(message: Struct) -> bytes:
+    """Bytes of a message as they go on the wire."""
+    if isinstance(message, _JSON):
+        return msgspec.json.encode(message)
+    return msgspec.msgpack.encode(message)
+
+
+def decode(payload: bytes, type: type[T]) -> T:  # noqa: A002 - the name msgspec itself uses
+    """A message of ``type``, checked field by field.
+
+    Raises:
+        FrameError: it is larger than ``MESSAGE_LIMIT``, truncated, or not of this type.
+    """
+    if len(payload) > MESSAGE_LIMIT:
+        raise FrameError(f"{type.__name__} of {len(payload)} bytes exceeds {MESSAGE_LIMIT}")
+    try:
+        if type is _JSON:
+            return msgspec.json.decode(payload, type=type)
+        return msgspec.msgpack.decode(payload, type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(f"{type.__name__} cannot be decoded: {error}") from error

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One flat float32 vector under all tensors of a module.
+
+What the federation sends, what training changes and what ONNX reads are then the same bytes.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedmill_shared.models import manifest_of
+from fedmill_shared.models.manifest import LEARNED
+
+
+class FlatModel:
+    """Owns the memory of a module's parameters and buffers, and of its gradients.
+
+    Clear gradients with ``gradient.zero_()``: the module's or an optimiser's ``zero_grad`` would
+    detach them.
+
+    Attributes:
+        module: the module, whose parameters and buffers are now views.
+        manifest: where each tensor lies.
+        vector: numpy view (size,) of everything.
+        learned: torch view of the backbone, head, norm and adapter elements, the first of
+            ``vector``.
+        gradient: gradient of ``learned``, same shape; ``backward`` adds to it.
+        trainable: the first elements of ``learned`` that are parameters; behind them lie running
+            statistics, which no optimiser may touch.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        """``module`` is float32 on the CPU; it must not be shared with another FlatModel.
+
+        Raises:
+            ModelError: a tensor is not float32.
+        """
+        self.module = module
+        self.manifest = manifest_of(module)
+        self._flat = torch.empty(self.manifest.size)
+        learned = sum(stop - start for start, stop in self.manifest.ranges(LEARNED))
+        self.learned = self._flat[:learned]
+        self.gradient = torch.zeros(learned)
+        self.trainable = sum(parameter.numel() for parameter in module.parameters())
+        self.vector: NDArray[np.float32] = self._flat.numpy()
+        state: dict[str, Tensor] = module.state_dict(keep_vars=True)
+        for entry in self.manifest.tensors:
+            place = slice(entry.offset, entry.offset + entry.size)
+            tensor, view = state[entry.name], self._flat[place].view(entry.shape)
+            view.copy_(tensor.detach())
+            tensor.data = view
+            if isinstance(tensor, nn.Parameter):
+                tensor.grad = self.gradient[place].view(entry.shape)
+
+    def load(self, vector: NDArray[np.float32]) -> None:
+        """Copy ``vector`` (size,) into the module.
+
+        Raises:
+            ModelError: it does not fit the manifest.
+        """
+        self.manifest.check(vector)
+        np.copyto(self.vector, vector)
+
+    def dump(self) -> NDArray[np.float32]:
+        """A copy (size,) of everything."""
+        return self.vector.copy()
+
+    def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs (B, outputs) for ``windows`` (B, signals, L), as in inference: no dropout."""
+        training = self.module.training
+        self.module.eval()
+        with torch.inference_mode():
+            # torch warns of arrays it could not write to, as memory-mapped windows are.
+            tensor = torch.from_numpy(np.require(windows, np.float32, ["C", "W"]))
+            outputs: NDArray[np.float32] = self.module(tensor).numpy()
+        self.module.train(training)
+        return outputs

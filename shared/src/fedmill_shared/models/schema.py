@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model says about itself: enough to feed it and to read its output, without a job file."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from fedmill_shared.errors import ModelError
+from fedmill_shared.job import Job, Signal, Window
+from fedmill_shared.models.manifest import Manifest
+
+METADATA_KEY = "fedmill"
+
+
+class ModelSchema(Struct, frozen=True):
+    """The ``fedmill`` entry of an ONNX file's metadata, as JSON.
+
+    Attributes:
+        job: name of the job.
+        task: whether the output is one logit per class or one number.
+        signals: rows of a window, in order, each in its canonical unit.
+        window: length and cut of a window.
+        classes: meaning of the logits.
+        label_unit: unit of a regression's output.
+        manifest: digest of the layout of the weights.
+        elements: float32 elements of the weights.
+    """
+
+    job: str
+    task: Literal["classification", "regression"]
+    signals: tuple[Signal, ...]
+    window: Window
+    classes: tuple[str, ...]
+    label_unit: str
+    manifest: str
+    elements: int
+
+
+def schema_of(job: Job, manifest: Manifest) -> ModelSchema:
+    """The schema of ``job`` with weights laid out by ``manifest``."""
+    return ModelSchema(
+        job=job.name,
+        task=job.job.task,
+        signals=tuple(job.signals),
+        window=job.window,
+        classes=tuple(job.labels.classes),
+        label_unit=job.labels.unit,
+        manifest=manifest.digest,
+        elements=manifest.size,
+    )
+
+
+def encode_schema(schema: ModelSchema) -> str:
+    """JSON with a fixed order of keys."""
+    return msgspec.json.encode(schema).decode()
+
+
+def read_schema(metadata: Mapping[str, str]) -> ModelSchema:
+    """The schema in the metadata of an ONNX file.
+
+    Raises:
+        ModelError: the file was not made by fedmill, or its schema cannot be read.
+    """
+    try:
+        return msgspec.json.decode(metadata[METADATA_KEY], type=ModelSchema)
+    except KeyError as error:
+        raise ModelError(
+            f"ONNX metadata has no key {METADATA_KEY!r}", remedy="use a model exported by fedmill"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"ONNX metadata {METADATA_KEY!r} cannot be read: {error}") from error

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent and the coordinator must agree on before anything is trained."""
+
+from msgspec import json
+
+from fedmill_shared.files import sha256
+from fedmill_shared.job import Job
+from fedmill_shared.signals.units import canonical
+
+
+def schema_hash(job: Job) -> str:
+    """SHA-256 over the model's input and output as ``job`` declares them.
+
+    Signals (name, canonical unit, rate, role, in order), window length and padding, task, classes,
+    label unit and cap. Weights, learning and federation settings do not change it.
+
+    Raises:
+        SchemaError: a unit is unknown.
+    """
+    schema = {
+        "signals": [
+            {
+                "name": signal.name,
+                "unit": canonical(signal.unit),
+                "rate_hz": signal.rate_hz,
+                "role": signal.role,
+            }
+            for signal in job.signals
+        ],
+        "window": {"length": job.window.length, "pad": job.window.pad},
+        "task": job.job.task,
+        "labels": {
+            "classes": job.labels.classes,
+            "unit": canonical(job.labels.unit),
+            "cap": job.labels.cap,
+        },
+    }
+    return sha256(json.encode(schema, order="sorted"))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topic tree: every name a message can have on the wire.
+
+::
+
+    fedmill/v1/<agent>/up/<kind>      agent to coordinator
+    fedmill/v1/<agent>/down/<kind>    coordinator to one agent
+    fedmill/v1/all/<kind>/<job>       coordinator to every agent
+    fedmill/v1/all/block/<job>        blocks that every agent wants
+
+At most seven slashes and 256 bytes, so that the tree also fits a public cloud broker.
+"""
+
+import re
+
+from fedmill_shared.errors import FrameError
+
+ROOT = "fedmill/v1"
+ALL = "all"
+_AGENT = re.compile(r"^[a-z0-9-]{1,32}$")
+
+
+def valid_agent_id(agent: str) -> bool:
+    """Whether ``agent`` may name an agent: ``[a-z0-9-]{1,32}``, and not the reserved ``all``."""
+    return agent != ALL and _AGENT.fullmatch(agent) is not None
+
+
+def up(agent: str, kind: str) -> str:
+    """Topic of what ``agent`` tells the coordinator."""
+    return f"{ROOT}/{agent}/up/{kind}"
+
+
+def down(agent: str, kind: str) -> str:
+    """Topic of what the coordinator tells ``agent`` alone."""
+    return f"{ROOT}/{agent}/down/{kind}"
+
+
+def broadcast(kind: str, job: str) -> str:
+    """Topic of what the coordinator tells every agent about ``job``."""
+    return f"{ROOT}/{ALL}/{kind}/{job}"
+
+
+def parse_up(topic: str) -> tuple[str, str]:
+    """Agent and kind of an upward topic.
+
+    Raises:
+        FrameError: the topic is not one of ours.
+    """
+    parts = topic.split("/")
+    if len(parts) != 5 or "/".join(parts[:2]) != ROOT or parts[3] != "up":
+        raise FrameError(f"topic {topic!r} is not {ROOT}/<agent>/up/<kind>")
+    if not valid_agent_id(parts[2]):
+        raise FrameError(f"topic {topic!r} names no valid agent")
+    return parts[2], parts[4]
+
+
+def kind_of(topic: str) -> str:
+    """Last part of a downward topic, or the kind of a broadcast."""
+    parts = topic.split("/")
+    return parts[3] if len(parts) == 5 and parts[2] == ALL else parts[-1]

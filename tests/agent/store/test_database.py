@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmill_agent.sources.base import LabelInterval
+from fedmill_agent.store.windows import WindowStore
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import StoreError
+from fedmill_shared.signals.windows import Window
+
+BATCH = 7
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from fedmill_agent.store.windows import WindowStore
+from fedmill_shared.clock import SystemClock
+from fedmill_shared.signals.windows import Window
+
+path, batch = Path(sys.argv[1]), int(sys.argv[2])
+store = WindowStore(path, clock=SystemClock(), max_bytes=1 << 30, max_age_seconds=1e9)
+values = np.ones((3, 500), np.float32)
+first = 0
+while True:
+    windows = [Window("r", "u", n, n, values, 1.0, n) for n in range(first, first + batch)]
+    first += store.add(windows, "train")
+    print(first, flush=True)
+"""
+
+
+def window(n: int) -> Window:
+    """Window number ``n``."""
+    return Window("r", "u", n, n, np.full((3, 500), n, np.float32), 1.0, n)
+
+
+def open_store(path: Path, clock: ManualClock | None = None) -> WindowStore:
+    """The store at ``path``."""
+    clock = clock or ManualClock()
+    return WindowStore(path, clock=clock, max_bytes=1 << 30, max_age_seconds=1e9)
+
+
+class TestKilled:
+    def test_nothing_committed_is_lost_and_nothing_is_half(self, tmp_path: Path) -> None:
+        """Kill -9 amid writing: every reported call is whole, and the replay goes on."""
+        path = tmp_path / "s"
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(BATCH)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            reported = 0
+            while reported < 20 * BATCH:
+                reported = int(writer.stdout.readline())
+            writer.kill()
+            rest = writer.stdout.read().split()
+        reported = int(rest[-1]) if rest and rest[-1].isdigit() else reported
+        with WindowStore.reader(path) as reader:
+            found = reader.counts()["train"]
+        assert reported <= found <= reported + BATCH
+        assert found % BATCH == 0
+        with open_store(path) as store:
+            assert store.set_aside is None
+            assert store.add([window(n) for n in range(found + 1)], "train") == 1
+
+    def test_a_reader_sees_what_the_writer_commits(self, tmp_path: Path) -> None:
+        """Another process reads while this one writes; it cannot write itself."""
+        path = tmp_path / "s"
+        with open_store(path) as store:
+            store.add([window(0)], "train")
+            store.add_labels([LabelInterval("r", 0, 9, "ok")])
+            code = (
+                "import sys; from pathlib import Path\n"
+                "from fedmill_agent.store.windows import WindowStore\n"
+                "with WindowStore.reader(Path(sys.argv[1])) as store:\n"
+                "    print(len(store.load('train')), store.generation(), flush=True)\n"
+                "    sys.stdin.readline()\n"
+                "    print(len(store.load('train')), store.generation(), flush=True)\n"
+            )
+            with subprocess.Popen(
+                [sys.executable, "-c", code, str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as child:
+                assert child.stdin is not None
+                assert child.stdout is not None
+                assert child.stdout.readline().split() == ["1", str(store.generation())]
+                store.add([window(1)], "train")
+                child.stdin.write("\n")
+                child.stdin.close()
+                assert child.stdout.readline().split() == ["2", str(store.generation())]
+            with WindowStore.reader(path) as reader, pytest.raises(sqlite3.OperationalError):
+                reader._database.execute("DELETE FROM windows")
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", ["noise", "short", "pages"])
+    def test_a_damaged_file_is_set_aside(self, tmp_path: Path, damage: str) -> None:
+        """The store starts afresh, without labels and decisions, and says where the old file is."""
+        path = tmp_path / "s"
+        with open_store(path) as store:
+            store.add([window(n) for n in range(50)], "train")
+            store.add_labels([LabelInterval("r", 0, 99, "ok")])
+            store.decide("unit", "u", lambda _: "test")
+            old = store.generation("train")
+        spoil(path, damage)
+        clock = ManualClock(1_800_000_000_000_000_000)
+        with open_store(path, clock) as store:
+            assert store.set_aside == tmp_path / f"s.corrupt-{clock.now_ns()}"
+            assert store.set_aside.exists()
+            assert store.counts() == {"train": 0, "validation": 0, "test": 0}
+            assert store.decide("unit", "u", lambda _: "train") == "train"
+            assert store.add([window(0)], "train") == 1
+            assert len(store.load("train")) == 0
+            assert store.generation("train") > old
+
+    def test_damage_found_while_running(self, tmp_path: Path) -> None:
+        """A page goes bad under an open store: the next write starts afresh and succeeds."""
+        path = tmp_path / "s"
+        with open_store(path) as store:
+            store.add([window(n) for n in range(50)], "train")
+            store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            spoil(path, "pages")
+            store._database.execute("PRAGMA shrink_memory")
+            store.decide("unit", "u", lambda _: "test")
+            assert store.add([window(n) for n in range(60, 70)], "train") == 10
+            assert store.set_aside is not None
+            assert store.counts()["train"] == 10
+
+    def test_only_the_newest_damaged_file_is_kept(self, tmp_path: Path) -> None:
+        """A disk that keeps failing does not fill up with wrecks."""
+        path, clock = tmp_path / "s", ManualClock()
+        for _ in range(3):
+            path.write_bytes(b"noise" * 1000)
+            open_store(path, clock).close()
+            clock.advance(1)
+        assert len(list(tmp_path.glob("s.corrupt-*"))) == 1
+
+    def test_a_reader_names_the_file(self, tmp_path: Path) -> None:
+        """Missing or damaged: plain words, and nothing is created or moved."""
+        path = tmp_path / "s"
+        with pytest.raises(StoreError, match="check that it exists"):
+            WindowStore.reader(path)
+        assert not path.exists()
+        path.write_bytes(b"noise" * 1000)
+        with pytest.raises(StoreError, match="restart the agent"):
+            WindowStore.reader(path)
+        assert path.exists()
+
+    def test_a_newer_layout_is_not_damage(self, tmp_path: Path) -> None:
+        """After a downgrade the file is refused, not thrown away."""
+        path = tmp_path / "s"
+        open_store(path).close()
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+        for opener in (open_store, WindowStore.reader):
+            with pytest.raises(StoreError, match="layout 99"):
+                opener(path)
+
+
+def spoil(path: Path, damage: str) -> None:
+    """Damage the file in one of three ways."""
+    data = bytearray(path.read_bytes())
+    if damage == "noise":
+        data[:100] = b"x" * 100
+    elif damage == "short":
+        del data[len(data) // 2 :]
+    else:  # every b-tree page but the first gets an impossible header
+        for page in range(4096, len(data), 4096):
+            data[page : page + 8] = b"\xff" * 8
+    path.write_bytes(data)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory and database as each other's oracle: the same calls, the same answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from msgspec import structs
+
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.memory import MemoryStore
+from fedmill_coordinator.store.records import (
+    EvaluationRecord,
+    JobRecord,
+    RoundRecord,
+    UpdateRecord,
+    VersionRecord,
+)
+from fedmill_coordinator.store.sql import SqlStore
+from fedmill_shared.errors import StoreError
+from fedmill_shared.files import sha256
+
+JOBS = st.sampled_from(["bearings", "fans"])
+AGENTS = st.sampled_from(["press-1", "press-2"])
+NUMBERS = st.integers(0, 3)
+NAMES = st.integers(0, 3).map(lambda number: sha256(bytes([number])))
+STATES: st.SearchStrategy[Any] = st.sampled_from(["received", "late", "refused"])
+ALIASES: st.SearchStrategy[Any] = st.sampled_from(["canary", "stable", "previous"])
+
+
+class Twins(RuleBasedStateMachine):
+    """Does everything to both stores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stores: list[Store] = [MemoryStore(), SqlStore("sqlite://")]
+
+    def teardown(self) -> None:
+        """Every listing is the same on both."""
+        assert listings(self.stores[0]) == listings(self.stores[1])
+        for store in self.stores:
+            store.close()
+
+    def both(self, call: Callable[[Store], object]) -> None:
+        """Make one call on each; both refuse, or both give the same answer."""
+        answers: list[object] = []
+        for store in self.stores:
+            try:
+                answers.append(call(store))
+            except StoreError:
+                answers.append(StoreError)
+        assert answers[0] == answers[1]
+
+    @initialize()
+    def begin(self) -> None:
+        """A job with one version and an open round, so that most calls have something to meet."""
+        self.add_job("bearings")
+        first = sha256(bytes([0]))
+        self.add_version("bearings", 0, first, None)
+        self.open_round("bearings", 0, first)
+
+    @rule(job=JOBS)
+    def add_job(self, job: str) -> None:
+        """A job with all defaults."""
+        text = sha256(b"text")
+        record = JobRecord(
+            name=job, text="text", sha256=text, state="waiting", created_ns=1, updated_ns=1
+        )
+        self.both(lambda store: store.add_job(record))
+
+    @rule(job=JOBS, number=NUMBERS, version=NAMES, base=st.none() | NAMES)
+    def add_version(self, job: str, number: int, version: str, base: str | None) -> None:
+        """Any version, on any base."""
+        record = a_version(job, number, version, base)
+        self.both(lambda store: store.add_version(record))
+
+    @rule(job=JOBS, alias=ALIASES, version=NAMES)
+    def set_alias(self, job: str, alias: Any, version: str) -> None:
+        """Any alias to any version."""
+        self.both(lambda store: store.set_alias(job, alias, version, updated_ns=2))
+
+    @rule(job=JOBS, keep=st.sets(NAMES))
+    def forget_weights(self, job: str, keep: set[str]) -> None:
+        """Any set of versions to keep."""
+        self.both(lambda store: store.forget_weights(job, keep))
+
+    @rule(job=JOBS, number=NUMBERS, base=NAMES)
+    def open_round(self, job: str, number: int, base: str) -> None:
+        """Any round on any base."""
+        record = RoundRecord(
+            job=job, round=number, base=base, state="open", opened_ns=3, deadline_ns=9
+        )
+        self.both(lambda store: store.open_round(record))
+
+    @rule(job=JOBS, number=NUMBERS)
+    def abandon_round(self, job: str, number: int) -> None:
+        """Any round."""
+        self.both(lambda store: store.abandon_round(job, number, closed_ns=8, report="{}"))
+
+    @rule(
+        job=JOBS,
+        included=st.lists(AGENTS, max_size=2),
+        number=NUMBERS,
+        version=NAMES,
+        changes=st.booleans(),
+    )
+    def close_round(
+        self, job: str, included: list[str], number: int, version: str, *, changes: bool
+    ) -> None:
+        """The open round with any result."""
+        current = self.stores[0].current_round(job)
+        if current is None:
+            return
+        made = a_version(job, number, version, current.base)
+        result = structs.replace(made, round=current.round) if changes else None
+        closed = structs.replace(current, state="closed", closed_ns=8, included=included)
+        self.both(
+            lambda store: store.close_round(
+                closed, result, rule_state=b"m", downlink_residual=None, job_state="running"
+            )
+        )
+
+    @rule(job=JOBS, number=NUMBERS, agent=AGENTS, names=st.tuples(NAMES, NAMES), state=STATES)
+    def add_update(
+        self, job: str, number: int, agent: str, names: tuple[str, str], state: Any
+    ) -> None:
+        """Any update for any round."""
+        base, frame = names
+        record = UpdateRecord(
+            job=job,
+            round=number,
+            agent=agent,
+            base=base,
+            blob=frame,
+            sha256=frame,
+            examples=1,
+            loss=0.5,
+            wire_bytes=1,
+            seconds=1.0,
+            received_ns=4,
+            state=state,
+        )
+        self.both(lambda store: store.add_update(record))
+
+    @rule(job=JOBS, number=NUMBERS, agent=AGENTS, base=NAMES)
+    def discard_update(self, job: str, number: int, agent: str, base: str) -> None:
+        """Any update."""
+        self.both(
+            lambda store: store.discard_update(
+                job, number, agent, base, state="refused", reason="test"
+            )
+        )
+
+    @rule(job=JOBS, version=NAMES, agent=AGENTS)
+    def save_evaluation(self, job: str, version: str, agent: str) -> None:
+        """A result for any version."""
+        record = EvaluationRecord(
+            job=job,
+            version=version,
+            agent=agent,
+            split="test",
+            statistic=b"",
+            windows=1,
+            received_ns=5,
+        )
+        self.both(lambda store: store.save_evaluation(record))
+
+
+def listings(store: Store) -> list[object]:
+    """All that the calls above can change."""
+    told: list[object] = [store.jobs(), store.live_blobs()]
+    for job in ("bearings", "fans"):
+        told += [store.versions(job), store.aliases(job), store.rounds(job)]
+        told += [store.evaluations(job), store.current_round(job)]
+        told += [store.updates(job, number) for number in range(4)]
+    return told
+
+
+def a_version(job: str, number: int, version: str, base: str | None) -> VersionRecord:
+    """A version with weights and delta."""
+    return VersionRecord(
+        job=job,
+        number=number,
+        version=version,
+        base=base,
+        weights=version,
+        delta=base,
+        canary_outputs=b"",
+        round=None,
+        created_ns=1,
+    )
+
+
+TestTwins = Twins.TestCase
+TestTwins.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
