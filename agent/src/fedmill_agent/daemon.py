@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.inbox import Inbox
@@ -190,23 +190,26 @@ class Daemon:
 
     def _beat(self) -> None:
         self._beat_due = self._clock.monotonic() + HEARTBEAT_SECONDS
-        state = AgentState(
+        state = self._state()
+        if self._connected:
+            self._send("state", state)
+        write_status(self._folder, state, connected=self._connected, trainer_pid=self._trainer.pid)
+
+    def _state(self) -> AgentState:
+        return AgentState(
             online=True,
             software=__version__,
             sent_ns=self._clock.now_ns(),
             resident_bytes=resident_bytes(),
             jobs={name: seat.phase() for name, seat in self._seats.items()},
         )
-        if self._connected:
-            self._send("state", state)
-        write_status(self._folder, state, connected=self._connected, trainer_pid=self._trainer.pid)
 
     def _close(self) -> None:
         self._inbox.close()
         self._trainer.stop()
         farewell = Message(
             topics.up(self._agent, "state"),
-            encode(AgentState(online=False, sent_ns=self._clock.now_ns())),
+            encode(structs.replace(self._state(), online=False)),
         )
         self._link.stop(farewell)
         for seat in self._seats.values():

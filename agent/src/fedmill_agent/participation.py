@@ -152,8 +152,8 @@ class Participation:
                     EvaluationReport(
                         job=self._job.name,
                         version=answer.version,
-                        split=answer.split,
                         statistic=answer.statistic,
+                        last=answer.last,
                     ),
                 )
             case protocol.Failed():

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from msgspec import json
+from msgspec import json, structs
 
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import AgentRecord
@@ -24,6 +24,8 @@ class Fleet:
     def hear(self, agent: str, state: AgentState) -> bool:
         """Take in a state; True if the agent came or went."""
         before = self._states.get(agent)
+        if before is not None and not state.online and not state.jobs:  # the broker's will
+            state = structs.replace(before, online=False, sent_ns=state.sent_ns)
         self._states[agent] = state
         turned = before is None or before.online != state.online
         if turned:

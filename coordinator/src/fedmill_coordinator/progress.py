@@ -20,12 +20,17 @@ class Metric:
     windows: int
 
 
-def statistics_of(store: Store, job: str, version: str) -> dict[str, Statistic]:
-    """Sufficient statistics of ``version`` on each agent's held-out test windows."""
+def statistics_of(
+    store: Store, job: str, version: str, split: str = "test"
+) -> dict[str, Statistic]:
+    """Sufficient statistics of ``version`` on each agent's held-out windows.
+
+    ``split`` is ``test``, or ``test-last`` for the last window of each run alone.
+    """
     return {
         record.agent: msgpack.decode(record.statistic, type=Statistic)
         for record in store.evaluations(job, version)
-        if record.split == "test"
+        if record.split == split
     }
 
 

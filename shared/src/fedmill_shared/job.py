@@ -63,7 +63,10 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     pad: Annotated[
         Literal["none", "edge"],
-        Meta(description="Runs shorter than a window: drop them, or repeat their first sample."),
+        Meta(
+            description="Before a run has filled a window: wait, or fill it up by repeating the "
+            "run's first sample."
+        ),
     ] = "none"
     normalise: Annotated[
         Literal["none", "global", "regime"],
@@ -97,14 +100,16 @@ class Labels(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 Hidden = Annotated[int, Meta(ge=1, le=4096)]
 Dropout = Annotated[
-    float, Meta(ge=0.0, lt=1.0, description="Share of head inputs dropped while training.")
+    float,
+    Meta(
+        ge=0.0,
+        lt=1.0,
+        description="Share of activations dropped while training, before the head and between fully connected layers.",
+    ),
 ]
 Norm = Annotated[
-    Literal["group", "batch", "none"],
-    Meta(
-        description="Normalisation between layers. Batch statistics do not federate: `batch` "
-        "keeps all its tensors on the agent."
-    ),
+    Literal["group", "none"],
+    Meta(description="Normalisation between layers: by groups of channels, or none."),
 ]
 
 
@@ -148,7 +153,14 @@ class Wdcnn(
     hidden: Annotated[
         int, Meta(ge=0, le=4096, description="Width of a hidden head layer, 0 none.")
     ] = 0
+    max_pool: Annotated[
+        bool, Meta(description="Halve the length after each block; off for short windows.")
+    ] = True
     norm: Norm = "group"
+    stem_norm: Annotated[
+        bool,
+        Meta(description="Normalise after the first kernel too; off keeps the signal's level."),
+    ] = False
     dropout: Dropout = 0.0
 
 
@@ -280,10 +292,6 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     test: Annotated[
         Fraction, Meta(description="Share of units, runs or blocks held out for the test.")
     ] = 0.2
-    windows: Annotated[
-        Literal["all", "last"],
-        Meta(description="Score every held-out window, or the last one of each run."),
-    ] = "all"
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -83,12 +83,15 @@ class UpdateOffer(Struct, frozen=True, kw_only=True):
 
 
 class EvaluationReport(Struct, frozen=True, kw_only=True):
-    """``up/evaluation``: sufficient statistics of one version on the agent's held-out windows."""
+    """``up/evaluation``: sufficient statistics of one version on the agent's held-out windows.
+
+    ``last`` counts only the last window of each run, as the literature does for remaining life.
+    """
 
     job: Job
     version: Digest
-    split: Literal["validation", "test"]
     statistic: Statistic
+    last: Statistic
 
 
 class BlobRequest(Struct, frozen=True, kw_only=True):

@@ -2,8 +2,8 @@
 """``fedmill-agent fit``: train offline on the windows that agents have stored, and score it.
 
 The baseline of every federation: one configuration gives the local-only model of that agent,
-several give the model of their pooled data, as if it could have left the plants. It does the work
-of the whole job in one go: rounds times local epochs, the same schedule, optimiser and seeds.
+several give the model of their pooled data, as if it could have left the plants. It is a federation
+of one: the job's rounds, local work, schedule and server rule, and as many passes over the data.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     if not len(train):
         raise DataError(f"job {job.name}: no labelled training windows")
     held_out = {config.agent.id: read(config, job, "test") for config in configs}
-    for result in fit_and_score(job, train, held_out):
+    for result in fit_and_score(job, train, held_out, agents=len(configs)):
         print(msgspec.json.encode(result).decode())
     return 0
 
@@ -67,9 +67,8 @@ def read(config: AgentConfig, job: Job, split: StoredSplit) -> Dataset:
             f"{path}: agent {config.agent.id} has stored no windows of job {job.name}",
             remedy="run the agent first",
         )
-    last = split != "train" and job.evaluation.windows == "last"
     with WindowStore.reader(path) as store:
-        return store.load(split, task=job.job.task, last_only=last)
+        return store.load(split, task=job.job.task)
 
 
 def joined(parts: Sequence[Dataset]) -> Dataset:

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
 import torch
 from msgspec import Struct
 
@@ -24,35 +25,50 @@ class Score(Struct, frozen=True, kw_only=True):
     windows: int
     metrics: dict[str, float]
     statistic: Statistic
+    last: Statistic
 
 
-def fit(job: Job, train: Dataset) -> FlatModel:
-    """The model that ``train`` alone leads to: rounds times the local work of a round.
+def fit(job: Job, train: Dataset, *, agents: int) -> FlatModel:
+    """The model that ``train``, the windows of ``agents`` agents, leads to in a federation of one.
+
+    Where the job counts steps, there are as many times more of them as there are agents, so that
+    each window is seen as often as in the federation.
 
     Raises:
         DataError: a label is not one of the job's classes.
         ModelError: the training diverged.
     """
     quiet_torch()
+    steps = msgspec.structs.replace(job.learning, steps=job.learning.steps * agents)
+    job = msgspec.structs.replace(job, learning=steps)
     normaliser = normaliser_of(job, [moments_of(job, train)])
     seed = seed_for(job.name, "model")
     model = FlatModel(build(job, seed, regimes=normaliser.regimes))
     model.load(initial_vector(job, normaliser, seed))
     examples = examples_of(job, train)
-    for round_ in range(1, job.federation.rounds + 1):
+    federation = job.federation
+    momentum = federation.server_momentum if federation.rule == "fedavgm" else 0.0
+    velocity = torch.zeros_like(model.learned)
+    for round_ in range(1, federation.rounds + 1):
+        before = model.learned.clone()
         seed = seed_for(job.name, round_, "fit")
         result = local.train(model, job, examples, round_=round_, seed=seed)
-        if job.federation.rule == "fedsgd":  # the step is the server's, here as there
-            step = job.federation.server_learning_rate * torch.from_numpy(result.delta)
-            model.learned.add_(step)
+        velocity.mul_(momentum).add_(torch.from_numpy(result.delta))
+        model.learned.copy_(before).add_(velocity, alpha=federation.server_learning_rate)
     return model
 
 
-def fit_and_score(job: Job, train: Dataset, held_out: Mapping[str, Dataset]) -> Iterator[Score]:
+def fit_and_score(
+    job: Job, train: Dataset, held_out: Mapping[str, Dataset], *, agents: int
+) -> Iterator[Score]:
     """Train on ``train`` and score on the held-out windows of each agent."""
-    model = fit(job, train)
+    model = fit(job, train, agents=agents)
     for agent, dataset in held_out.items():
-        statistic = local.evaluate(model, job, examples_of(job, dataset))
+        statistic, last = local.evaluate(model, job, examples_of(job, dataset))
         yield Score(
-            agent=agent, windows=statistic.count, metrics=summary(statistic), statistic=statistic
+            agent=agent,
+            windows=statistic.count,
+            metrics=summary(statistic),
+            statistic=statistic,
+            last=last,
         )

@@ -5,7 +5,7 @@ Each message is a 4-byte little-endian length and a MessagePack struct. No torch
 """
 
 import struct
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -47,12 +47,11 @@ class Train(Task, frozen=True, kw_only=True, tag="train"):
 
 
 class Evaluate(Task, frozen=True, kw_only=True, tag="evaluate"):
-    """Score the weights in the file ``weights`` on the windows of ``split``."""
+    """Score the weights in the file ``weights`` on the held-out test windows."""
 
     weights: str
     regimes: int
     version: str
-    split: Literal["validation", "test"] = "test"
 
 
 class Warm(Task, frozen=True, kw_only=True, tag="warm"):
@@ -88,8 +87,8 @@ class Evaluated(Reply, frozen=True, kw_only=True, tag="evaluated"):
     """Answer to :class:`Evaluate`."""
 
     version: str
-    split: Literal["validation", "test"]
     statistic: Statistic
+    last: Statistic
 
 
 class Ready(Reply, frozen=True, kw_only=True, tag="ready"):

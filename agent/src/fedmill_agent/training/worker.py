@@ -97,12 +97,10 @@ class Worker:
     def _evaluate(self, request: protocol.Evaluate) -> protocol.Evaluated:
         job, model = self._model(request.job, request.regimes)
         model.load(read_vector(Path(request.weights), model.manifest.size))
-        examples = self._examples(job, request.store, request.split)
+        examples = self._examples(job, request.store, "test")
+        statistic, last = local.evaluate(model, job, examples)
         return protocol.Evaluated(
-            number=request.number,
-            version=request.version,
-            split=request.split,
-            statistic=local.evaluate(model, job, examples),
+            number=request.number, version=request.version, statistic=statistic, last=last
         )
 
     def _model(self, text: bytes, regimes: int) -> tuple[Job, FlatModel]:
@@ -119,15 +117,14 @@ class Worker:
             held = self.examples.get((path, split))
             if held is not None and held[0] == generation:
                 return held[1]
-            last = split != "train" and job.evaluation.windows == "last"
-            examples = examples_of(job, store.load(split, task=job.job.task, last_only=last))
+            examples = examples_of(job, store.load(split, task=job.job.task))
         self.examples[path, split] = generation, examples
         return examples
 
 
 def examples_of(job: Job, dataset: Dataset) -> local.Examples:
     """Stored windows as tensors."""
-    return local.make_examples(job, dataset.inputs, list(dataset.texts), dataset.numbers)
+    return local.make_examples(job, dataset.inputs, dataset.texts, dataset.numbers, dataset.runs)
 
 
 def moments_of(job: Job, dataset: Dataset) -> Moments:

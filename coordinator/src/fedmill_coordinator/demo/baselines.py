@@ -25,6 +25,7 @@ class Score(Struct, frozen=True):
     windows: int
     metrics: dict[str, float]
     statistic: Statistic
+    last: Statistic
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from fedmill_coordinator.demo.baselines import Baselines
+from fedmill_coordinator.demo.baselines import Baselines, Score
 from fedmill_coordinator.demo.recipes import Plan
 from fedmill_coordinator.progress import statistics_of
 from fedmill_coordinator.store.base import Store
@@ -35,7 +35,11 @@ class Artifacts(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The last line of ``fedmill demo --json``. ``overall`` merges all plants' windows."""
+    """The last line of ``fedmill demo --json``.
+
+    ``overall`` merges all plants' windows, ``last_of_run`` counts only the last window of each run;
+    ``details`` has every metric of both.
+    """
 
     data: str
     task: str
@@ -46,7 +50,8 @@ class Report(Struct, frozen=True, kw_only=True):
     fp32_bytes: int
     agents: list[AgentRow]
     overall: AgentRow
-    details: dict[str, dict[str, float]]
+    last_of_run: AgentRow
+    details: dict[str, dict[str, dict[str, float]]]
     windows_scored: int
     artifacts: Artifacts
 
@@ -69,19 +74,14 @@ def make_report(store: Store, outcome: Outcome, manifest: Manifest) -> Report:
         DataError: an agent has not scored the final version.
     """
     job = outcome.plan.job
-    stable = store.alias(job.name, "stable")
-    federated = statistics_of(store, job.name, stable.version) if stable is not None else {}
     rounds = [record for record in store.rounds(job.name) if record.state == "closed"]
-    arms: dict[str, dict[str, Statistic]] = {
-        "local_only": {a: s.statistic for a, s in outcome.baselines.local_only.items()},
-        "federated": federated,
-        "pooled": {a: s.statistic for a, s in outcome.baselines.pooled.items()},
-    }
+    arms = _arms(store, job.name, outcome.baselines, "test")
+    last = _arms(store, job.name, outcome.baselines, "test-last")
     agents = [plant.agent for plant in outcome.plan.plants]
-    missing = [agent for agent in agents if agent not in federated]
+    missing = [agent for agent in agents if agent not in arms["federated"]]
     if missing:
         raise DataError(f"agent {missing[0]} has not scored the final version")
-    merged = {arm: merge_all(list(told.values())) for arm, told in arms.items()}
+    merged, merged_last = _merged(arms), _merged(last)
     one_way = sum(4 * manifest.size * len(record.included) for record in rounds)
     return Report(
         data=outcome.data,
@@ -93,10 +93,36 @@ def make_report(store: Store, outcome: Outcome, manifest: Manifest) -> Report:
         fp32_bytes=2 * one_way,
         agents=[_row(agent, {arm: told[agent] for arm, told in arms.items()}) for agent in agents],
         overall=_row("all", merged),
-        details={arm: summary(statistic) for arm, statistic in merged.items()},
+        last_of_run=_row("all", merged_last),
+        details={
+            "all_windows": {arm: summary(statistic) for arm, statistic in merged.items()},
+            "last_of_run": {arm: summary(statistic) for arm, statistic in merged_last.items()},
+        },
         windows_scored=sum(record.windows_scored for record in store.agents()),
         artifacts=outcome.artifacts,
     )
+
+
+def _arms(
+    store: Store, job: str, baselines: Baselines, split: str
+) -> dict[str, dict[str, Statistic]]:
+    """Arm -> agent -> statistics; the federated arm is the stable version."""
+    stable = store.alias(job, "stable")
+    told = statistics_of(store, job, stable.version, split) if stable is not None else {}
+    last = split == "test-last"
+
+    def chosen(scores: Mapping[str, Score]) -> dict[str, Statistic]:
+        return {agent: s.last if last else s.statistic for agent, s in scores.items()}
+
+    return {
+        "local_only": chosen(baselines.local_only),
+        "federated": told,
+        "pooled": chosen(baselines.pooled),
+    }
+
+
+def _merged(arms: Mapping[str, Mapping[str, Statistic]]) -> dict[str, Statistic]:
+    return {arm: merge_all(list(told.values())) for arm, told in arms.items()}
 
 
 def _row(agent: str, statistics: Mapping[str, Statistic]) -> AgentRow:
@@ -126,6 +152,8 @@ def print_table(report: Report) -> None:
         table.add_row(*_cells(row))
     table.add_section()
     table.add_row(*_cells(report.overall))
+    if report.task == "regression":
+        table.add_row("last of run", *_cells(report.last_of_run)[1:])
     console = Console()
     console.print(table)
     total = report.uplink_bytes + report.downlink_bytes

@@ -176,16 +176,17 @@ class Conductor:
         """An agent scored a version on its held-out windows."""
         if self._store.version(self.job.name, report.version) is None:
             return
-        record = EvaluationRecord(
-            job=self.job.name,
-            version=report.version,
-            agent=agent,
-            split=report.split,
-            statistic=msgpack.encode(report.statistic),
-            windows=report.statistic.count,
-            received_ns=self._clock.now_ns(),
-        )
-        self._store.save_evaluation(record)
+        for split, statistic in (("test", report.statistic), ("test-last", report.last)):
+            record = EvaluationRecord(
+                job=self.job.name,
+                version=report.version,
+                agent=agent,
+                split=split,
+                statistic=msgpack.encode(statistic),
+                windows=statistic.count,
+                received_ns=self._clock.now_ns(),
+            )
+            self._store.save_evaluation(record)
         if self._round is None and report.version == self._releases.version:
             self._done.add(agent)
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,10 +26,12 @@ class Examples:
     Attributes:
         inputs: float32 (examples, signals, length), canonical units.
         targets: int64 (examples,) class positions, or float32 (examples,) numbers.
+        last: bool (examples,), whether it is the last window of its run.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
+    last: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -45,9 +48,13 @@ class LocalResult:
 
 
 def make_examples(
-    job: Job, inputs: NDArray[np.float32], texts: list[str], numbers: NDArray[np.float64]
+    job: Job,
+    inputs: NDArray[np.float32],
+    texts: list[str],
+    numbers: NDArray[np.float64],
+    runs: list[str],
 ) -> Examples:
-    """Examples from stored windows; numbers are capped as the job says.
+    """Examples from stored windows, run after run; numbers are capped as the job says.
 
     Raises:
         DataError: a label is not one of the job's classes.
@@ -65,7 +72,8 @@ def make_examples(
                 remedy="add the class to the job file or correct the label at its source",
             )
         targets = torch.tensor([position[text] for text in texts], dtype=torch.int64)
-    return Examples(torch.from_numpy(inputs), targets)
+    last = [run != following for run, following in pairwise([*runs, ""])]
+    return Examples(torch.from_numpy(inputs), targets, torch.tensor(last, dtype=torch.bool))
 
 
 def train(model: FlatModel, job: Job, examples: Examples, *, round_: int, seed: int) -> LocalResult:
@@ -110,15 +118,20 @@ def predict(model: FlatModel, inputs: torch.Tensor) -> NDArray[np.float32]:
     return result
 
 
-def evaluate(model: FlatModel, job: Job, examples: Examples) -> Statistic:
-    """Sufficient statistics of the model on ``examples``, which may be none."""
+def evaluate(model: FlatModel, job: Job, examples: Examples) -> tuple[Statistic, Statistic]:
+    """Sufficient statistics on all ``examples``, and on the last one of each run; both may be 0."""
     if len(examples) == 0:
         outputs = np.zeros((0, job.outputs), np.float32)
     else:
         outputs = predict(model, examples.inputs)
+    targets, last = examples.targets.numpy(), examples.last.numpy()
+    return _score(job, outputs, targets), _score(job, outputs[last], targets[last])
+
+
+def _score(job: Job, outputs: NDArray[np.float32], targets: NDArray[np.generic]) -> Statistic:
     if job.job.task == "classification":
-        return of_classes(outputs, examples.targets.numpy())
-    return of_numbers(outputs[:, 0], examples.targets.numpy())
+        return of_classes(outputs, targets.astype(np.int64))
+    return of_numbers(outputs[:, 0], targets.astype(np.float64))
 
 
 def _descend(

@@ -17,6 +17,7 @@ class MlpNetwork(Network):
         self.backbone = nn.Sequential(
             nn.Linear(len(spec.inputs) * spec.length, first),
             nn.ReLU(),
+            nn.Dropout(options.dropout),
             nn.Linear(first, second),
             nn.ReLU(),
         )

@@ -5,7 +5,8 @@ Zhang, Peng, Li, Chen, Zhang: "A New Deep Learning Model for Fault Diagnosis wit
 and Domain Adaptation Ability on Raw Vibration Signals", Sensors 17 (2017) 425. Here every
 convolution keeps its length (the paper's last one does not), a window that has become one sample
 long is not pooled further, and group normalisation is the default, because batch statistics of
-one plant do not fit another.
+one plant do not fit another. The first convolution is not normalised unless the job asks for it:
+that would take away how strong a vibration is.
 """
 
 from torch import Tensor, nn
@@ -38,9 +39,10 @@ class WdcnnNetwork(Network):
                     remedy="use longer windows or a narrower first kernel",
                 )
             convolutions.append(nn.Conv1d(width, channels, kernel, stride, padding))
-            norms.append(_norm(options.norm, channels, length))
-            pools.append(length >= 2)
-            width, length = channels, max(length // 2, 1)
+            is_stem = not norms and not options.stem_norm
+            norms.append(nn.Identity() if is_stem else _norm(options.norm, channels, length))
+            pools.append(options.max_pool and length >= 2)
+            width, length = channels, length // 2 if pools[-1] else length
             kernel, stride = 3, 1
         self.backbone = nn.ModuleList(convolutions)
         self.norm = nn.ModuleList(norms)
@@ -75,11 +77,6 @@ def groups_for(channels: int, length: int) -> int:
 
 
 def _norm(kind: Norm, channels: int, length: int) -> nn.Module:
-    if kind == "batch":
-        norm = nn.BatchNorm1d(channels)
-        # An int64 counter that only momentum=None would read; the flat vector is float32.
-        norm.register_buffer("num_batches_tracked", None)
-        return norm
     if kind == "group" and channels * length > 1:
         return nn.GroupNorm(groups_for(channels, length), channels)
     return nn.Identity()

@@ -57,6 +57,9 @@ class _Run:
 class Windower:
     """Owns the open runs of a stream and cuts each into windows every ``stride`` samples.
 
+    With ``pad`` "edge", a stretch is cut as if its first sample had stood there for a whole window
+    before: the first window ends on the first sample.
+
     However the samples are divided into pushes, the windows are the same. Windows never span runs,
     nor a gap in time of more than half a sample: behind a gap, cutting starts afresh. Samples that
     are older than what came before them are left out and counted in ``late``. Between pushes a run
@@ -113,10 +116,6 @@ class Windower:
         state = self._runs.pop(run, None)
         if state is None:
             return []
-        missing = self._length - state.seen
-        if missing > 0 and self._pad == "edge" and state.index == 0:
-            values = np.pad(state.values, ((0, 0), (missing, 0)), mode="edge")
-            return [_window(run, state, values, state.times)]
         return self._tail(run, state)
 
     def _cut(
@@ -124,6 +123,9 @@ class Windower:
     ) -> list[Window]:
         length = self._length
         windows = []
+        if self._pad == "edge" and not state.seen:
+            values = np.pad(values, ((0, 0), (length - 1, 0)), mode="edge")
+            times = np.pad(times, (length - 1, 0), mode="edge")
         before = state.seen - len(state.times)
         state.values = np.concatenate((state.values, values), axis=1)
         state.times = np.concatenate((state.times, times))

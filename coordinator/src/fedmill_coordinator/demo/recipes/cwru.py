@@ -15,7 +15,7 @@ from fedmill_coordinator.demo.recipes.plan import Plan, Plant, Source, deal, exa
 from fedmill_shared.errors import DataError
 
 AGENTS = 4
-TRAIN_END, TEST_BEGIN = 0.65, 0.75
+TRAIN_END, TEST_BEGIN = 0.6, 0.75
 HEALTHY = re.compile(r"normal", re.IGNORECASE)
 HEALTHY_RATE_HZ = 48_000
 LIVE_SPEED = 0.5

@@ -1,0 +1,69 @@
+# Thin verbs. `make demo` and `make test` do all set-up on a fresh machine themselves.
+#
+#   make setup                    .venv with all packages, and the mosquitto program
+#   make demo [DATA=dir] [SEED=n] [ARGS=...]    a whole federation on this machine
+#   make test                     all tests
+#   make lint                     ruff and mypy
+#   make bench [NAME=name] [ARGS=...]           one measurement; without NAME the list of them
+#   make wheels                   the four wheels into dist/
+#   make clean                    remove caches and dist/; .venv and runs/ stay
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet
+PACKAGES := ./shared ./agent ./coordinator
+PROJECTS := pyproject.toml $(PACKAGES:./%=%/pyproject.toml)
+STAMP := $(VENV)/.setup-done
+# where the demo and the tests look for it
+BROKER_PATH := /usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin
+
+.PHONY: setup demo test lint bench wheels clean mosquitto
+
+setup: mosquitto $(STAMP)
+
+demo: setup
+	@$(BIN)/fedmill demo $(if $(DATA),--data "$(DATA)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
+
+test: setup
+	@$(BIN)/pytest -n 2
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup
+	@$(BIN)/python -m tests.bench $(or $(NAME),--list) $(ARGS)
+
+wheels: setup
+	@$(PIP) wheel --no-deps --wheel-dir dist $(PACKAGES) .
+	@ls dist/*.whl
+
+clean:
+	@rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	@find shared agent coordinator tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): $(PROJECTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "setup: Python 3.11 or later is needed; name one with PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "setup: Python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "setup: installing torch"
+	@$(PIP) install torch==2.13.0
+	@echo "setup: installing fedmill and what it needs"
+	@$(PIP) install $(PACKAGES:%=-e %) -e '.[dev]'
+	@touch $@
+
+mosquitto:
+	@PATH=$(BROKER_PATH) command -v mosquitto >/dev/null && exit 0; \
+	if [ "$$(id -u)" -eq 0 ]; then root=env; \
+	elif sudo -n true 2>/dev/null; then root="sudo -n"; \
+	else root=; fi; \
+	if [ -z "$$root" ] || ! command -v apt-get >/dev/null; then \
+	  echo "setup: mosquitto is missing; install it (Debian: apt-get install mosquitto)" >&2; exit 1; \
+	fi; \
+	echo "setup: installing mosquitto"; \
+	$$root apt-get -qq update && \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install mosquitto >/dev/null
