@@ -2,13 +2,12 @@
 """A whole federation on this machine for a bench: real broker, coordinator, agents and trainers."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # ships no types
 
 from fedmill_coordinator.config import load
 from fedmill_coordinator.demo.broker import broker
@@ -35,6 +34,7 @@ CLASSES = ("normal", "outer")
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 180.0
 COORDINATOR, AGENTS, TRAINERS, BROKER = "coordinator", "agents", "trainers", "broker"
+Groups = Mapping[str, Sequence[psutil.Process]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,14 @@ class Usage:
     Attributes:
         cpu_seconds: user and system time of all processes of the group.
         resident_bytes: RSS of the largest process of the group.
+        elapsed: when this was, monotonic seconds.
+        busy_seconds: time that all processors of the machine have been busy, with whatever.
     """
 
     cpu_seconds: Mapping[str, float]
     resident_bytes: Mapping[str, int]
+    elapsed: float
+    busy_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,11 @@ class Fleet:
         return record is not None and record.state == "finished"
 
     def closed(self) -> int:
-        """Rounds that are over, while one is open."""
+        """Rounds that are over."""
         current = self.store.current_round(self.job.name)
-        return current.round - 1 if current is not None else 0
+        if current is not None:
+            return current.round - 1
+        return len(self.store.rounds(self.job.name))
 
     def agent(self, name: str) -> psutil.Process:
         """The daemon of an agent."""
@@ -97,29 +103,33 @@ class Fleet:
         Raises:
             TrainerError: it does not run.
         """
-        children = self.agent(name).children()
+        children: list[psutil.Process] = self.agent(name).children()
         if not children:
             raise TrainerError(f"agent {name} has no training process")
         return children[0]
 
-    def usage(self) -> Usage:
-        """What all processes have used so far."""
+    def groups(self) -> Groups:
+        """All processes by kind; slow, because it looks at every process of the machine."""
         names = list(self.layout.agents)
         ours = psutil.Process().children()
-        groups = {
+        return {
             COORDINATOR: [psutil.Process(self.processes.pid(COORDINATOR))],
             AGENTS: [self.agent(name) for name in names],
-            TRAINERS: list(chain.from_iterable(self.agent(name).children() for name in names)),
+            TRAINERS: [self.trainer(name) for name in names],
             BROKER: [process for process in ours if process.name() == "mosquitto"],
         }
-        times = {name: [p.cpu_times() for p in members] for name, members in groups.items()}
-        return Usage(
-            {name: sum(t.user + t.system for t in found) for name, found in times.items()},
-            {
-                name: max((p.memory_info().rss for p in members), default=0)
-                for name, members in groups.items()
-            },
-        )
+
+
+def usage(groups: Groups) -> Usage:
+    """What the processes have used so far."""
+    times = {name: [process.cpu_times() for process in group] for name, group in groups.items()}
+    machine = psutil.cpu_times()
+    return Usage(
+        {name: sum(each.user + each.system for each in found) for name, found in times.items()},
+        {name: max(p.memory_info().rss for p in group) for name, group in groups.items()},
+        time.monotonic(),
+        sum(machine[:3]) + machine.irq + machine.softirq + machine.steal,
+    )
 
 
 @contextmanager
@@ -133,7 +143,9 @@ def fleet(plan: Plan, folder: Path) -> Iterator[Fleet]:
         layout = Layout.write(folder, plan, port)
         settings = load(layout.coordinator)
         with Processes(layout.logs) as processes:
-            processes.start(COORDINATOR, program("fedmill_coordinator", "serve", layout.coordinator))
+            processes.start(
+                COORDINATOR, program("fedmill_coordinator", "serve", layout.coordinator)
+            )
             for name, path in layout.agents.items():
                 processes.start(name, program("fedmill_agent", "run", path))
             while not settings.database.exists():
@@ -143,10 +155,11 @@ def fleet(plan: Plan, folder: Path) -> Iterator[Fleet]:
                 yield Fleet(plan.job, layout, store, processes)
 
 
-def rig_plan(
-    name: str, model: Model, *, agents: int, length: int, rounds: int, seconds: float = 1.0
-) -> Plan:
-    """Short recordings of the simulated rig for each agent, and a job of next to no local work."""
+def rig_plan(name: str, model: Model, *, agents: int, length: int, rounds: int, live: bool) -> Plan:
+    """A second of the simulated rig for each agent, and a job of next to no local work.
+
+    With ``live``, each agent also scores a stream in real time.
+    """
     job = Job(
         job=Task(name=name),
         signals=[Signal(name="vibration", unit="g", rate_hz=RATE_HZ)],
@@ -157,15 +170,17 @@ def rig_plan(
         federation=Federation(rounds=rounds, minimum=agents, goal=agents, deadline_seconds=60.0),
         evaluation=Evaluation(every=0),
     )
-    return Plan(job, [_plant(number, seconds) for number in range(agents)])
+    return Plan(job, [_plant(number, live=live) for number in range(agents)])
 
 
-def _plant(number: int, seconds: float) -> Plant:
-    recording = {"kind": "rig", "seconds": seconds, "seed": number}
+def _plant(number: int, *, live: bool) -> Plant:
+    recording = {"kind": "rig", "seconds": 1.0, "seed": number}
     sources = [
         recording | {"name": f"{fault}-{split}", "fault": fault, "split": split}
         for fault in CLASSES
         for split in ("train", "test")
     ]
-    live = {"name": "live", "split": "live", "fault": "outer", "speed": 1.0, "repeat": True}
-    return Plant(f"agent-{number + 1:02d}", [*sources, recording | live])
+    if live:
+        stream = {"name": "live", "split": "live", "fault": "outer", "speed": 1.0, "repeat": True}
+        sources.append(recording | stream)
+    return Plant(f"agent-{number + 1:02d}", sources)

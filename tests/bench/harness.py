@@ -13,10 +13,10 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped]  # ships no types
 from msgspec import Struct
 
-from fedmill_shared.errors import Interrupted
+from fedmill_shared.errors import Interrupted, UsageError
 from fedmill_shared.files import make_folder
 
 PACKAGES = ("fedmill-shared", "msgspec", "numpy", "onnxruntime", "paho-mqtt", "sqlalchemy", "torch")
@@ -101,9 +101,15 @@ def encode(result: Outcome) -> str:
 
 @contextmanager
 def folder(chosen: Path | None) -> Iterator[Path]:
-    """A folder to work in: ``chosen``, which stays, or a temporary one, which does not."""
+    """A folder to work in: ``chosen``, which stays, or a temporary one, which does not.
+
+    Raises:
+        UsageError: ``chosen`` holds something.
+    """
     if chosen is not None:
-        yield make_folder(chosen.resolve())
+        if any(make_folder(chosen).iterdir()):
+            raise UsageError(f"--folder {chosen} holds something", remedy="give an empty folder")
+        yield chosen.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="fedmill-bench-", ignore_cleanup_errors=True) as path:
         yield Path(path)

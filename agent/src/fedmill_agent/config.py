@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's configuration file: who it is, where its broker is, and which sources it reads."""
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
-from fedmill_agent.sources import options_type
+from fedmill_agent.sources import builtin, options_type
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
@@ -15,8 +17,11 @@ from fedmill_shared.topics import valid_agent_id
 
 if TYPE_CHECKING:
     Sources = list[SourceOptions]
-else:  # the union of every installed kind, so that options are checked field by field
-    Sources = list[options_type()]
+else:  # the union of the kinds, so that options are checked field by field
+    Sources = list[options_type([])]
+
+
+_KIND = re.compile(r"""^\s*kind\s*=\s*["']([^"']*)["']""", re.MULTILINE)
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +41,12 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The MQTT broker."""
+    """The MQTT broker.
+
+    Attributes:
+        host: name or address of the broker.
+        port: its TCP port.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
@@ -59,7 +69,12 @@ class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds of what is kept on disk for each job."""
+    """Bounds of what is kept on disk for each job.
+
+    Attributes:
+        max_bytes: size of a job's window store; the oldest windows make room.
+        max_age_days: age at which a stored window is discarded.
+    """
 
     max_bytes: Annotated[int, Meta(ge=1_000_000)] = 2_000_000_000
     max_age_days: Annotated[float, Meta(gt=0)] = 36_500.0
@@ -81,7 +96,8 @@ def load(path: Path) -> AgentConfig:
     Raises:
         ConfigError: naming file, line, field, value and what is allowed.
     """
-    config = toml.load(path, AgentConfig, ConfigError)
+    text = toml.read(path, ConfigError)
+    config = toml.decode(text, _schema_for(text), path=str(path), error=ConfigError)
     if not valid_agent_id(config.agent.id):
         raise ConfigError(
             f"{path}: agent.id is {config.agent.id!r}, which is reserved", remedy="choose another"
@@ -96,6 +112,23 @@ def load(path: Path) -> AgentConfig:
     section = msgspec.structs.replace(config.agent, state=str(folder / config.agent.state))
     sources = [_absolute(source, folder) for source in config.sources]
     return msgspec.structs.replace(config, agent=section, sources=sources)
+
+
+def _schema_for(text: str) -> type[AgentConfig]:
+    """The type of a configuration, with the kinds of installed packages if it names any."""
+    named = set(_KIND.findall(text))
+    if named <= builtin.keys():
+        return AgentConfig
+    sources = GenericAlias(list, (options_type(),))
+    schema = msgspec.defstruct(
+        "AgentConfig",
+        [("sources", sources, msgspec.field(default_factory=list))],
+        bases=(AgentConfig,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+    return cast("type[AgentConfig]", schema)
 
 
 def _absolute(source: SourceOptions, folder: Path) -> SourceOptions:

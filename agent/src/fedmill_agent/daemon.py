@@ -4,15 +4,18 @@
 import itertools
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, structs
 
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.inbox import Inbox
-from fedmill_agent.seat import Fed, Outside, Seat
+from fedmill_agent.memory import return_memory
+from fedmill_agent.seat import Seat
 from fedmill_agent.status import resident_bytes, write_status
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
+from fedmill_agent.work import Fed, Outside
 from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FedmillError, FrameError
@@ -23,9 +26,11 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import (
     ALL,
     DOWN,
+    PROTOCOL,
     AgentState,
     JobNotice,
     Receipt,
+    Refusal,
     RoundNotice,
     VersionNotice,
     decode,
@@ -36,6 +41,9 @@ HEARTBEAT_SECONDS = 5.0
 TICK_SECONDS = 1.0
 POLL_SECONDS = 0.1
 BULK_LIMIT = 16
+HEARD_LIMIT = 256
+ASKED_AGAIN = ("update", "block", "request")
+"""What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
 Event = LinkEvent | TrainerAnswered | TrainerDied | Fed
 Connect = Callable[[Sink, Message], Link]
@@ -68,6 +76,7 @@ class Daemon:
             clock=clock,
         )
         self._seats: dict[str, Seat] = {}
+        self._heard: dict[tuple[str, str], VersionNotice | RoundNotice] = {}
         self._beat_due = 0.0
         self._tick_due = 0.0
         self._connected = False
@@ -93,26 +102,32 @@ class Daemon:
     def step(self, timeout: float) -> None:
         """Take one event, or wait ``timeout`` seconds for none; then do what is due."""
         event = self._inbox.get(timeout)
-        try:
-            if event is not None:
-                self._take(event)
-        except (FrameError, BrokerError) as error:
-            self._log.warning("message.refused", error=str(error))
+        if event is not None:
+            self._attempt(partial(self._take, event))
         now = self._clock.monotonic()
         if now >= self._tick_due:
             self._tick_due = now + TICK_SECONDS
             for seat in self._seats.values():
-                seat.tick()
+                self._attempt(seat.tick)
             self._trainer.tick()
         if now >= self._beat_due:
-            self._beat()
+            self._attempt(self._beat)
+
+    def _attempt(self, what: Callable[[], None]) -> None:
+        """Do ``what``; no fault of one message, job or disk ends the scoring of the others."""
+        try:
+            what()
+        except (FrameError, BrokerError) as error:
+            self._log.warning("message.refused", error=str(error))
+        except FedmillError as error:
+            self._log.error("event.failed", kind=type(error).__name__, error=str(error))
 
     def _take(self, event: Event) -> None:
         match event:
             case Message():
                 self._receive(event)
-            case Fed(job, fed) if job in self._seats:
-                self._seats[job].feed(fed)
+            case Fed() if event.job in self._seats:
+                self._seats[event.job].feed(event)
             case TrainerAnswered(answer):
                 for seat in self._seats.values():
                     if seat.answer(answer):
@@ -120,21 +135,24 @@ class Daemon:
             case TrainerDied(code, numbers):
                 self._log.error("trainer.died", exit_code=code, tasks=len(numbers))
                 for seat in self._seats.values():
-                    seat.trainer_died()
-            case Connected():
-                self._connected = True
-                self._log.info("broker.connected", session_present=event.session_present)
-                self._beat()
-                for seat in self._seats.values():
-                    seat.reconnected()
-            case Disconnected(reason):
-                self._connected = False
-                self._log.error(
-                    "broker.unreachable",
-                    reason=reason,
-                    broker=f"{self._config.broker.host}:{self._config.broker.port}",
-                    remedy="scoring goes on; the agent keeps trying",
-                )
+                    seat.trainer_died(numbers)
+            case Connected() | Disconnected():
+                self._turn(event)
+
+    def _turn(self, event: Connected | Disconnected) -> None:
+        self._connected = isinstance(event, Connected)
+        if isinstance(event, Connected):
+            self._log.info("broker.connected", session_present=event.session_present)
+            self._beat()
+            for seat in self._seats.values():
+                seat.reconnected()
+            return
+        self._log.error(
+            "broker.unreachable",
+            reason=event.reason,
+            broker=f"{self._config.broker.host}:{self._config.broker.port}",
+            remedy="scoring goes on; the agent keeps trying",
+        )
 
     def _receive(self, message: Message) -> None:
         kind = topics.kind_of(message.topic)
@@ -149,16 +167,35 @@ class Daemon:
         match decode(message.payload, known[kind]):
             case JobNotice() as notice:
                 self._offer(notice)
-            case VersionNotice() as notice if notice.job in self._seats:
-                self._seats[notice.job].version(notice, retained=message.retained)
-            case RoundNotice() as notice if notice.job in self._seats:
-                self._seats[notice.job].round(notice)
+            case VersionNotice() | RoundNotice() as notice if self._wants(notice.job):
+                self._heard[notice.job, kind] = notice
+                self._pass_on(notice, retained=message.retained)
             case Receipt() as receipt if receipt.job in self._seats:
                 self._seats[receipt.job].receipt(receipt)
 
-    def _offer(self, notice: JobNotice) -> None:
+    def _wants(self, job: str) -> bool:
+        """Whether to take part in ``job``; a stranger cannot fill the memory with jobs."""
         wanted = self._config.agent.jobs
-        if wanted and notice.job not in wanted:
+        if wanted:
+            return job in wanted
+        return job in self._seats or len(self._seats) + len(self._heard) < HEARD_LIMIT
+
+    def _pass_on(self, notice: VersionNotice | RoundNotice, *, retained: bool) -> None:
+        seat = self._seats.get(notice.job)
+        if seat is None:
+            return
+        if isinstance(notice, VersionNotice):
+            seat.version(notice, retained=retained)
+        else:
+            seat.round(notice)
+
+    def _offer(self, notice: JobNotice) -> None:
+        if not self._wants(notice.job):
+            return
+        if notice.protocol != PROTOCOL:
+            text = f"the coordinator speaks protocol {notice.protocol}, this agent {PROTOCOL}"
+            self._log.error("job.refused", job=notice.job, kind="ProtocolError", error=text)
+            self._send("refusal", Refusal(job=notice.job, reason="ProtocolError", text=text))
             return
         seat = self._seats.get(notice.job)
         if seat is not None and seat.text == notice.text:
@@ -169,11 +206,16 @@ class Daemon:
         self._seats[notice.job] = self._open(notice.job, notice.text)
         self._seats[notice.job].state(notice.state)
         self._beat_due = 0.0
+        for kind in ("version", "round"):  # they may have come before the job
+            if (notice.job, kind) in self._heard:
+                self._pass_on(self._heard[notice.job, kind], retained=True)
 
     def _open(self, job: str, text: bytes) -> Seat:
         return Seat(job, text, self._outside, self._log.bind(job=job))
 
     def _send(self, kind: str, message: Struct | bytes) -> None:
+        if kind in ASKED_AGAIN and not self._connected:
+            return
         payload = message if isinstance(message, bytes) else encode(message)
         try:
             self._link.publish(topics.up(self._agent, kind), payload, retain=kind == "state")
@@ -183,13 +225,17 @@ class Daemon:
     def _resume(self) -> None:
         """Take up the jobs that were known before a restart: scoring needs no broker."""
         for path in sorted(self._folder.glob("jobs/*/job.json")):
+            job = path.parent.name
+            if not self._wants(job):
+                continue
             try:
-                self._seats[path.parent.name] = self._open(path.parent.name, path.read_bytes())
-            except (FedmillError, OSError) as error:
+                self._seats[job] = self._open(job, path.read_bytes())
+            except OSError as error:
                 self._log.error("job.unreadable", path=str(path), error=str(error))
 
     def _beat(self) -> None:
         self._beat_due = self._clock.monotonic() + HEARTBEAT_SECONDS
+        return_memory()
         state = self._state()
         if self._connected:
             self._send("state", state)
@@ -207,11 +253,14 @@ class Daemon:
     def _close(self) -> None:
         self._inbox.close()
         self._trainer.stop()
-        farewell = Message(
-            topics.up(self._agent, "state"),
-            encode(structs.replace(self._state(), online=False)),
-        )
-        self._link.stop(farewell)
+        self._attempt(self._leave)
         for seat in self._seats.values():
             seat.close()
         self._log.info("agent.stopped", agent=self._agent)
+
+    def _leave(self) -> None:
+        state = AgentState(online=False)
+        try:
+            state = structs.replace(self._state(), online=False)
+        finally:  # a broken store keeps nobody from leaving
+            self._link.stop(Message(topics.up(self._agent, "state"), encode(state)))

@@ -5,14 +5,21 @@ source -> unit conversion -> quality -> window -> score, and -> store with its l
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.inference.scorer import Scorer
-from fedmill_agent.sources.base import LabelInterval, RunEnded, Samples, SourceOptions, Split
+from fedmill_agent.sources.base import (
+    Event,
+    LabelInterval,
+    RunEnded,
+    Samples,
+    SourceOptions,
+    Split,
+)
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
 from fedmill_agent.store.splits import SplitPolicy, StoredSplit
 from fedmill_agent.store.windows import WindowStore
@@ -65,7 +72,7 @@ class _Feed:
     mapping: Mapping
     windower: Windower
     ended: bool = False
-    errors: list[FedmillError] = field(default_factory=list)
+    error: FedmillError | None = None
 
 
 class Intake:
@@ -104,9 +111,17 @@ class Intake:
             for feed in self._feeds.values()
         )
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether no source can bring another training window."""
+        return all(
+            feed.ended or feed.options.split not in ("auto", "train")
+            for feed in self._feeds.values()
+        )
+
     def failure(self) -> FedmillError | None:
         """Why no source works, if none does."""
-        errors = [feed.errors[-1] for feed in self._feeds.values() if feed.errors]
+        errors = [feed.error for feed in self._feeds.values() if feed.error is not None]
         if not self._feeds:
             return DataError(
                 "the configuration has no [[sources]]", remedy="add one to read sensor data"
@@ -114,19 +129,25 @@ class Intake:
         return errors[0] if len(errors) == len(self._feeds) else None
 
     def accept(self, event: SourceEvent | SourceEnded) -> None:
-        """Take in what a source delivered.
+        """Take in what a source delivered; data that no window can be made of is logged.
 
         Raises:
             StoreError: the windows cannot be kept.
+            ModelError: the windows cannot be scored.
         """
         feed = self._feeds[event.source]
         if isinstance(event, SourceEnded):
             feed.ended = True
             if event.error is not None:
-                feed.errors.append(event.error)
-                self._log.error("source.failed", source=event.source, error=str(event.error))
+                self._fail(feed, event.error)
             return
-        match event.event:
+        try:
+            self._deliver(feed, event.event)
+        except DataError as error:
+            self._fail(feed, error)
+
+    def _deliver(self, feed: _Feed, event: Event) -> None:
+        match event:
             case Samples() as samples:
                 self._take(feed, self._cut(feed, samples))
             case RunEnded(run):
@@ -134,17 +155,20 @@ class Intake:
             case LabelInterval() as label:
                 self._label(feed, label)
 
+    def _fail(self, feed: _Feed, error: FedmillError) -> None:
+        if feed.error is None or str(feed.error) != str(error):
+            self._log.error("source.failed", source=feed.options.name, error=str(error))
+        feed.error = error
+
     def _windower(self) -> Windower:
         return Windower(self._job.window.length, self._job.stride, self._job.window.pad)
 
     def _cut(self, feed: _Feed, samples: Samples) -> list[Window]:
-        values = samples.values * feed.mapping.factor + feed.mapping.offset
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is bad, not an error
+            converted = samples.values * feed.mapping.factor + feed.mapping.offset
+            values = converted.astype(np.float32)
         return feed.windower.push(
-            samples.run,
-            samples.unit,
-            samples.start_ns,
-            samples.period_ns,
-            values.astype(np.float32),
+            samples.run, samples.unit, samples.start_ns, samples.period_ns, values
         )
 
     def _take(self, feed: _Feed, windows: list[Window]) -> None:

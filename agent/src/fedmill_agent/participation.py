@@ -2,7 +2,7 @@
 """One agent's part in one job: statistics, rounds, evaluation, and updates that are not lost."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -13,6 +13,7 @@ from fedmill_agent.inference.deployment import Deployment
 from fedmill_agent.residual import Residual
 from fedmill_agent.training import protocol
 from fedmill_shared.clock import Clock
+from fedmill_shared.codec.frame import prefix
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
@@ -64,10 +65,15 @@ class Participation:
         ports: Ports,
         *,
         agent: str,
+        store: Path,
         clock: Clock,
         log: Logger,
     ) -> None:
-        """Continue from what ``folder`` holds."""
+        """Continue from what ``folder`` holds; ``store`` is the file with the windows.
+
+        Raises:
+            StoreError: the folder cannot be read or written.
+        """
         self._job = job
         self._text = text
         self._agent = agent
@@ -75,7 +81,7 @@ class Participation:
         self._ports = ports
         self._clock = clock
         self._log = log
-        self._store = str(folder / "windows.sqlite")
+        self._store = str(store)
         self._outbox = Outbox(folder / "outbox")
         self._residual = Residual(folder)
         self._sent_at: dict[str, float] = {}
@@ -83,6 +89,9 @@ class Participation:
         self._round: RoundNotice | None = None
         self._tasks: dict[int, protocol.Request] = {}
         self._evaluated: set[str] = set()
+        self._verdicts: dict[str, bool] = {}
+        if self._residual.set_aside is not None:
+            log.error("residual.set_aside", path=str(self._residual.set_aside))
         for parcel in self._outbox.parcels():
             self._residual.sent(parcel)
             self._sent_at[parcel.offer.sha256] = -math.inf
@@ -158,14 +167,18 @@ class Participation:
                 )
             case protocol.Failed():
                 self._log.error("training.failed", kind=answer.error, error=answer.message)
+        self._settle_waiting()
+        if isinstance(answer, protocol.Trained):
+            self._train_if_open()  # a round may have opened meanwhile
         return True
 
-    def trainer_died(self) -> bool:
-        """Forget the work in hand; True if there was any, and it is worth another try."""
-        lost = bool(self._tasks)
-        self._tasks.clear()
-        self._evaluated.clear()
-        return lost
+    def trainer_died(self, numbers: Collection[int]) -> bool:
+        """Forget the tasks with these ``numbers``; True if any was ours and is lost."""
+        lost = [self._tasks.pop(number) for number in numbers if number in self._tasks]
+        if any(isinstance(task, protocol.Evaluate) for task in lost):
+            self._evaluated.clear()
+        self._settle_waiting()
+        return bool(lost)
 
     def reconnected(self) -> None:
         """Offer again whatever has no final receipt."""
@@ -190,16 +203,17 @@ class Participation:
             return
         if self.training or self._trained_for == (notice.round, notice.base):
             return
+        schema = self._deployment.manifest().digest
         self._submit(
             protocol.Train(
                 **self._task(),
                 weights=self._deployment.weights_path(),
                 regimes=self._deployment.regimes(),
                 base=notice.base,
-                schema=self._deployment.manifest().digest,
+                schema=schema,
                 round=notice.round,
                 agent=self._agent,
-                residual=self._residual.path,
+                residual=self._residual.path(prefix(schema)),
             )
         )
 
@@ -248,11 +262,24 @@ class Participation:
                 self._sent_at[digest] = -math.inf
 
     def _settle(self, digest: str, *, included: bool) -> None:
+        if self.training:
+            # The trainer may have read the residual already: what was added now would be lost.
+            self._verdicts[digest] = included
+            self._sent_at[digest] = math.inf
+            return
         parcel = self._outbox.get(digest)
         if parcel is not None:
             self._residual.settle(parcel, included=included)
         self._outbox.take(digest)
         self._sent_at.pop(digest, None)
+
+    def _settle_waiting(self) -> None:
+        """Settle what had to wait for the end of a training."""
+        if self.training:
+            return
+        verdicts, self._verdicts = self._verdicts, {}
+        for digest, included in verdicts.items():
+            self._settle(digest, included=included)
 
     def _task(self) -> _Task:
         return {"number": self._ports.number(), "job": self._text, "store": self._store}

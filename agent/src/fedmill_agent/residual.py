@@ -13,58 +13,100 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fedmill_shared.codec.frame import decode_frame
-from fedmill_shared.errors import StoreError
+from fedmill_shared.codec.frame import decode_frame, read_header
+from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.files import write_atomic
 from fedmill_shared.link.outbox import Parcel
+from fedmill_shared.messages import UNREADABLE
 
 REMEMBERED = 64
 
 
 class ResidualState(Struct, frozen=True):
-    """The residual vector (float32 bytes) and the updates whose sending and fate are in it."""
+    """The residual vector (float32 bytes) and the updates whose sending and fate are in it.
+
+    ``schema`` is the prefix of the digest of the layout that the vector belongs to.
+    """
 
     sent: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
     vector: bytes = b""
+    schema: str = ""
 
 
 class Residual:
-    """Owns the residual file of one job."""
+    """Owns the residual file of one job.
+
+    Attributes:
+        set_aside: where a damaged file was put, to start from nothing.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Continue from ``folder``; a damaged file means to start from nothing."""
-        self._file = folder / "residual.msgpack"
-        self._state = _read(self._file)
+        """Continue from ``folder``.
 
-    @property
-    def path(self) -> str:
-        """The file for the training process, or empty while there is no residual."""
-        return str(self._file) if self._state.vector else ""
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        self._file = folder / "residual.msgpack"
+        self.set_aside: Path | None = None
+        self._state = self._read()
+
+    def path(self, schema: str) -> str:
+        """The file for the training process, or empty without a residual of layout ``schema``."""
+        fits = self._state.vector and self._state.schema == schema
+        return str(self._file) if fits else ""
 
     def sent(self, parcel: Parcel) -> None:
         """The residual is now what ``parcel`` left behind."""
         digest = parcel.offer.sha256
         if digest not in self._state.sent:
             sent = (*self._state.sent, digest)[-REMEMBERED:]
-            self._save(ResidualState(sent, self._state.settled, parcel.carry))
+            self._save(
+                ResidualState(sent, self._state.settled, parcel.carry, _layout(parcel.frame))
+            )
 
     def settle(self, parcel: Parcel, *, included: bool) -> None:
-        """The fate of ``parcel`` is known: forget it, or add back what it carried."""
+        """The fate of ``parcel`` is known: forget it, or add back what it carried.
+
+        What was made for another layout than the residual's is forgotten either way.
+        """
         digest = parcel.offer.sha256
         if digest in self._state.settled:
             return
-        vector = self._state.vector
-        if not included and vector:
+        vector, schema = self._state.vector, self._state.schema
+        if not included and vector and _layout(parcel.frame) == schema:
             held = np.frombuffer(vector, dtype="<f4")
             _, dropped = decode_frame(parcel.frame, elements=len(held))
             vector = (held + dropped).astype("<f4").tobytes()
         settled = (*self._state.settled, digest)[-REMEMBERED:]
-        self._save(ResidualState(self._state.sent, settled, vector))
+        self._save(ResidualState(self._state.sent, settled, vector, schema))
 
     def _save(self, state: ResidualState) -> None:
         write_atomic(self._file, msgspec.msgpack.encode(state))
         self._state = state
+
+    def _read(self) -> ResidualState:
+        try:
+            return msgspec.msgpack.decode(self._file.read_bytes(), type=ResidualState)
+        except FileNotFoundError:
+            return ResidualState()
+        except OSError as error:
+            raise StoreError(
+                f"{self._file}: cannot be read: {error.strerror}",
+                remedy="give the service user the right to read it",
+            ) from error
+        except UNREADABLE:
+            self.set_aside = self._file.with_suffix(".damaged")
+            self._file.replace(self.set_aside)
+            return ResidualState()
+
+
+def _layout(frame: bytes) -> str:
+    """What the frame says its layout is; nothing if another version of fedmill made it."""
+    try:
+        return read_header(frame).schema
+    except FrameError:
+        return ""
 
 
 def read_residual(path: Path, elements: int) -> NDArray[np.float32]:
@@ -77,17 +119,8 @@ def read_residual(path: Path, elements: int) -> NDArray[np.float32]:
         state = msgspec.msgpack.decode(path.read_bytes(), type=ResidualState)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return np.zeros(elements, np.float32)
-    vector = np.frombuffer(state.vector, dtype="<f4")
-    return vector if vector.shape == (elements,) else np.zeros(elements, np.float32)
-
-
-def _read(path: Path) -> ResidualState:
-    try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=ResidualState)
-    except FileNotFoundError:
-        return ResidualState()
-    except (OSError, msgspec.DecodeError):
-        path.replace(path.with_suffix(".damaged"))
-        return ResidualState()
+    if len(state.vector) != 4 * elements:
+        return np.zeros(elements, np.float32)
+    return np.frombuffer(state.vector, dtype="<f4")

@@ -9,13 +9,23 @@ from msgspec import Struct
 
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import write_atomic
-from fedmill_shared.messages import AgentState
+from fedmill_shared.messages import UNREADABLE, AgentState
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The daemon's last word."""
+    """The daemon's last word.
+
+    Attributes:
+        pid: its process.
+        started: when that was started, in clock ticks since the machine's own start: process ids
+            are used again.
+        connected: whether the broker had it.
+        trainer_pid: its training process, if there is one.
+        state: what it tells the coordinator.
+    """
 
     pid: int
+    started: int = 0
     connected: bool
     trainer_pid: int | None
     state: AgentState
@@ -25,7 +35,14 @@ def write_status(
     folder: Path, state: AgentState, *, connected: bool, trainer_pid: int | None
 ) -> None:
     """Leave the daemon's state in ``folder``."""
-    status = Status(pid=os.getpid(), connected=connected, trainer_pid=trainer_pid, state=state)
+    pid = os.getpid()
+    status = Status(
+        pid=pid,
+        started=_started(pid),
+        connected=connected,
+        trainer_pid=trainer_pid,
+        state=state,
+    )
     write_atomic(folder / "status.json", msgspec.json.encode(status))
 
 
@@ -43,16 +60,27 @@ def read_status(folder: Path) -> Status:
             f"{path}: {error.strerror}",
             remedy="has the agent been started with this configuration?",
         ) from error
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StoreError(f"{path}: damaged: {error}", remedy="it is rewritten every 5 s") from error
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process with this id runs."""
-    return Path(f"/proc/{pid}").exists()
+def is_alive(status: Status) -> bool:
+    """Whether the daemon that left ``status`` still runs."""
+    started = _started(status.pid)
+    return started != 0 and started == status.started
 
 
 def resident_bytes() -> int:
     """Resident memory of this process in bytes."""
     with Path("/proc/self/statm").open() as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _started(pid: int) -> int:
+    """When a process was started (``/proc/<pid>/stat``, field 22 of proc(5)); 0 if none runs."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = stat.rpartition(")")[2].split()  # the name before may hold anything
+    return 0 if fields[0] == "Z" else int(fields[19])

@@ -30,6 +30,8 @@ class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The MQTT broker.
 
     Attributes:
+        host: name or address of the broker.
+        port: its TCP port.
         connect_seconds: give up (exit code 20) when the broker has not answered for this long
             after the start; 0 waits for ever. A later loss is always waited out.
     """

@@ -122,23 +122,33 @@ class Daemon:
         """Publish to one agent."""
         payload = message if isinstance(message, bytes) else encode(message)
         topic = topics.down(agent, kind)
-        self._traffic.down(job, topic, payload, 1)
-        self._link.publish(topic, payload)
+        self._publish(job, topic, payload, receivers=1)
 
     def broadcast(self, job: str, kind: str, message: Struct | bytes) -> None:
         """Publish to all agents."""
         retain = isinstance(message, Struct)
         payload = encode(message) if isinstance(message, Struct) else message
         topic = topics.broadcast(kind, job)
-        self._traffic.down(job, topic, payload, len(self._fleet.on_job(job)))
-        self._link.publish(topic, payload, retain=retain)
+        self._publish(job, topic, payload, receivers=len(self._fleet.on_job(job)), retain=retain)
 
     # Parts
+
+    def _publish(
+        self, job: str, topic: str, payload: bytes, *, receivers: int, retain: bool = False
+    ) -> None:
+        """What cannot be sent now is announced again, or asked for, after the next connection."""
+        try:
+            self._link.publish(topic, payload, retain=retain)
+        except BrokerError as error:
+            self._log.warning("message.unsent", topic=topic, error=str(error))
+        else:
+            self._traffic.down(job, topic, payload, receivers)
 
     def _take(self, event: LinkEvent) -> None:
         match event:
             case Connected():
                 self._connected = self._ever_connected = True
+                self._fleet.unsettle()
                 self._log.info("broker.connected", session_present=event.session_present)
                 for conductor in self._conductors.values():
                     conductor.announce()
@@ -154,8 +164,8 @@ class Daemon:
         if kind == "block":
             block = parse_block(message.payload)
             for name, conductor in self._conductors.items():
-                self._traffic.up(name, message.topic, message.payload)
-                conductor.block(agent, block)
+                if conductor.block(agent, block):
+                    self._traffic.up(name, message.topic, message.payload)
             return
         if kind not in UP:
             raise FrameError(f"kind {kind!r} is unknown")

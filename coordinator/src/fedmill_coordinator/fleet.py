@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is there: what agents last said, and who can be counted on for a job."""
 
-from collections.abc import Callable
-
 from msgspec import json, structs
 
 from fedmill_coordinator.store.base import Store
@@ -33,6 +31,10 @@ class Fleet:
         self._store.save_agent(self._record(agent, state))
         return turned
 
+    def unsettle(self) -> None:
+        """The connection is new: agents need a moment before they can be missed."""
+        self.changed_at = self._clock.monotonic()
+
     def online(self) -> set[str]:
         """Agents that are connected and speak our protocol."""
         return {
@@ -48,11 +50,6 @@ class Fleet:
             for agent in self.online()
             if (phase := self._states[agent].jobs.get(job)) is not None and phase.phase != "refused"
         }
-
-    def each(self, do: Callable[[str], None]) -> None:
-        """Call ``do`` for every agent that was ever heard of, by name."""
-        for agent in sorted(self._states):
-            do(agent)
 
     def _record(self, agent: str, state: AgentState) -> AgentRecord:
         now = self._clock.now_ns()

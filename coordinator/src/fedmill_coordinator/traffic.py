@@ -5,7 +5,7 @@ from collections import Counter
 
 
 class Traffic:
-    """Counts since the last ``take``, and in all."""
+    """Counts since the last ``clear``."""
 
     def __init__(self) -> None:
         """Nothing has been counted."""
@@ -20,6 +20,10 @@ class Traffic:
         """``receivers`` agents were sent a message."""
         self._down[job] += (len(topic) + len(payload)) * receivers
 
-    def take(self, job: str) -> tuple[int, int]:
-        """Bytes (up, down) of ``job`` since the last call."""
-        return self._up.pop(job, 0), self._down.pop(job, 0)
+    def so_far(self, job: str) -> tuple[int, int]:
+        """Bytes (up, down) of ``job``."""
+        return self._up[job], self._down[job]
+
+    def clear(self, job: str) -> None:
+        """Count ``job`` from nothing again."""
+        del self._up[job], self._down[job]

@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from fedmill_shared.errors import StoreError
@@ -23,7 +24,8 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder that fails to write may fail to delete
+            temporary.unlink()
         raise StoreError(
             f"{path}: cannot be written: {error.strerror or error}",
             remedy="check free space and that the folder belongs to the service user",

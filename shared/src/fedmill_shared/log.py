@@ -4,14 +4,10 @@
 import sys
 from typing import TextIO
 
-# structlog.dev imports rich for pretty tracebacks, 4 MiB that a gateway never uses.
-_had_rich = "rich" in sys.modules
-if not _had_rich:
-    sys.modules["rich"] = None  # type: ignore[assignment]
-import structlog  # noqa: E402
+from fedmill_shared.lean import without
 
-if not _had_rich:
-    del sys.modules["rich"]
+with without(absent=["rich"], empty=["asyncio"]):  # pretty tracebacks and async loggers
+    import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -26,6 +22,7 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _printable,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -38,3 +35,18 @@ def get_logger(**context: str | int) -> Logger:
     """A logger that adds ``context`` to every event."""
     logger: Logger = structlog.get_logger(**context)
     return logger
+
+
+def _printable(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what could forge lines or steer a terminal: texts come from other machines too."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "".join(
+                character
+                if character.isprintable() or character == "\n"  # the renderer's own affair
+                else character.encode("unicode_escape").decode()
+                for character in value
+            )
+    return event

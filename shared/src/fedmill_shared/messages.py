@@ -5,22 +5,31 @@ The topic's last part names the type (``UP``, ``DOWN``, ``ALL``); the sender is 
 never a field, because only the topic is bound to a certificate.
 """
 
+import sys
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from fedmill_shared.errors import FrameError
+from fedmill_shared.errors import DataError, FrameError
 from fedmill_shared.metrics import Statistic
 from fedmill_shared.signals.moments import Moments
 
 PROTOCOL = 1
 MESSAGE_LIMIT = 1 << 20
+COUNT_LIMIT = 1 << 40
 
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-Job = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+# \Z, for $ would let a line break through. Numbers are bounded so that they and their sums fit the
+# signed 64 bits of a database column.
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+DigestOrNone = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+Job = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}\Z")]
+Agent = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
 Text = Annotated[str, Meta(max_length=2000)]
-Size = Annotated[int, Meta(ge=0, le=1 << 40)]
+Size = Annotated[int, Meta(ge=0, le=COUNT_LIMIT)]
+Nanoseconds = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+Seconds = Annotated[float, Meta(ge=0.0, le=sys.float_info.max)]
 Phase = Literal["waiting", "replaying", "joined", "training", "refused"]
 Fate = Literal["received", "included", "late", "refused"]
 
@@ -29,10 +38,10 @@ class JobPhase(Struct, frozen=True, kw_only=True):
     """Where an agent stands in one job."""
 
     phase: Phase
-    version: str = ""
-    windows: dict[str, int] = {}
-    windows_scored: int = 0
-    windows_bad: int = 0
+    version: DigestOrNone = ""
+    windows: dict[Job, Size] = {}
+    windows_scored: Size = 0
+    windows_bad: Size = 0
 
 
 class AgentState(Struct, frozen=True, kw_only=True):
@@ -40,10 +49,10 @@ class AgentState(Struct, frozen=True, kw_only=True):
 
     online: bool
     software: Text = ""
-    protocol: int = PROTOCOL
-    sent_ns: int = 0
-    resident_bytes: int = 0
-    jobs: dict[str, JobPhase] = {}
+    protocol: Size = PROTOCOL
+    sent_ns: Nanoseconds = 0
+    resident_bytes: Size = 0
+    jobs: dict[Job, JobPhase] = {}
 
 
 class Join(Struct, frozen=True, kw_only=True):
@@ -51,7 +60,7 @@ class Join(Struct, frozen=True, kw_only=True):
 
     job: Job
     schema: Digest
-    windows: dict[str, int]
+    windows: dict[Job, Size]
 
 
 class MomentsReport(Struct, frozen=True, kw_only=True):
@@ -73,13 +82,13 @@ class UpdateOffer(Struct, frozen=True, kw_only=True):
     """``up/update``: a frame named by its SHA-256 follows in blocks."""
 
     job: Job
-    round: Annotated[int, Meta(ge=1)]
+    round: Annotated[int, Meta(ge=1, le=COUNT_LIMIT)]
     base: Digest
     sha256: Digest
     size: Size
     examples: Annotated[int, Meta(ge=0, le=2**32 - 1)]
-    loss: float
-    seconds: float
+    loss: Finite
+    seconds: Seconds
 
 
 class EvaluationReport(Struct, frozen=True, kw_only=True):
@@ -93,20 +102,24 @@ class EvaluationReport(Struct, frozen=True, kw_only=True):
     statistic: Statistic
     last: Statistic
 
+    def __post_init__(self) -> None:
+        if max(self.statistic.count, self.last.count) > COUNT_LIMIT:
+            raise DataError(f"evaluation: more than {COUNT_LIMIT} windows are not possible")
+
 
 class BlobRequest(Struct, frozen=True, kw_only=True):
     """``up/request``: blocks that the agent lacks."""
 
     job: Job
     blob: Digest
-    missing: Annotated[list[int], Meta(max_length=65536)]
+    missing: Annotated[list[Size], Meta(max_length=65536)]
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
     """``down/receipt``: the update with this SHA-256 is durable at the coordinator, or refused."""
 
     job: Job
-    round: int
+    round: Size
     sha256: Digest
     fate: Fate
     reason: Text = ""
@@ -118,7 +131,7 @@ class JobNotice(Struct, frozen=True, kw_only=True):
     job: Job
     text: bytes
     state: Literal["waiting", "statistics", "running", "finished", "stopped"]
-    protocol: int = PROTOCOL
+    protocol: Size = PROTOCOL
 
 
 class BlobName(Struct, frozen=True, kw_only=True):
@@ -132,14 +145,14 @@ class VersionNotice(Struct, frozen=True, kw_only=True):
     """``all/version``, retained: the newest model version and every blob it is made of."""
 
     job: Job
-    number: int
+    number: Size
     version: Digest
     manifest: BlobName
     template: BlobName
     canary_inputs: BlobName
     canary_outputs: bytes
     snapshot: BlobName
-    base: str = ""
+    base: DigestOrNone = ""
     delta: BlobName | None = None
     evaluate: bool = False
 
@@ -148,11 +161,11 @@ class RoundNotice(Struct, frozen=True, kw_only=True):
     """``all/round``, retained: the open round (0: none) and how the one before it ended."""
 
     job: Job
-    round: int
-    base: str = ""
-    deadline_ns: int = 0
-    closed: int = 0
-    included: dict[str, str] = {}
+    round: Size
+    base: DigestOrNone = ""
+    deadline_ns: Nanoseconds = 0
+    closed: Size = 0
+    included: dict[Agent, Digest] = {}
 
 
 UP: dict[str, type[Struct]] = {
@@ -166,6 +179,9 @@ UP: dict[str, type[Struct]] = {
 }
 DOWN: dict[str, type[Struct]] = {"receipt": Receipt}
 ALL: dict[str, type[Struct]] = {"job": JobNotice, "version": VersionNotice, "round": RoundNotice}
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, DataError)
+"""All that decoding of foreign bytes can raise: our own types check themselves with DataError."""
 
 T = TypeVar("T", bound=Struct)
 _JSON = AgentState
@@ -190,5 +206,5 @@ def decode(payload: bytes, type: type[T]) -> T:  # noqa: A002 - the name msgspec
         if type is _JSON:
             return msgspec.json.decode(payload, type=type)
         return msgspec.msgpack.decode(payload, type=type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise FrameError(f"{type.__name__} cannot be decoded: {error}") from error

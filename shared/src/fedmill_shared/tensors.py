@@ -31,11 +31,12 @@ def unpack_tensor(data: bytes) -> NDArray[np.float32]:
     """
     try:
         packed = msgspec.msgpack.decode(data, type=_Packed)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"tensor cannot be decoded: {error}") from error
-    if len(packed.shape) > 8 or any(side < 0 for side in packed.shape):
-        raise FrameError(f"tensor of shape {packed.shape} is not possible")
-    elements = prod(packed.shape)
-    if elements > ELEMENT_LIMIT or len(packed.data) != 4 * elements:
-        raise FrameError(f"tensor of shape {packed.shape} has {len(packed.data)} bytes")
-    return np.frombuffer(packed.data, dtype="<f4").reshape(packed.shape)
+    shape = packed.shape
+    # An empty side does not excuse the others: numpy cannot hold (0, 2**62) either.
+    if len(shape) > 8 or min(shape, default=0) < 0 or prod(filter(None, shape)) > ELEMENT_LIMIT:
+        raise FrameError(f"tensor of shape {shape[:8]} is not possible")
+    if len(packed.data) != 4 * prod(shape):
+        raise FrameError(f"tensor of shape {shape} has {len(packed.data)} bytes")
+    return np.frombuffer(packed.data, dtype="<f4").reshape(shape)

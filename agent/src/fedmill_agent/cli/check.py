@@ -13,7 +13,7 @@ import numpy as np
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.intake import map_source
-from fedmill_agent.sources import kinds
+from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import LabelInterval, Samples, SourceOptions
 from fedmill_shared.errors import BrokerError, FedmillError, SchemaError
 from fedmill_shared.job import Job
@@ -87,7 +87,7 @@ def _check_source(source: SourceOptions, job: Job | None) -> None:
         SchemaError: it does not fit the job.
         DataError: it cannot be read, or has a label the job does not know.
     """
-    kind = next(kind for kind in kinds().values() if isinstance(source, kind.options))
+    kind = kind_of(source)
     if job is None:
         tags, names, rate_hz = list(source.tags.values()), list(source.tags), 1.0
         if not tags:

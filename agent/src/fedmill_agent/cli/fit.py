@@ -16,10 +16,11 @@ import numpy as np
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.places import windows_file
 from fedmill_agent.store.dataset import Dataset
 from fedmill_agent.store.splits import StoredSplit
 from fedmill_agent.store.windows import WindowStore
-from fedmill_shared.errors import DataError, StoreError
+from fedmill_shared.errors import DataError, StoreError, UsageError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import load_job
 
@@ -36,12 +37,15 @@ def run(options: argparse.Namespace) -> int:
     """Train, then print one JSON object: metrics for each configuration's held-out windows.
 
     Raises:
+        UsageError: the number of rounds is negative.
         StoreError: an agent has not stored windows of this job.
         DataError: there is nothing to train on.
     """
     from fedmill_agent.training.baseline import fit_and_score  # noqa: PLC0415  imports torch
 
     job = load_job(options.job)
+    if options.rounds < 0:
+        raise UsageError(f"--rounds {options.rounds}: give 1 or more, or 0 for the job's rounds")
     if options.rounds:
         federation = msgspec.structs.replace(job.federation, rounds=options.rounds)
         job = msgspec.structs.replace(job, federation=federation)
@@ -61,7 +65,7 @@ def read(config: AgentConfig, job: Job, split: StoredSplit) -> Dataset:
     Raises:
         StoreError: it has none of this job.
     """
-    path = Path(config.agent.state) / "jobs" / job.name / "windows.sqlite"
+    path = windows_file(config.agent.state, job)
     if not path.exists():
         raise StoreError(
             f"{path}: agent {config.agent.id} has stored no windows of job {job.name}",

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_agent.sources import kinds
+from fedmill_agent.sources import kind_of, kinds
 from fedmill_agent.sources.base import RunEnded, Samples, SourceOptions
 from fedmill_shared.errors import DataError, UsageError
 from fedmill_shared.models.schema import ModelSchema, read_schema
@@ -86,11 +86,12 @@ def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]
     window = schema.window
     windower = Windower(window.length, window.stride or window.length, window.pad)
     tags = [source.tags.get(s.name) or s.tag or s.name for s in schema.signals]
-    kind = next(kind for kind in kinds().values() if isinstance(source, kind.options))
+    kind = kind_of(source)
     for event in kind.read(source, tags, schema.signals[0].rate_hz):
         match event:
             case Samples():
-                values = event.values.astype(np.float32)
+                with np.errstate(over="ignore"):  # what overflows is bad, not an error
+                    values = event.values.astype(np.float32)
                 found = windower.push(
                     event.run, event.unit, event.start_ns, event.period_ns, values
                 )

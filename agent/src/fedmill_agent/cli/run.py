@@ -11,6 +11,7 @@ from types import FrameType
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.daemon import Daemon, subscriptions
+from fedmill_agent.memory import use_little_memory
 from fedmill_shared import log
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import StoreError
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: the configuration is wrong.
         StoreError: the state folder cannot be used, or another agent uses it.
     """
+    use_little_memory()
     config = load(options.config)
     log.configure(level=config.agent.log_level)
     lock = _lock(Path(config.agent.state))

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """
     config = load(options.config)
     status = read_status(Path(config.agent.state))
-    running = is_alive(status.pid)
+    running = is_alive(status)
     if options.json:
         body = msgspec.to_builtins(status) | {"agent": config.agent.id, "running": running}
         print(msgspec.json.encode(body).decode())
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
         f"daemon     {'running' if running else 'not running'}, pid {status.pid}, {age:.0f} s ago"
     )
     print(f"broker     {'connected' if status.connected and running else 'not connected'}")
-    print(f"trainer    {f'pid {status.trainer_pid}' if status.trainer_pid else 'not running'}")
+    trainer = f"pid {status.trainer_pid}" if status.trainer_pid and running else "not running"
+    print(f"trainer    {trainer}")
     print(f"memory     {status.state.resident_bytes / 2**20:.0f} MiB")
     for name, job in status.state.jobs.items():
         windows = ", ".join(f"{count} {split}" for split, count in job.windows.items())

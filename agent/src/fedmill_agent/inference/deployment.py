@@ -18,7 +18,7 @@ from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FedmillError, FrameError, ModelError, StoreError
 from fedmill_shared.link.blocks import Assembler, Block
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import BlobRequest, VersionNotice
+from fedmill_shared.messages import UNREADABLE, BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import LEARNED, Manifest, vector_bytes, version_of
 from fedmill_shared.onnx_session import OnnxSession, check_canary
 from fedmill_shared.tensors import unpack_tensor
@@ -37,13 +37,15 @@ class Deployment:
         shelf: VersionShelf,
         scorer: Scorer,
         *,
+        window: tuple[int, int],
         request: Callable[[BlobRequest], None],
         clock: Clock,
         log: Logger,
     ) -> None:
-        """``request`` asks the coordinator for blocks."""
+        """``window`` is signals and samples of the job; ``request`` asks for blocks."""
         self._shelf = shelf
         self._scorer = scorer
+        self._window = window
         self._request = request
         self._clock = clock
         self._log = log
@@ -60,17 +62,26 @@ class Deployment:
             self._try_install(notice)
 
     def announce(self, notice: VersionNotice, *, retained: bool) -> bool:
-        """Go for ``notice``; True if it is installed now. A delta is waited for unless retained."""
+        """Go for ``notice``; True if it is installed now. A delta is waited for unless retained.
+
+        Raises:
+            FrameError: a blob is impossibly large; nothing is fetched.
+        """
+        if self._target is not None and self._target.version == notice.version:
+            self._target = structs.replace(self._target, evaluate=notice.evaluate)
+            return False  # what has arrived of it is kept
+        self._drop_downloads()
         if self.active is not None and self.active.version == notice.version:
             self.active = notice
             return True
-        self._drop_downloads()
-        self._target = notice
         now = self._clock.monotonic()
-        for blob, size in self._missing(notice).items():
+        missing = self._missing(notice)
+        for blob, size in missing.items():
             self._assembler.expect(blob, size)
+        for blob in missing:
             broadcast = notice.delta is not None and blob == notice.delta.sha256 and not retained
             self._wanted[blob] = now + PATIENCE_SECONDS if broadcast else now
+        self._target = notice
         self.tick()
         return self._finish()
 
@@ -116,12 +127,21 @@ class Deployment:
         """
         if self.active is None:
             raise ModelError("no model version is installed yet")
-        return json.decode(self._shelf.get(self.active.manifest.sha256), type=Manifest)
+        return self._layout(self.active)
 
     def regimes(self) -> int:
         """Operating conditions of the active version's normaliser."""
         tables = [t for t in self.manifest().tensors if t.name == "standardise.mean"]
         return tables[0].shape[0] if tables else 1
+
+    def _layout(self, notice: VersionNotice) -> Manifest:
+        try:
+            return json.decode(self._shelf.get(notice.manifest.sha256), type=Manifest)
+        except UNREADABLE as error:
+            raise ModelError(
+                f"version {notice.version[:12]}: its manifest cannot be decoded: {error}",
+                remedy="install the same version of fedmill on agents and coordinator",
+            ) from error
 
     def _missing(self, notice: VersionNotice) -> dict[str, int]:
         blobs = [notice.manifest, notice.template, notice.canary_inputs]
@@ -140,9 +160,11 @@ class Deployment:
         try:
             self._install(notice)
         except FedmillError as error:
-            if notice.delta is not None and not isinstance(error, ModelError):
-                # a damaged base or delta: the whole snapshot does not depend on either
-                return self.announce(structs.replace(notice, delta=None, base=""), retained=True)
+            # Something was damaged, on disk or on the wire: the snapshot depends on nothing else.
+            whole = structs.replace(notice, delta=None, base="")
+            if not isinstance(error, ModelError) and self._missing(whole):
+                self._log.warning("version.damaged", version=notice.version[:12], error=str(error))
+                return self.announce(whole, retained=True)
             self._log.error("version.refused", version=notice.version[:12], error=str(error))
             return False
         return True
@@ -152,6 +174,11 @@ class Deployment:
         vector = self._weights(notice)
         session = OnnxSession.from_template(self._shelf.get(notice.template.sha256), vector)
         inputs = unpack_tensor(self._shelf.get(notice.canary_inputs.sha256))
+        if inputs.shape[1:] != self._window:
+            raise ModelError(
+                f"version {notice.version[:12]} takes windows of {inputs.shape[1:]} signals and "
+                f"samples, the job has {self._window}"
+            )
         check_canary(session, inputs, unpack_tensor(notice.canary_outputs), CANARY_TOLERANCE)
         self._shelf.put(vector_bytes(vector))
         self._shelf.activate(notice)
@@ -168,9 +195,9 @@ class Deployment:
         if self._shelf.has(notice.version):
             return self._shelf.vector(notice.version)
         if notice.delta is not None and self._shelf.has(notice.delta.sha256):
-            manifest = json.decode(self._shelf.get(notice.manifest.sha256), type=Manifest)
             base = self._shelf.vector(notice.base)
-            vector = apply_delta(manifest, base, self._shelf.get(notice.delta.sha256))
+            frame = self._shelf.get(notice.delta.sha256)
+            vector = apply_delta(self._layout(notice), base, frame)
         else:
             vector = self._shelf.vector(notice.snapshot.sha256)
         if version_of(vector) != notice.version:
@@ -187,15 +214,17 @@ class Deployment:
         self._request(BlobRequest(job=job, blob=blob, missing=indices))
 
     def _pull_on(self, block: Block) -> None:
+        # Patience is with silence: a slow line that delivers is not asked twice.
+        self._wanted[block.blob] = self._clock.monotonic() + 2 * PATIENCE_SECONDS
         outstanding = self._outstanding.get(block.blob)
         if outstanding is None:
             return
         outstanding.discard(block.index)
         if not outstanding:
-            self._wanted[block.blob] = self._clock.monotonic() + 2 * PATIENCE_SECONDS
             self._pull(block.blob)
 
     def _drop_downloads(self) -> None:
+        self._target = None
         for blob in self._wanted:
             self._assembler.forget(blob)
         self._wanted.clear()

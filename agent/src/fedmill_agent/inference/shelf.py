@@ -56,8 +56,15 @@ class VersionShelf:
         return blob
 
     def vector(self, version: str) -> NDArray[np.float32]:
-        """The weights of ``version``, read-only float32."""
-        return np.frombuffer(self.get(version), dtype="<f4")
+        """The weights of ``version``, read-only float32.
+
+        Raises:
+            StoreError: as ``get``, or they are no float32 numbers.
+        """
+        blob = self.get(version)
+        if len(blob) % 4:
+            raise StoreError(f"{self.path(version)}: {len(blob)} bytes are no float32 numbers")
+        return np.frombuffer(blob, dtype="<f4")
 
     def activate(self, notice: VersionNotice) -> None:
         """Make ``notice`` the version that is started with, and drop what is older."""

@@ -7,13 +7,16 @@ A package that an operator installs adds a kind through an entry point of the gr
 
 from collections.abc import Iterable
 from functools import reduce
-from importlib.metadata import EntryPoint, entry_points
 from operator import or_
 from types import UnionType
+from typing import TYPE_CHECKING
 
 from fedmill_agent.sources import cmapss, csv, mat, rig, tep
 from fedmill_agent.sources.base import SourceKind, SourceOptions
 from fedmill_shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "fedmill_agent.sources"
 
@@ -39,7 +42,7 @@ _IMPORT_ERRORS = (
 )
 
 
-def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, SourceKind]:
+def kinds(found: Iterable["EntryPoint"] | None = None) -> dict[str, SourceKind]:
     """Every kind of source by name: the built-in ones and those of installed packages.
 
     Args:
@@ -49,20 +52,39 @@ def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, SourceKind]:
         ConfigError: an entry point cannot be loaded, is no SourceKind, or takes a name twice.
     """
     result = dict(builtin)
-    for point in entry_points(group=GROUP) if found is None else found:
+    for point in _installed() if found is None else found:
         if point.name in result:
             raise _broken(point, "there is already a source of this kind")
         result[point.name] = _load(point)
     return result
 
 
-def options_type(found: Iterable[EntryPoint] | None = None) -> UnionType | type[SourceOptions]:
+def options_type(found: Iterable["EntryPoint"] | None = None) -> UnionType | type[SourceOptions]:
     """Union of the options of every kind, for msgspec to decode a source by its ``kind``."""
     types: list[UnionType | type[SourceOptions]] = [k.options for k in kinds(found).values()]
     return reduce(or_, types)
 
 
-def _load(point: EntryPoint) -> SourceKind:
+def kind_of(options: SourceOptions) -> SourceKind:
+    """The kind that ``options`` belong to.
+
+    Raises:
+        ConfigError: no kind has options of this type.
+    """
+    for table in (builtin, None):
+        for kind in (kinds() if table is None else table).values():
+            if isinstance(options, kind.options):
+                return kind
+    raise ConfigError(f"source {options.name!r}: {type(options).__name__} belong to no source kind")
+
+
+def _installed() -> Iterable["EntryPoint"]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  3 MiB that few gateways need
+
+    return entry_points(group=GROUP)
+
+
+def _load(point: "EntryPoint") -> SourceKind:
     try:
         kind = point.load()
     except _IMPORT_ERRORS as error:
@@ -74,7 +96,7 @@ def _load(point: EntryPoint) -> SourceKind:
     return kind
 
 
-def _broken(point: EntryPoint, why: str) -> ConfigError:
+def _broken(point: "EntryPoint", why: str) -> ConfigError:
     return ConfigError(
         f"source kind {point.name!r} ({point.value}) cannot be used: {why}",
         remedy="update or uninstall the package that brings it",

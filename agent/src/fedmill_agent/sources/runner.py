@@ -16,6 +16,7 @@ from fedmill_agent.sources.base import (
     SourceKind,
     SourceOptions,
 )
+from fedmill_agent.sources.timeline import parse_iso
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, FedmillError
 
@@ -77,22 +78,29 @@ class SourceRunner:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        error: FedmillError | None = None
+        name = self._options.name
+        error: FedmillError | None = DataError(
+            f"source {name!r} broke down: its program has a fault",
+            remedy="report the traceback in the log to whoever made this kind of source",
+        )
         try:
             for event in self._paced(self._passes()):
-                if self._stopped.is_set() or not self._sink(SourceEvent(self._options.name, event)):
-                    return
+                if self._stopped.is_set() or not self._sink(SourceEvent(name, event)):
+                    self._stopped.set()
+                    break
+            error = None
         except FedmillError as problem:
             error = problem
         except OSError as problem:
-            error = DataError(f"source {self._options.name!r}: {problem}")
-        if not self._stopped.is_set():
-            self._sink(SourceEnded(self._options.name, error))
+            error = DataError(f"source {name!r}: {problem}")
+        finally:  # also where a third party's source raises what it should not
+            if not self._stopped.is_set():
+                self._sink(SourceEnded(name, error))
 
     def _passes(self) -> Iterator[Event]:
         options, number = self._options, 1
         while True:
-            last_ns = start_ns(options)
+            first_ns = last_ns = parse_iso(options.start)
             for event in self._kind.read(options, self._tags, self._rate_hz):
                 if isinstance(event, Samples):
                     count = event.values.shape[1]
@@ -100,7 +108,7 @@ class SourceRunner:
                 yield _renamed(event, number)
             if not options.repeat or self._stopped.is_set():
                 return
-            if last_ns == start_ns(options):
+            if last_ns == first_ns:
                 raise DataError(f"source {options.name!r} is empty", remedy="nothing to repeat")
             number += 1
             start = datetime.fromtimestamp(last_ns // 10**9 + 1, UTC).isoformat()
@@ -109,7 +117,7 @@ class SourceRunner:
     def _paced(self, events: Iterator[Event]) -> Iterator[Event]:
         """Let each chunk out when, at the source's speed, its last sample would have come."""
         speed = self._options.speed
-        begin_ns = start_ns(self._options)
+        begin_ns = parse_iso(self._options.start)
         begin = self._clock.monotonic()
         for event in events:
             if speed > 0 and isinstance(event, Samples):
@@ -122,24 +130,6 @@ class SourceRunner:
                     yield piece
             else:
                 yield event
-
-
-def start_ns(options: SourceOptions) -> int:
-    """Source time of the first sample, ns UTC.
-
-    Raises:
-        DataError: ``start`` is not ISO 8601.
-    """
-    try:
-        moment = datetime.fromisoformat(options.start)
-    except ValueError as error:
-        raise DataError(
-            f"source {options.name!r}: start is {options.start!r}, not an ISO 8601 time",
-            remedy="write it like 2024-01-01T00:00:00+00:00",
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
 def _seconds_of(samples: Samples, speed: float) -> Iterator[Samples]:

@@ -16,6 +16,8 @@ from fedmill_shared.errors import StoreError
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
 
+# A page cache of 256 KiB: the default of 2 MiB is memory that a gateway lacks.
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-256")
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -58,7 +60,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """
     database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"journal_size_limit={1 << 22}"):
+        for pragma in (*PRAGMAS, f"journal_size_limit={1 << 22}"):
             database.execute(f"PRAGMA {pragma}")
         _check_version(path, database, (0, _VERSION))
         transact(database, _create)

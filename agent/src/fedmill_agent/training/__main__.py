@@ -2,22 +2,29 @@
 """Entry point of the training process: requests on standard input, answers on standard output."""
 
 import os
+import signal
 import sys
 import threading
 from queue import SimpleQueue
+from typing import BinaryIO
+
+import msgspec
 
 from fedmill_agent.training import protocol
-from fedmill_shared.errors import FedmillError
+from fedmill_shared.errors import FedmillError, TrainerError
 
 
 def main() -> int:
     """Serve requests until standard input ends; then leave at once, whatever is in hand."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which ends us
     os.nice(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     sys.stdout = sys.stderr  # nothing that a library prints may reach the answers
     requests: SimpleQueue[protocol.Request] = SimpleQueue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    from fedmill_agent.training.worker import Worker, quiet_torch
+    # A stream of its own: at exit the interpreter aborts if a thread holds the lock of sys.stdin.
+    stream = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    threading.Thread(target=_read, args=(stream, requests), daemon=True).start()
+    from fedmill_agent.training.worker import Worker, quiet_torch  # noqa: PLC0415  torch is slow
 
     quiet_torch()
     worker = Worker()
@@ -32,9 +39,13 @@ def main() -> int:
         protocol.send(answers, answer)
 
 
-def _read(requests: SimpleQueue[protocol.Request]) -> None:
-    while (request := protocol.receive_request(sys.stdin.buffer)) is not None:
-        requests.put(request)
+def _read(stream: BinaryIO, requests: SimpleQueue[protocol.Request]) -> None:
+    try:
+        while (request := protocol.receive_request(stream)) is not None:
+            requests.put(request)
+    except (TrainerError, msgspec.DecodeError) as error:
+        print(f"fedmill-agent training: {error}", flush=True)
+        os._exit(TrainerError.exit_code)
     os._exit(0)  # the daemon is gone: a training in hand has nobody to report to
 
 

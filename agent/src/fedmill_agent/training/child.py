@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -43,6 +44,7 @@ class TrainerProcess:
         self._clock = clock
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
         self._pending: dict[int, float] = {}
         self._last_use = clock.monotonic()
 
@@ -63,10 +65,9 @@ class TrainerProcess:
         Raises:
             TrainerError: the process cannot be started.
         """
-        child = self._child or self._start()
-        with self._lock:
-            self._pending[request.number] = self._clock.monotonic()
-        self._last_use = self._clock.monotonic()
+        with self._lock:  # a child that is dying takes this task into its report, or is not used
+            child = self._child or self._start()
+            self._pending[request.number] = self._last_use = self._clock.monotonic()
         try:
             protocol.send(cast("BinaryIO", child.stdin), request)
         except OSError:  # it has just died: the reading thread reports that
@@ -74,24 +75,26 @@ class TrainerProcess:
 
     def tick(self) -> None:
         """End the process if it has been idle, or busy with one thing, for too long."""
-        if self._child is None:
-            return
         now = self._clock.monotonic()
         with self._lock:
-            oldest = min(self._pending.values(), default=None)
+            child, oldest = self._child, min(self._pending.values(), default=None)
+        if child is None:
+            return
         if oldest is None and now - self._last_use > self._settings.idle_seconds:
             self.stop()
         elif oldest is not None and now - oldest > self._settings.timeout_seconds:
-            self._child.kill()
+            child.kill()
 
     def stop(self) -> None:
         """End the process now; work in hand is dropped without a word."""
-        child, self._child = self._child, None
         with self._lock:
+            child, self._child = self._child, None
             self._pending.clear()
         if child is not None:
             child.kill()
             child.wait()
+            if self._reader is not None:
+                self._reader.join()
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
@@ -105,9 +108,10 @@ class TrainerProcess:
         except OSError as error:
             raise TrainerError(f"training process cannot be started: {error}") from error
         self._child = child
-        thread = threading.Thread(target=self._read, args=(child,), name="trainer-reader")
-        thread.daemon = True
-        thread.start()
+        self._reader = threading.Thread(
+            target=self._read, args=(child,), name="trainer-reader", daemon=True
+        )
+        self._reader.start()
         return child
 
     def _read(self, child: subprocess.Popen[bytes]) -> None:
@@ -116,15 +120,24 @@ class TrainerProcess:
             while (answer := protocol.receive_answer(stream)) is not None:
                 with self._lock:
                     self._pending.pop(answer.number, None)
-                self._last_use = self._clock.monotonic()
+                    self._last_use = self._clock.monotonic()
                 self._sink(TrainerAnswered(answer))
         except TrainerError:
             child.kill()
         code = child.wait()
-        stream.close()
         with self._lock:
-            numbers = tuple(self._pending)
-            self._pending.clear()
-        if self._child is child:
-            self._child = None
+            ours = self._child is child
+            numbers = tuple(self._pending) if ours else ()
+            if ours:
+                self._child = None
+                self._pending.clear()
+        _close(child)
+        if ours:
             self._sink(TrainerDied(code, numbers))
+
+
+def _close(child: "subprocess.Popen[bytes]") -> None:
+    """Close the pipes; a request that never went out is of no use any more."""
+    for stream in (child.stdin, child.stdout):
+        with suppress(OSError):
+            cast("BinaryIO", stream).close()

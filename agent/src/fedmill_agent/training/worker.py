@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training process does for each request. Imports torch."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from fedmill_agent.training import protocol
 from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.feedback import carry, compensate
 from fedmill_shared.codec.frame import FrameHeader, decode_frame, encode_frame, prefix
-from fedmill_shared.errors import DataError, StoreError
+from fedmill_shared.errors import DataError, ModelError, StoreError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.learning import local
@@ -67,6 +68,11 @@ class Worker:
         examples = self._examples(job, request.store, "train")
         seed = seed_for(job.name, request.round, request.agent)
         result = local.train(model, job, examples, round_=request.round, seed=seed)
+        if not math.isfinite(result.loss):
+            raise ModelError(
+                f"job {job.name}: round {request.round} diverged, its loss is {result.loss}",
+                remedy="lower learning.learning_rate",
+            )
         delta = result.delta
         method = CODECS[job.compression.uplink]
         feedback = job.compression.error_feedback and not method.lossless
@@ -160,4 +166,5 @@ def read_vector(path: Path, elements: int) -> NDArray[np.float32]:
 def quiet_torch() -> None:
     """One thread: a second one gains nothing on small models and collapses under contention."""
     torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:  # torch lets it be set once only
+        torch.set_num_interop_threads(1)

@@ -19,6 +19,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 job_option = click.option("--job", help="Name of the job; not needed if there is only one.")
 
 Row = Mapping[str, object]
+WIDE = 200
+"""Columns of a table that goes into a file or a pipe."""
 
 
 @contextmanager
@@ -55,24 +57,30 @@ def chosen_job(store: Store, name: str | None) -> str:
     return str(name)
 
 
-def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print ``rows`` as a table, or as one JSON array."""
+def show(title: str, rows: Sequence[Row], *, as_json: bool, only_json: Sequence[str] = ()) -> None:
+    """Print ``rows`` as a table without the columns ``only_json``, or as one JSON array."""
     if as_json:
         click.echo(msgspec.json.encode(list(rows)).decode())
         return
     if not rows:
         click.echo(f"{title}: none yet")
         return
-    from rich.console import Console  # noqa: PLC0415  slow to import, and not needed for JSON
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  slow to import, and not needed for JSON
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        numeric = isinstance(rows[0][name], int | float)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    columns = [name for name in rows[0] if name not in only_json]
+    for name in columns:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(
+            name.removesuffix("_bytes").replace("_", " "), justify="right" if numeric else "left"
+        )
     for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
-    Console(soft_wrap=False).print(table)
+        table.add_row(*(_text(name, row.get(name)) for name in columns))
+    console = Console()
+    console.width = console.width if console.is_terminal else WIDE
+    console.print(table)
 
 
 def when(moment_ns: int | None) -> str:
@@ -82,9 +90,11 @@ def when(moment_ns: int | None) -> str:
     return datetime.fromtimestamp(moment_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _text(value: object) -> str:
+def _text(name: str, value: object) -> str:
     if value is None:
         return ""
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 1e6:.2f} MB"
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)

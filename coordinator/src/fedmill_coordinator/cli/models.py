@@ -50,12 +50,13 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
                     "alias": ", ".join(a.alias for a in aliases if a.version == record.version),
                     "round": record.round,
                     "created": when(record.created_ns),
-                    metric.name if metric else "metric": metric.value if metric else None,
+                    "metric": metric.name if metric else "",
+                    "value": metric.value if metric else None,
                     "windows": metric.windows if metric else 0,
                     "weights": "kept" if record.weights else "forgotten",
                 }
             )
-    show(f"models of {name}", rows, as_json=as_json)
+    show(f"models of {name}", rows, as_json=as_json, only_json=["created"])
 
 
 @command.command(name="export")

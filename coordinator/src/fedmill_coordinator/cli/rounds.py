@@ -41,10 +41,11 @@ def command(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
                     "late": sum(update.state == "late" for update in updates),
                     "refused": sum(update.state == "refused" for update in updates),
                     "loss": loss_of(record),
-                    metric.name if metric else "metric": metric.value if metric else None,
+                    "metric": metric.name if metric else "",
+                    "value": metric.value if metric else None,
                     "uplink_bytes": record.uplink_bytes,
                     "downlink_bytes": record.downlink_bytes,
                     "version": made.get(record.round, "")[:12],
                 }
             )
-    show(f"rounds of {name}", rows, as_json=as_json)
+    show(f"rounds of {name}", rows, as_json=as_json, only_json=["opened"])

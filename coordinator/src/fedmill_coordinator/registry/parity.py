@@ -4,6 +4,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.models.flat import FlatModel
 from fedmill_shared.models.normaliser import Normaliser
@@ -51,9 +52,15 @@ def check_parity(
     ``weights`` (elements,).
 
     Raises:
-        ModelError: the two differ by more than ``tolerance`` of the spread of the outputs.
+        ModelError: the two differ by more than ``tolerance`` of the spread of the outputs, or an
+            output is not finite.
     """
     model.load(weights)
     expected = model.predict(inputs)
+    if not np.isfinite(expected).all():
+        raise ModelError(
+            "the model's output for its canary holds NaN or infinity",
+            remedy="training diverged; lower the learning rate or look at the input data",
+        )
     check_canary(OnnxSession.from_template(template, weights), inputs, expected, tolerance)
     return expected

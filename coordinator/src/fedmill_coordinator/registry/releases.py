@@ -13,7 +13,7 @@ from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.records import RoundRecord, VersionRecord
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.errors import FrameError, ModelError, StoreError
 from fedmill_shared.job import Job
 from fedmill_shared.link.blocks import BLOB_LIMIT, blocks_of
 from fedmill_shared.messages import BlobName, BlobRequest, VersionNotice
@@ -113,7 +113,8 @@ class Releases:
         """Make and store the version that ``delta`` (learned,) leads to; False if it is the same.
 
         Raises:
-            ModelError: torch and ONNX Runtime disagree on it; nothing is stored.
+            ModelError: torch and ONNX Runtime disagree on it, or it is an older version again;
+                nothing is stored.
             StoreError: it cannot be stored; the round stays open.
         """
         job = self._store.job(self._job.name)
@@ -126,6 +127,8 @@ class Releases:
         current = self._record
         record: VersionRecord | None = None
         if made.version != current.version:
+            if self._store.version(self._job.name, made.version) is not None:
+                raise ModelError(f"round {closed.round} leads back to version {made.version[:12]}")
             record = self._version_record(
                 made, number=current.number + 1, base=current.version, round_=closed.round
             )

@@ -5,33 +5,30 @@
 a kill between any two lines leaves a state that the next start continues from.
 """
 
-from collections.abc import Iterator
+from msgspec import json, structs
 
-import numpy as np
-from msgspec import Struct, json, msgpack
-
-from fedmill_coordinator.aggregation import RULES, Report, State, Update
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.registry.releases import Releases
 from fedmill_coordinator.rounds.machine import Decision, View, decide
 from fedmill_coordinator.rounds.reception import Reception
+from fedmill_coordinator.rounds.results import (
+    Past,
+    aggregate,
+    closed_record,
+    evaluation_records,
+    past_of,
+    received_for,
+)
+from fedmill_coordinator.rounds.statistics import Statistics
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import (
-    EvaluationRecord,
-    JobState,
-    MomentsRecord,
-    RefusalRecord,
-    RoundRecord,
-    UpdateRecord,
-)
+from fedmill_coordinator.store.records import JobState, RefusalRecord, RoundRecord
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
-from fedmill_shared.codec.frame import decode_frame
-from fedmill_shared.errors import ModelError
+from fedmill_shared.errors import DataError, FrameError, ModelError
 from fedmill_shared.job import Job
-from fedmill_shared.link.blocks import BLOB_LIMIT, Block
+from fedmill_shared.link.blocks import Block
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import (
     BlobRequest,
@@ -45,8 +42,6 @@ from fedmill_shared.messages import (
     UpdateOffer,
 )
 from fedmill_shared.schema import schema_hash
-from fedmill_shared.signals import moments as statistics
-from fedmill_shared.signals.agreement import normaliser_of
 
 ABANDONED_IN_A_ROW = 3
 
@@ -79,35 +74,24 @@ class Conductor:
         self._log = log
         self._reception = Reception(job.name, store, blobs, clock)
         self._releases = Releases(job, store, blobs, voice, clock)
+        self._statistics = Statistics(job, store, clock)
         self._schema = schema_hash(job)
+        self._state: JobState = "waiting"
+        self._round: RoundRecord | None = None
+        self._past = Past()
+        self._deadline = 0.0
         self._joined: set[str] = set()
-        self._abandoned = 0
-        self._result: tuple[int, dict[str, str]] = (0, {})
-        self._deadline = clock.monotonic() + job.federation.deadline_seconds
-        record = store.job(job.name)
-        self._state: JobState = record.state if record is not None else "waiting"
-        self._round = store.current_round(job.name)
-        self._last_closed = max(
-            (r.round for r in store.rounds(job.name) if r.state != "open"), default=0
-        )
-        self._done = self._delivered()
-        if self._state in ("running", "finished"):
-            self._releases.restore()
-        if self._round is not None:
-            self._deadline = clock.monotonic() + self._left(self._round)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the job has ended."""
-        return self._state in ("finished", "stopped")
+        self._done: set[str] = set()
+        self._excused: set[str] = set()  # agents that cannot deliver in this phase
+        self._foreign: set[str] = set()  # agents whose signals are not the job's
+        self._restore()
 
     def announce(self) -> None:
         """Say everything that agents may have missed; retained, so that each hears it."""
         self._voice.broadcast(self.job.name, "job", self._job_notice())
         if self._releases.ready:
-            self._releases.announce(
-                evaluate=self._evaluate_after(self._last_closed), with_delta=False
-            )
+            evaluate = self._evaluate_after(self._past.last)
+            self._releases.announce(evaluate=evaluate, with_delta=False)
             self._announce_round()
 
     # What agents say
@@ -115,23 +99,19 @@ class Conductor:
     def join(self, agent: str, join: Join) -> None:
         """An agent has windows and wants to take part."""
         if join.schema != self._schema:
-            self._voice_refusal(agent, "schema", "signals, units or classes differ from the job's")
+            self._foreign.add(agent)
+            self._note(agent, "schema", "signals, units or classes differ from the job's")
             return
+        self._foreign.discard(agent)
+        self._excused.discard(agent)
         self._joined.add(agent)
         self._log.info("agent.joined", agent=agent, windows=json.encode(join.windows).decode())
 
     def refuse(self, agent: str, refusal: Refusal) -> None:
         """An agent cannot take part, or its training failed."""
-        record = RefusalRecord(
-            job=self.job.name,
-            agent=agent,
-            reason=refusal.reason,
-            text=refusal.text,
-            received_ns=self._clock.now_ns(),
-        )
-        self._store.add_refusal(record)
         self._joined.discard(agent)
-        self._log.warning("agent.refused", agent=agent, reason=refusal.reason, text=refusal.text)
+        self._excused.add(agent)
+        self._note(agent, refusal.reason, refusal.text)
 
     def moments(self, agent: str, report: MomentsReport) -> None:
         """An agent's statistics arrived.
@@ -139,18 +119,14 @@ class Conductor:
         Raises:
             FrameError: they are impossible.
         """
-        statistics.validate(
-            report.moments, signals=len(self.job.signals), regimes=len(self._regimes)
-        )
-        if self._state not in ("waiting", "statistics"):
+        if self._state not in ("waiting", "statistics") or agent in self._foreign:
             return
-        record = MomentsRecord(
-            job=self.job.name,
-            agent=agent,
-            payload=msgpack.encode(report.moments),
-            received_ns=self._clock.now_ns(),
-        )
-        self._store.save_moments(record)
+        try:
+            self._statistics.take(agent, report)
+        except FrameError as error:
+            self._excused.add(agent)
+            self._note(agent, "moments", str(error))
+            raise
         self._done.add(agent)
         if self._state == "waiting":
             self._enter("statistics")
@@ -160,38 +136,38 @@ class Conductor:
     def offer(self, agent: str, offer: UpdateOffer) -> None:
         """An agent announces an update."""
         if self._releases.ready:
-            self._answer(
-                agent, self._reception.offer(agent, offer, self._round, self._releases.learned)
-            )
-
-    def block(self, agent: str, block: Block) -> None:
-        """A piece of an update arrived."""
-        if self._releases.ready:
-            receipt = self._reception.block(
-                agent, block, self._round, self._releases.learned, self._releases.layout
-            )
+            receipt = self._reception.offer(agent, offer, self._round, self._releases.learned)
             self._answer(agent, receipt)
 
+    def block(self, agent: str, block: Block) -> bool:
+        """A piece of an update arrived; False if it belongs to no update of this job."""
+        if not self._reception.expects(agent, block.blob):
+            return False
+        receipt = self._reception.block(
+            agent, block, self._round, self._releases.learned, self._releases.layout
+        )
+        self._answer(agent, receipt)
+        return True
+
     def evaluation(self, agent: str, report: EvaluationReport) -> None:
-        """An agent scored a version on its held-out windows."""
+        """An agent scored a version on its held-out windows.
+
+        Raises:
+            FrameError: what it reports does not fit the job.
+        """
         if self._store.version(self.job.name, report.version) is None:
             return
-        for split, statistic in (("test", report.statistic), ("test-last", report.last)):
-            record = EvaluationRecord(
-                job=self.job.name,
-                version=report.version,
-                agent=agent,
-                split=split,
-                statistic=msgpack.encode(statistic),
-                windows=statistic.count,
-                received_ns=self._clock.now_ns(),
-            )
+        for record in evaluation_records(self.job, agent, report, self._clock.now_ns()):
             self._store.save_evaluation(record)
         if self._round is None and report.version == self._releases.version:
             self._done.add(agent)
 
     def request(self, agent: str, request: BlobRequest) -> None:
-        """An agent lacks blocks of the current version."""
+        """An agent lacks blocks of the current version.
+
+        Raises:
+            FrameError: what it asks for is not on offer.
+        """
         for block in self._releases.blocks(request):
             self._voice.tell(self.job.name, agent, "block", block)
 
@@ -199,13 +175,10 @@ class Conductor:
 
     def step(self) -> None:
         """Do whatever is due, until nothing is."""
-        while True:
-            decision = decide(self._view())
-            if decision is Decision.WAIT:
-                return
+        while (decision := decide(self._view())) is not Decision.WAIT:
             try:
                 self._carry_out(decision)
-            except ModelError as error:
+            except (ModelError, DataError) as error:
                 self._abandon(error)
 
     def _carry_out(self, decision: Decision) -> None:
@@ -225,7 +198,7 @@ class Conductor:
 
     def _view(self) -> View:
         federation = self.job.federation
-        present = self._fleet.on_job(self.job.name)
+        present = self._fleet.on_job(self.job.name) - self._foreign
         ready = present & self._joined
         expected = present if self._state in ("waiting", "statistics") else ready
         return View(
@@ -233,10 +206,10 @@ class Conductor:
             minimum=federation.minimum,
             goal=federation.goal,
             done=len(self._done),
-            expected=len(expected - self._done),
+            expected=len(expected - self._done - self._excused),
             ready=len(ready),
             round_open=self._round is not None,
-            rounds_left=federation.rounds - self._last_closed,
+            rounds_left=federation.rounds - self._past.last,
             now=self._clock.monotonic(),
             deadline=self._deadline,
             quiet_since=self._fleet.changed_at,
@@ -244,40 +217,27 @@ class Conductor:
 
     def _agree(self) -> None:
         """Merge the statistics and make version 0 of them."""
-        told = [
-            msgpack.decode(record.payload, type=statistics.Moments)
-            for record in self._store.moments(self.job.name)
-        ]
-        normaliser = normaliser_of(self.job, told)
+        normaliser = self._statistics.agree()
         self._releases.create(normaliser)
-        self._store.update_job(
-            self.job.name,
-            updated_ns=self._clock.now_ns(),
-            normaliser=msgpack.encode(normaliser),
-            state="running",
-        )
-        self._state = "running"
-        self._log.info("statistics.agreed", agents=len(self._done), regimes=len(normaliser.mean))
-        self._done = set()
-        self._voice.broadcast(self.job.name, "job", self._job_notice())
-        self._releases.announce(evaluate=self.job.evaluation.every > 0, with_delta=False)
+        self._enter("running")
+        self._log.info("statistics.agreed", agents=len(self._done), regimes=normaliser.regimes)
+        self._begin_phase()
+        self._releases.announce(evaluate=self._evaluate_after(0), with_delta=False)
 
     def _open_round(self) -> None:
-        number = self._last_closed + 1
+        number = self._past.last + 1
         now = self._clock.now_ns()
-        seconds = self.job.federation.deadline_seconds
         record = RoundRecord(
             job=self.job.name,
             round=number,
             base=self._releases.version,
             state="open",
             opened_ns=now,
-            deadline_ns=now + round(seconds * 1e9),
+            deadline_ns=now + round(self.job.federation.deadline_seconds * 1e9),
         )
         self._store.open_round(record)
         self._round = record
-        self._done = set()
-        self._deadline = self._clock.monotonic() + seconds
+        self._begin_phase()
         self._announce_round()
         self._log.debug("round.opened", round=number, base=record.base[:12])
 
@@ -287,6 +247,7 @@ class Conductor:
         seconds = self.job.federation.deadline_seconds
         deadline_ns = self._clock.now_ns() + round(seconds * 1e9)
         self._store.extend_round(self.job.name, self._round.round, deadline_ns)
+        self._round = structs.replace(self._round, deadline_ns=deadline_ns)
         self._deadline = self._clock.monotonic() + seconds
         self._log.warning(
             "round.extended",
@@ -297,124 +258,113 @@ class Conductor:
         self._announce_round()
 
     def _close_round(self) -> None:
-        current = self._round
-        if current is None:
+        if self._round is None:
             return
-        received = self._received(current)
-        record = self._store.job(self.job.name)
-        rule = RULES[self.job.federation.rule]
-        state = rule.init(self._releases.learned)
-        if record is not None and record.rule_state:
-            state = msgpack.decode(record.rule_state, type=State)
-        delta, state, report = rule.step(state, self._stream(received), self.job.federation)
-        closed = self._closed(current, received, report)
-        included = {update.agent: update.sha256 for update in received}
-        made = self._releases.advance(delta, closed, rule_state=msgpack.encode(state))
-        self._round, self._last_closed, self._abandoned = None, current.round, 0
-        self._done = set()
-        self._deadline = self._clock.monotonic() + self.job.federation.deadline_seconds
+        received = received_for(self._store, self._round)
+        job = self._store.job(self.job.name)
+        rule_state = job.rule_state if job is not None else b""
+        result = aggregate(self.job, rule_state, received, self._blobs, self._releases.learned)
+        closed = closed_record(
+            self._round,
+            received,
+            result.report,
+            now_ns=self._clock.now_ns(),
+            traffic=self._traffic.so_far(self.job.name),
+        )
+        made = self._releases.advance(result.delta, closed, rule_state=result.rule_state)
+        self._traffic.clear(self.job.name)
+        past = Past(closed.round, {update.agent: update.sha256 for update in received})
         self._log.info(
             "round.closed",
-            round=current.round,
+            round=closed.round,
             updates=len(received),
-            examples=report.examples,
+            examples=result.report.examples,
             seconds=closed.seconds,
             uplink_bytes=closed.uplink_bytes,
             downlink_bytes=closed.downlink_bytes,
         )
-        evaluate = self._evaluate_after(current.round)
-        self._releases.announce(evaluate=evaluate, with_delta=made)
-        self._result = current.round, included
-        if self._last_closed < self.job.federation.rounds:
-            self._open_round()
-        else:
-            self._announce_round()
+        self._go_on(past, with_delta=made)
 
-    def _abandon(self, error: ModelError) -> None:
+    def _abandon(self, error: ModelError | DataError) -> None:
         """A round whose result is no model is ended without one; three in a row stop the job."""
         self._log.error("round.abandoned", error=str(error))
-        self._abandoned += 1
-        if self._round is not None:
-            report = json.encode({"error": str(error)}).decode()
-            self._store.abandon_round(
-                self.job.name, self._round.round, closed_ns=self._clock.now_ns(), report=report
-            )
-            self._last_closed, self._round = self._round.round, None
-        if self._abandoned >= ABANDONED_IN_A_ROW or not self._releases.ready:
+        if self._round is None:
             self._enter("stopped")
+            return
+        report = json.encode({"error": str(error)}).decode()
+        self._store.abandon_round(
+            self.job.name, self._round.round, closed_ns=self._clock.now_ns(), report=report
+        )
+        past = Past(self._round.round, abandoned=self._past.abandoned + 1)
+        if past.abandoned >= ABANDONED_IN_A_ROW:
+            self._enter("stopped")
+        self._go_on(past, with_delta=False)
+
+    def _go_on(self, past: Past, *, with_delta: bool) -> None:
+        """The open round has ended: tell what became of it, and open the next."""
+        self._round, self._past = None, past
+        evaluate = self._evaluate_after(past.last)
+        self._releases.announce(evaluate=evaluate, with_delta=with_delta)
+        if self._state == "running" and past.last < self.job.federation.rounds:
+            self._open_round()
+        else:
+            self._begin_phase()
             self._announce_round()
 
     def _finish(self) -> None:
         self._releases.promote()
         self._enter("finished")
         self._announce_round()
-        self._log.info(
-            "job.finished", rounds=self._last_closed, version=self._releases.version[:12]
-        )
+        self._log.info("job.finished", rounds=self._past.last, version=self._releases.version[:12])
 
     # Parts
 
-    @property
-    def _regimes(self) -> list[int]:
-        return self.job.regimes if self.job.window.normalise == "regime" else []
+    def _restore(self) -> None:
+        record = self._store.job(self.job.name)
+        self._state = record.state if record is not None else "waiting"
+        stopped_later = self._state == "stopped" and self._store.versions(self.job.name)
+        if self._state in ("running", "finished") or stopped_later:
+            self._releases.restore()
+        self._round = self._store.current_round(self.job.name)
+        self._past = past_of(self._store, self.job.name)
+        self._begin_phase()
+        if self._round is not None:
+            left = (self._round.deadline_ns - self._clock.now_ns()) / 1e9
+            left = min(max(0.0, left), self.job.federation.deadline_seconds)
+            self._deadline = self._clock.monotonic() + left
 
-    def _received(self, current: RoundRecord) -> list[UpdateRecord]:
-        updates = self._store.updates(self.job.name, current.round)
-        mine = [u for u in updates if u.state == "received" and u.base == current.base]
-        return sorted(mine, key=lambda update: update.agent)
+    def _begin_phase(self) -> None:
+        """Something new is to be collected, from everybody, until a new deadline."""
+        self._done = self._delivered()
+        self._excused.clear()
+        self._deadline = self._clock.monotonic() + self.job.federation.deadline_seconds
 
-    def _stream(self, received: list[UpdateRecord]) -> Iterator[Update]:
-        for update in received:
-            frame = self._blobs.get(update.blob, BLOB_LIMIT)
-            _, delta = decode_frame(frame, elements=self._releases.learned)
-            yield Update(update.agent, update.examples, delta)
-
-    def _closed(
-        self, current: RoundRecord, received: list[UpdateRecord], report: Report
-    ) -> RoundRecord:
-        now = self._clock.now_ns()
-        up, down = self._traffic.take(self.job.name)
-        losses = np.array([u.loss for u in received])
-        weights = np.array([u.examples for u in received], np.float64)
-        finite = np.isfinite(losses)
-        loss = float(np.average(losses[finite], weights=weights[finite])) if finite.any() else None
-        details = {"report": report, "loss": loss}
-        return RoundRecord(
-            job=current.job,
-            round=current.round,
-            base=current.base,
-            state="closed",
-            opened_ns=current.opened_ns,
-            deadline_ns=current.deadline_ns,
-            closed_ns=now,
-            seconds=max(0.0, (now - current.opened_ns) / 1e9),
-            included=[update.agent for update in received],
-            uplink_bytes=up,
-            downlink_bytes=down,
-            report=json.encode(details).decode(),
-        )
+    def _delivered(self) -> set[str]:
+        if self._state in ("waiting", "statistics"):
+            return self._statistics.agents()
+        if self._round is not None:
+            return {update.agent for update in received_for(self._store, self._round)}
+        if not self._releases.ready:
+            return set()
+        return {e.agent for e in self._store.evaluations(self.job.name, self._releases.version)}
 
     def _evaluate_after(self, round_: int) -> bool:
         every = self.job.evaluation.every
         return round_ >= self.job.federation.rounds or (every > 0 and round_ % every == 0)
 
-    def _delivered(self) -> set[str]:
-        if self._state in ("waiting", "statistics"):
-            return {record.agent for record in self._store.moments(self.job.name)}
-        if self._round is not None:
-            return {update.agent for update in self._received(self._round)}
-        return set()
-
     def _answer(self, agent: str, receipt: Receipt | None) -> None:
         if receipt is None:
             return
-        if receipt.fate == "received" and self._round is not None:
+        if receipt.fate == "received":
             self._done.add(agent)
+            self._joined.add(agent)
         elif receipt.fate == "refused":
-            self._voice_refusal(agent, "update", receipt.reason)
+            self._note(agent, "update", receipt.reason)
+            if self._round is not None and self._round.round == receipt.round:
+                self._excused.add(agent)
         self._voice.tell(self.job.name, agent, "receipt", receipt)
 
-    def _voice_refusal(self, agent: str, reason: str, text: str) -> None:
+    def _note(self, agent: str, reason: str, text: str) -> None:
         record = RefusalRecord(
             job=self.job.name,
             agent=agent,
@@ -423,7 +373,7 @@ class Conductor:
             received_ns=self._clock.now_ns(),
         )
         self._store.add_refusal(record)
-        self._log.warning("update.refused", agent=agent, reason=reason, text=text)
+        self._log.warning("agent.refused", agent=agent, reason=reason, text=text)
 
     def _enter(self, state: JobState) -> None:
         self._state = state
@@ -434,17 +384,12 @@ class Conductor:
         return JobNotice(job=self.job.name, text=self._text, state=self._state)
 
     def _announce_round(self) -> None:
-        closed, included = self._result
         notice = RoundNotice(
             job=self.job.name,
             round=self._round.round if self._round is not None else 0,
             base=self._round.base if self._round is not None else "",
             deadline_ns=self._round.deadline_ns if self._round is not None else 0,
-            closed=closed,
-            included=included,
+            closed=self._past.last,
+            included=self._past.included,
         )
         self._voice.broadcast(self.job.name, "round", notice)
-
-    def _left(self, current: RoundRecord) -> float:
-        left = (current.deadline_ns - self._clock.now_ns()) / 1e9
-        return min(max(0.0, left), self.job.federation.deadline_seconds)

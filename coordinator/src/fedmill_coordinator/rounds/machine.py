@@ -46,7 +46,7 @@ class View:
         rounds_left: rounds that have not closed yet.
         now: the time.
         deadline: when the phase ends at the latest.
-        quiet_since: when the last new agent turned up.
+        quiet_since: when the last agent came or went, or the connection was made.
     """
 
     state: str
@@ -72,7 +72,7 @@ def decide(view: View) -> Decision:
         return _open_round(view)
     if view.rounds_left:
         return Decision.OPEN_ROUND if view.ready >= view.minimum else Decision.WAIT
-    all_evaluated = view.expected == 0 and view.done > 0
+    all_evaluated = view.expected == 0 and view.done > 0 and _settled(view)
     return Decision.FINISH if all_evaluated or view.now >= view.deadline else Decision.WAIT
 
 

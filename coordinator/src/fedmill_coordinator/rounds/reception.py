@@ -38,20 +38,23 @@ class Reception:
             return known
         if offer.size > 4 * elements + UPDATE_SLACK:
             return _receipt(offer, "refused", f"{offer.size} bytes are too many for this model")
-        if current is None or offer.round > current.round:
+        is_current = current is not None and current.round == offer.round
+        asked = current if is_current else self._store.round(self._job, offer.round)
+        if asked is None:
             return _receipt(offer, "refused", f"round {offer.round} has not been opened")
-        if offer.round == current.round and offer.base != current.base:
-            return _receipt(
-                offer, "refused", f"round {offer.round} starts from {current.base[:12]}"
-            )
+        if offer.base != asked.base:
+            return _receipt(offer, "refused", f"round {offer.round} starts from {asked.base[:12]}")
         assembler = self._assemblers.setdefault(agent, Assembler())
         for waiting_agent, digest in list(self._offers):
             if waiting_agent == agent and digest != offer.sha256:  # one update at a time
-                assembler.forget(digest)
-                del self._offers[waiting_agent, digest]
+                self._forget(agent, digest)
         assembler.expect(offer.sha256, offer.size)
         self._offers[agent, offer.sha256] = offer
         return None
+
+    def expects(self, agent: str, blob: str) -> bool:
+        """Whether ``blob`` is an update that ``agent`` has announced and not sent whole."""
+        return (agent, blob) in self._offers
 
     def block(
         self, agent: str, block: Block, current: RoundRecord | None, elements: int, schema: str
@@ -60,14 +63,18 @@ class Reception:
         offer = self._offers.get((agent, block.blob))
         if offer is None:
             return None
+        if block.size != offer.size:
+            self._forget(agent, block.blob)
+            reason = f"update: {block.size} bytes came, {offer.size} were announced"
+            return _receipt(offer, "refused", reason)
         try:
             frame = self._assemblers[agent].add(block)
         except FrameError as error:
-            del self._offers[agent, block.blob]
+            self._forget(agent, block.blob)
             return _receipt(offer, "refused", str(error))
         if frame is None:
             return None
-        del self._offers[agent, block.blob]
+        self._forget(agent, block.blob)
         try:
             check_update(frame, offer, elements, schema)
         except FedmillError as error:
@@ -95,16 +102,22 @@ class Reception:
             state="received" if in_time else "late",
             reason="" if in_time else "the round was closed",
         )
-        try:
-            self._store.add_update(record)
-        except FedmillError as error:
-            return _receipt(offer, "refused", str(error))
+        self._store.add_update(record)
         return _receipt(offer, record.state, record.reason)
+
+    def _forget(self, agent: str, blob: str) -> None:
+        del self._offers[agent, blob]
+        self._assemblers[agent].forget(blob)
 
     def _known(self, agent: str, offer: UpdateOffer) -> Receipt | None:
         for update in self._store.updates(self._job, offer.round):
-            if update.agent == agent and update.sha256 == offer.sha256:
+            if (update.agent, update.base) != (agent, offer.base):
+                continue
+            if update.sha256 == offer.sha256:
                 return _receipt(offer, update.state, update.reason)
+            return _receipt(
+                offer, "refused", f"another update for round {offer.round} came first, and counts"
+            )
         return None
 
 

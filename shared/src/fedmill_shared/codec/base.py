@@ -49,7 +49,7 @@ class Codec:
     number: int
     lossless: bool
     entropy: bool
-    encode: Callable[[Vector, np.random.Generator, int], list[Section]]
+    encode: Callable[[Vector, "np.random.Generator", int], list[Section]]
     decode: Callable[[Sequence[Section], int, int], Vector]
     bound: Callable[[int], int]
 

@@ -9,7 +9,7 @@ from fedmill_shared.codec.base import Codec, Section, Vector, take
 from fedmill_shared.errors import FrameError
 
 
-def _encode(vector: Vector, _generator: np.random.Generator, _seed: int) -> list[Section]:
+def _encode(vector: Vector, _generator: "np.random.Generator", _seed: int) -> list[Section]:
     return [Section("values", vector.astype("<f4", copy=False).tobytes())]
 
 

@@ -52,7 +52,7 @@ _TRAILER = 4
 
 
 def encode_frame(
-    codec: Codec, vector: Vector, header: FrameHeader, generator: np.random.Generator
+    codec: Codec, vector: Vector, header: FrameHeader, generator: "np.random.Generator"
 ) -> bytes:
     """The frame of ``vector`` (n,), compressed with ``codec``.
 

@@ -22,7 +22,7 @@ STEPS = 127
 _LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(STEPS), np.float32(0))
 
 
-def _encode(vector: Vector, generator: np.random.Generator, _seed: int) -> list[Section]:
+def _encode(vector: Vector, generator: "np.random.Generator", _seed: int) -> list[Section]:
     blocks = np.zeros((_blocks(vector.size), BLOCK), np.float32)
     blocks.reshape(-1)[: vector.size] = vector
     scales = _scales(np.maximum(blocks.max(axis=1), -blocks.min(axis=1)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent does with its windows in one round, and how it scores a version on them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,7 +73,7 @@ def make_examples(
                 remedy="add the class to the job file or correct the label at its source",
             )
         targets = torch.tensor([position[text] for text in texts], dtype=torch.int64)
-    last = [run != following for run, following in pairwise([*runs, ""])]
+    last = [run != following for run, following in pairwise([*runs, None])]
     return Examples(torch.from_numpy(inputs), targets, torch.tensor(last, dtype=torch.bool))
 
 
@@ -85,7 +86,7 @@ def train(model: FlatModel, job: Job, examples: Examples, *, round_: int, seed: 
 
     Raises:
         DataError: there are no examples.
-        ModelError: the weights became infinite or NaN.
+        ModelError: the loss or a weight became infinite or NaN.
     """
     if len(examples) == 0:
         raise DataError(f"job {job.name}: no labelled training windows")
@@ -101,9 +102,9 @@ def train(model: FlatModel, job: Job, examples: Examples, *, round_: int, seed: 
             value, steps = _descend(model, job, examples, loss, round_=round_, seed=seed)
             delta = model.learned - before
     array: NDArray[np.float32] = delta.detach().numpy().copy()
-    if not np.isfinite(array).all():
+    if not (math.isfinite(value) and np.isfinite(array).all()):
         raise ModelError(
-            f"job {job.name}: round {round_} diverged, the weights are no longer finite",
+            f"job {job.name}: round {round_} diverged, the loss or a weight is no longer finite",
             remedy="lower learning.learning_rate",
         )
     return LocalResult(array, len(examples), value, steps)

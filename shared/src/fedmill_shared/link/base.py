@@ -5,6 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from fedmill_shared.errors import BrokerError
+
+LARGEST_PACKET = 300_000
+"""What every broker of ours takes: a block with room to spare."""
+PACKET_OVERHEAD = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Connected:
@@ -53,8 +59,20 @@ class Link(Protocol):
         ...
 
 
+def check_size(topic: str, payload: bytes, largest_packet: int) -> None:
+    """Raise BrokerError if a message does not fit a packet of ``largest_packet`` bytes."""
+    if len(payload) + len(topic) + PACKET_OVERHEAD > largest_packet:
+        raise BrokerError(
+            f"{topic}: {len(payload)} bytes, but the broker takes packets of at most "
+            f"{largest_packet} bytes",
+            remedy=f"raise max_packet_size of the broker to {LARGEST_PACKET} or more",
+        )
+
+
 def topic_matches(pattern: str, topic: str) -> bool:
     """Whether ``topic`` is within an MQTT subscription ``pattern`` (MQTT 5.0, section 4.7)."""
+    if topic.startswith("$") and pattern[:1] in ("+", "#"):
+        return False
     wanted, found = pattern.split("/"), topic.split("/")
     for i, part in enumerate(wanted):
         if part == "#":

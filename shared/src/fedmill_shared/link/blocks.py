@@ -80,11 +80,15 @@ class Assembler:
     def expect(self, blob: str, size: int) -> None:
         """Accept blocks of ``blob`` from now on; asking twice keeps what has arrived.
 
+        Another size than before starts afresh: blocks of the two do not fit together.
+
         Raises:
             FrameError: ``size`` is beyond ``BLOB_LIMIT``.
         """
         if not 0 <= size <= BLOB_LIMIT:
             raise FrameError(f"blob of {size} bytes exceeds {BLOB_LIMIT}")
+        if self._sizes.get(blob, size) != size:
+            self.forget(blob)
         self._sizes[blob] = size
         self._parts.setdefault(blob, {})
 

@@ -1,31 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
 """A broker inside one process, for tests: same contract as the real one, no sockets, no threads."""
 
+import threading
+from collections import deque
 from collections.abc import Sequence
 
-from fedmill_shared.errors import BrokerError
-from fedmill_shared.link.base import Connected, Disconnected, Message, Sink, topic_matches
+from fedmill_shared.link.base import (
+    LARGEST_PACKET,
+    Connected,
+    Disconnected,
+    Message,
+    Sink,
+    check_size,
+    topic_matches,
+)
 
 
 class MemoryBroker:
-    """Routes messages between :class:`MemoryLink` objects and keeps retained ones."""
+    """Routes messages between :class:`MemoryLink` objects; keeps retained ones and sessions."""
 
-    def __init__(self, *, largest_packet: int = 300_000) -> None:
-        """A broker that refuses payloads above ``largest_packet`` bytes."""
+    def __init__(self, *, largest_packet: int = LARGEST_PACKET) -> None:
+        """A broker that refuses packets above ``largest_packet`` bytes."""
         self.largest_packet = largest_packet
         self.retained: dict[str, bytes] = {}
         self.links: list[MemoryLink] = []
+        self.lock = threading.RLock()
+        self._queue: deque[Message] = deque()
 
     def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Deliver to every connected subscriber."""
-        if retain:
-            self.retained[topic] = payload
-        for link in list(self.links):
-            link.deliver(Message(topic, payload))
+        """Deliver to every subscriber, or keep for those who are away.
+
+        What a sink publishes in answer follows behind what it answers, for every subscriber.
+        """
+        with self.lock:
+            if retain and payload:
+                self.retained[topic] = payload
+            elif retain:
+                self.retained.pop(topic, None)
+            self._queue.append(Message(topic, payload))
+            if len(self._queue) > 1:
+                return
+            try:
+                while self._queue:
+                    for link in list(self.links):
+                        link.deliver(self._queue[0])
+                    self._queue.popleft()
+            finally:
+                self._queue.clear()
 
 
 class MemoryLink:
-    """The in-process twin of :class:`fedmill_shared.link.mqtt.MqttLink`."""
+    """The in-process twin of :class:`fedmill_shared.link.mqtt.MqttLink`; may be started again."""
 
     def __init__(
         self,
@@ -39,41 +64,50 @@ class MemoryLink:
         self._subscriptions = subscriptions
         self._sink = sink
         self._will = will
+        self._connected = False
+        self._missed: list[Message] = []
 
     def start(self) -> None:
-        """Connect; retained messages arrive before this returns."""
-        self._broker.links.append(self)
-        self._sink(Connected(session_present=False))
-        for topic, payload in list(self._broker.retained.items()):
-            if self._wants(topic):
-                self._sink(Message(topic, payload, retained=True))
+        """Connect; what was missed and what is retained arrives before this returns."""
+        with self._broker.lock:
+            self._connected = True
+            known = self in self._broker.links
+            if not known:
+                self._broker.links.append(self)
+            self._sink(Connected(session_present=known))
+            missed, self._missed = self._missed, []
+            for message in missed:
+                self._sink(message)
+            for topic, payload in list(self._broker.retained.items()):
+                if self._wants(topic):
+                    self._sink(Message(topic, payload, retained=True))
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Deliver at once to every subscriber."""
-        if len(payload) > self._broker.largest_packet:
-            raise BrokerError(f"{topic}: {len(payload)} bytes exceed {self._broker.largest_packet}")
+        """Deliver at once to every subscriber; see :class:`fedmill_shared.link.base.Link`."""
+        check_size(topic, payload, self._broker.largest_packet)
         self._broker.route(topic, payload, retain=retain)
 
     def stop(self, farewell: Message | None = None) -> None:
-        """Say farewell and leave."""
-        if self not in self._broker.links:
-            return
-        if farewell is not None:
+        """Say farewell and leave; the broker keeps the session."""
+        if self._connected and farewell is not None:
             self._broker.route(farewell.topic, farewell.payload, retain=True)
-        self._broker.links.remove(self)
+        self._connected = False
 
     def vanish(self) -> None:
         """Lose the connection without a word: the broker publishes the will."""
-        if self in self._broker.links:
-            self._broker.links.remove(self)
+        self._connected = False
         self._sink(Disconnected("connection lost"))
         if self._will is not None:
             self._broker.route(self._will.topic, self._will.payload, retain=True)
 
     def deliver(self, message: Message) -> None:
-        """Hand a message to the sink if it is subscribed to."""
-        if self._wants(message.topic):
+        """Hand a message to the sink if it is subscribed to, later if the link is away."""
+        if not self._wants(message.topic):
+            return
+        if self._connected:
             self._sink(message)
+        else:
+            self._missed.append(message)
 
     def _wants(self, topic: str) -> bool:
         return any(topic_matches(pattern, topic) for pattern in self._subscriptions)

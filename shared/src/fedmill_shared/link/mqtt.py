@@ -7,24 +7,39 @@ size is checked before; paho queues without limit by default; Nagle's algorithm 
 """
 
 import socket
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
-
 from fedmill_shared.errors import BrokerError
-from fedmill_shared.link.base import Connected, Disconnected, Message, Sink
+from fedmill_shared.lean import without
+from fedmill_shared.link.base import (
+    LARGEST_PACKET,
+    Connected,
+    Disconnected,
+    Message,
+    Sink,
+    check_size,
+)
+
+# paho asks the system for a proxy through urllib, but only where PySocks is installed.
+with without(empty=[] if find_spec("socks") else ["urllib.request"]):
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+    from paho.mqtt.subscribeoptions import SubscribeOptions
+
 
 SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 KEEPALIVE_SECONDS = 30
+PATIENCE_SECONDS = 0.5
 QUEUED_MESSAGES = 4096
-PACKET_OVERHEAD = 512
+MQTT_LARGEST_PACKET = 268_435_455
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +68,9 @@ class MqttLink:
         """Prepare the session; nothing is sent before ``start``."""
         self._endpoint = endpoint
         self._sink = sink
-        self._largest_packet = 268_435_455
+        self._largest_packet = LARGEST_PACKET  # until the broker has told its own
+        self._gone = threading.Event()
+        self._gone.set()
         self._client = self._make_client()
 
     def start(self) -> None:
@@ -71,25 +88,30 @@ class MqttLink:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Queue a message with QoS 1; see :class:`fedmill_shared.link.base.Link`."""
-        if len(payload) + len(topic) + PACKET_OVERHEAD > self._largest_packet:
-            raise BrokerError(
-                f"{topic}: {len(payload)} bytes, but the broker takes packets of at most "
-                f"{self._largest_packet} bytes",
-                remedy="raise max_packet_size of the broker to 300000 or more",
-            )
+        check_size(topic, payload, self._largest_packet)
         result = self._client.publish(topic, payload, qos=1, retain=retain)
         if result.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             raise BrokerError(f"{topic}: {QUEUED_MESSAGES} messages already wait for the broker")
 
     def stop(self, farewell: Message | None = None) -> None:
-        """Send ``farewell`` if connected, then disconnect and end the thread."""
+        """Send ``farewell`` if connected, then disconnect and end the thread.
+
+        Where the farewell cannot be sent, the broker is asked to publish the will.
+        """
+        reason = None
         if farewell is not None and self._client.is_connected():
             info = self._client.publish(farewell.topic, farewell.payload, qos=1, retain=True)
-            try:
-                info.wait_for_publish(timeout=0.5)
-            except RuntimeError:  # the connection broke meanwhile: the will says the same
-                pass
-        self._client.disconnect()
+            with suppress(RuntimeError, ValueError):  # broken meanwhile, or the queue is full
+                info.wait_for_publish(timeout=PATIENCE_SECONDS)
+            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
+        self._client.disconnect(reason)
+        # A stalled connection would hold the thread until its keepalive has run out.
+        self._gone.wait(PATIENCE_SECONDS)
+        connection = self._client.socket()
+        if isinstance(connection, socket.socket):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
 
     def _make_client(self) -> Client:
@@ -122,7 +144,8 @@ class MqttLink:
         if reason.is_failure:
             self._sink(Disconnected(str(reason)))
             return
-        self._largest_packet = getattr(properties, "MaximumPacketSize", self._largest_packet)
+        self._gone.clear()
+        self._largest_packet = getattr(properties, "MaximumPacketSize", MQTT_LARGEST_PACKET)
         options = SubscribeOptions(qos=1)
         if self._endpoint.subscriptions:
             client.subscribe([(pattern, options) for pattern in self._endpoint.subscriptions])
@@ -140,6 +163,7 @@ class MqttLink:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        self._gone.set()
         self._sink(Disconnected(str(reason)))
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.errors import StoreError
 from fedmill_shared.files import make_folder, sha256, write_atomic
-from fedmill_shared.messages import UpdateOffer
+from fedmill_shared.messages import UNREADABLE, UpdateOffer
 
-FRAME_LIMIT = 512 * 1024 * 1024
+PARCEL_LIMIT = 1 << 30
+"""Bytes of a file that is read at all: a frame and what compression left behind."""
 
 
 class Parcel(Struct, frozen=True):
@@ -42,8 +43,19 @@ class Outbox:
         write_atomic(self._path(parcel.offer.sha256), msgspec.msgpack.encode(parcel))
 
     def take(self, digest: str) -> None:
-        """Drop the parcel with this SHA-256, if it is there."""
-        self._path(digest).unlink(missing_ok=True)
+        """Drop the parcel with this SHA-256, if it is there.
+
+        Raises:
+            StoreError: it cannot be deleted.
+        """
+        path = self._path(digest)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot be deleted: {error.strerror}",
+                remedy="give the service user the right to write the folder",
+            ) from error
 
     def parcels(self) -> Iterator[Parcel]:
         """Every parcel that still waits, oldest round first; a damaged file is set aside."""
@@ -63,14 +75,21 @@ class Outbox:
 
     def _read(self, path: Path) -> Parcel | None:
         try:
-            if path.stat().st_size > FRAME_LIMIT:
-                raise FrameError(f"{path}: larger than {FRAME_LIMIT} bytes")
-            parcel = msgspec.msgpack.decode(path.read_bytes(), type=Parcel)
-            if sha256(parcel.frame) != parcel.offer.sha256:
-                raise FrameError(f"{path}: frame differs from its name")
-        except (msgspec.DecodeError, FrameError):
-            path.replace(path.with_suffix(".damaged"))
-            return None
+            parcel = _parse(path) if path.stat().st_size <= PARCEL_LIMIT else None
+            if parcel is None:
+                path.replace(path.with_suffix(".damaged"))
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+            raise StoreError(
+                f"{path}: cannot be read or set aside: {error.strerror}",
+                remedy="give the service user the right to read and write the folder",
+            ) from error
         return parcel
+
+
+def _parse(path: Path) -> Parcel | None:
+    try:
+        parcel = msgspec.msgpack.decode(path.read_bytes(), type=Parcel)
+    except UNREADABLE:
+        return None
+    named = path.stem == parcel.offer.sha256 == sha256(parcel.frame)
+    return parcel if named else None

@@ -87,7 +87,7 @@ def load_zone(turns: Signal, load: float) -> Signal:
     return share
 
 
-def _turns(shaft_hz: float, count: int, rate_hz: float, rng: np.random.Generator) -> Signal:
+def _turns(shaft_hz: float, count: int, rate_hz: float, rng: "np.random.Generator") -> Signal:
     """Angle of the shaft at every sample, in revolutions; the speed sways slowly."""
     time = np.arange(count) / rate_hz
     turns: Signal = shaft_hz * time
@@ -99,7 +99,7 @@ def _turns(shaft_hz: float, count: int, rate_hz: float, rng: np.random.Generator
 
 
 def _impacts(
-    rig: Rig, fault: Fault, turns: Signal, rng: np.random.Generator
+    rig: Rig, fault: Fault, turns: Signal, rng: "np.random.Generator"
 ) -> tuple[Signal, Signal]:
     """Sample positions (not whole) of the impacts, and their strengths in g."""
     order = rig.bearing.impacts(fault)

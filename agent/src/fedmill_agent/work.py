@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent has for a job that it accepted: store, sources, model and part in the rounds."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import Struct
+
+from fedmill_agent.config import AgentConfig
+from fedmill_agent.inference.deployment import Deployment
+from fedmill_agent.inference.scorer import Scorer
+from fedmill_agent.inference.shelf import VersionShelf
+from fedmill_agent.intake import Intake
+from fedmill_agent.participation import Participation, Ports
+from fedmill_agent.places import job_folder, versions_folder, windows_file
+from fedmill_agent.sources import kind_of
+from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.sources.runner import SourceEnded, SourceEvent, SourceRunner
+from fedmill_agent.store.windows import WindowStore
+from fedmill_agent.training import protocol
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import DataError, FedmillError, JobError
+from fedmill_shared.files import make_folder, write_atomic
+from fedmill_shared.job import Job
+from fedmill_shared.job_check import job_from_canonical
+from fedmill_shared.log import Logger
+from fedmill_shared.schema import schema_hash
+
+STOP_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """Something a source delivered to one job; ``ticket`` tells for which acceptance of it."""
+
+    job: str
+    ticket: int
+    event: SourceEvent | SourceEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a seat reaches the world with; shared by all seats of an agent."""
+
+    config: AgentConfig
+    send: Callable[[str, Struct | bytes], None]
+    submit: Callable[[protocol.Request], None]
+    number: Callable[[], int]
+    feed: Callable[[Fed], bool]
+    clock: Clock
+
+
+class Work:
+    """Owns the parts of a seat that exist once its job is accepted."""
+
+    def __init__(self, name: str, text: bytes, outside: Outside, log: Logger) -> None:
+        """Accept the job ``name`` with the canonical ``text``; its sources start to deliver.
+
+        Raises:
+            FedmillError: the job is wrong, or does not fit this agent.
+        """
+        self.job: Job = job_from_canonical(text)
+        if self.job.name != name:
+            raise JobError(f"job {name!r} was announced, its text is of job {self.job.name!r}")
+        self.schema = schema_hash(self.job)
+        self.ticket = outside.number()
+        self._outside = outside
+        self._log = log
+        self._reported: Path | None = None
+        self._reading = ""
+        config = outside.config
+        self._folder = make_folder(job_folder(config.agent.state, name))
+        write_atomic(self._folder / "job.json", text)
+        self.store = WindowStore(
+            windows_file(config.agent.state, self.job),
+            clock=outside.clock,
+            max_bytes=config.store.max_bytes,
+            max_age_seconds=config.store.max_age_days * 86400.0,
+        )
+        try:
+            self._equip(text)
+        except FedmillError:
+            self.store.close()
+            raise
+        self._start()
+
+    def start_next(self, ended: str = "") -> None:
+        """Begin the next recording that waits for its turn, if ``ended`` was the one before it."""
+        if ended == self._reading:
+            self._reading = self._waiting.popleft() if self._waiting else ""
+            if self._reading:
+                self._runners[self._reading].start()
+
+    def learnable(self) -> int:
+        """Training windows with a label for this job."""
+        if self.store.counts()["train"] == 0:
+            return 0
+        return self.store.labelled(self.job.job.task)["train"]
+
+    def nothing_to_learn(self) -> FedmillError:
+        """Why there is no training window with a label."""
+        windows = self.store.counts()["train"]
+        if windows:
+            return DataError(
+                f"agent has {windows} training windows for job {self.job.name}, and no label for "
+                "any of them",
+                remedy="give the source a label, or add labels to the recording",
+            )
+        return self.intake.failure() or DataError(
+            f"agent has no training window for job {self.job.name}",
+            remedy="check the sources with `fedmill-agent check`",
+        )
+
+    def tick(self) -> None:
+        """Do what is due about once a second."""
+        self.deployment.tick()
+        self.participation.tick()
+        if self.store.set_aside != self._reported:
+            self._reported = self.store.set_aside
+            self._log.error(
+                "store.set_aside",
+                path=str(self._reported),
+                remedy="windows and labels in it no longer count; check the disk",
+            )
+
+    def close(self) -> None:
+        """Stop the sources and close the store."""
+        self._waiting.clear()
+        for runner in self._runners.values():
+            runner.stop()
+        deadline = self._outside.clock.monotonic() + STOP_SECONDS
+        for runner in self._runners.values():
+            runner.join(max(0.0, deadline - self._outside.clock.monotonic()))
+        self.store.close()
+
+    def _equip(self, text: bytes) -> None:
+        outside, config, log = self._outside, self._outside.config, self._log
+        self.scorer = Scorer(outside.clock)
+        self.intake = Intake(self.job, config, self.store, self.scorer, log)
+        self.deployment = Deployment(
+            VersionShelf(versions_folder(config.agent.state, self.job)),
+            self.scorer,
+            window=(len(self.job.signals), self.job.window.length),
+            request=lambda request: outside.send("request", request),
+            clock=outside.clock,
+            log=log,
+        )
+        self.participation = Participation(
+            self.job,
+            text,
+            self._folder,
+            self.deployment,
+            Ports(send=outside.send, submit=outside.submit, number=outside.number),
+            agent=config.agent.id,
+            store=windows_file(config.agent.state, self.job),
+            clock=outside.clock,
+            log=log,
+        )
+        self.deployment.resume()
+        self._runners = {source.name: self._runner(source) for source in config.sources}
+
+    def _start(self) -> None:
+        # Recordings that are read as fast as possible go one after another: a gateway has memory
+        # for one of them, and windows come in the same order every time.
+        sources = self._outside.config.sources
+        self._waiting = deque(s.name for s in sources if s.speed == 0 and not s.repeat)
+        for name, runner in self._runners.items():
+            if name not in self._waiting:
+                runner.start()
+        self.start_next()
+
+    def _runner(self, source: SourceOptions) -> SourceRunner:
+        job, ticket, feed = self.job.name, self.ticket, self._outside.feed
+        return SourceRunner(
+            kind_of(source),
+            source,
+            self.intake.tags(source.name),
+            self.job.signals[0].rate_hz,
+            sink=lambda event: feed(Fed(job, ticket, event)),
+            clock=self._outside.clock,
+        )

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of configuration fields, written from the types into the pages that describe them.
+
+``python -m fedmill_shared.config_reference docs/agent.md docs/coordinator.md`` rewrites what stands
+between ``<!-- fields of module:Type -->`` and ``<!-- end of fields -->`` in each page. The page
+names the type, so nothing here knows agents or coordinators.
+"""
+
+import inspect as python
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from msgspec import NODEFAULT, Struct, inspect
+
+from fedmill_shared.errors import FedmillError, UsageError
+from fedmill_shared.files import write_atomic
+from fedmill_shared.toml.place import structs
+from fedmill_shared.toml.words import bare, description, show, words
+
+_REGION = re.compile(
+    r"(<!-- fields of (?P<module>[\w.]+):(?P<type>\w+) -->\n).*?(<!-- end of fields -->)", re.DOTALL
+)
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def rewritten(page: str) -> str:
+    """``page`` with every marked region as the types say now.
+
+    Raises:
+        UsageError: it marks none, or one names no configuration type.
+    """
+    if not _REGION.search(page):
+        raise UsageError("no region is marked", remedy="write <!-- fields of module:Type -->")
+    return _REGION.sub(lambda region: f"{region[1]}{_tables(region)}{region[4]}", page)
+
+
+def tables(config: type[Struct]) -> str:
+    """One table for each section of a configuration file, Markdown."""
+    lines = [line for field in _fields(config) for line in _section(field)]
+    return "\n".join([*lines, ""])
+
+
+def main(pages: list[str]) -> int:
+    """Rewrite ``pages``; the exit code."""
+    try:
+        if not pages:
+            raise UsageError("name the pages", remedy="config_reference docs/agent.md")
+        for page in map(Path, pages):
+            write_atomic(page, rewritten(_read(page)).encode())
+    except FedmillError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _read(page: Path) -> str:
+    try:
+        return page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{page}: {error.strerror}", remedy="name a page") from error
+
+
+def _tables(region: re.Match[str]) -> str:
+    try:
+        config = getattr(import_module(region["module"]), region["type"])
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"{region['module']}:{region['type']} is no type", remedy="correct the marker"
+        ) from error
+    return tables(config)
+
+
+def _section(field: inspect.Field) -> Iterator[str]:
+    name = field.encode_name
+    if not isinstance(bare(field.type), inspect.CollectionType):
+        for struct in structs(field.type):
+            yield from _table(f"`[{name}]`", struct.cls, _fields(struct.cls))
+        return
+    kinds = [struct.cls for struct in structs(field.type)]
+    shared = _common_base(kinds)
+    yield from _table(f"`[[{name}]]`", shared, _fields(shared))
+    for kind in sorted(kinds, key=_tag):
+        own = [f for f in _fields(kind) if f.name not in shared.__struct_fields__]
+        title = f'`[[{name}]]` with `{kind.__struct_config__.tag_field} = "{_tag(kind)}"`'
+        yield from _table(title, kind, own)
+
+
+def _table(title: str, struct: type[Struct], fields: list[inspect.Field]) -> Iterator[str]:
+    meanings = dict(_attributes(struct))
+    yield f"### {title}\n"
+    yield f"{_prose(python.getdoc(struct) or '').partition('Attributes:')[0].strip()}\n"
+    if not fields:
+        return
+    yield "| Field | Accepts | Default | Meaning |"
+    yield "|---|---|---|---|"
+    for field in fields:
+        meaning = description(field.type) or meanings.get(field.name, "")
+        cells = f"{words(field.type)} | {_default(field)} | {_prose(meaning)}".replace("\n", " ")
+        yield f"| `{field.encode_name}` | {cells} |"
+    yield ""
+
+
+def _fields(struct: type[Struct]) -> list[inspect.Field]:
+    info = inspect.type_info(struct)
+    return list(info.fields) if isinstance(info, inspect.StructType) else []
+
+
+def _attributes(struct: type[Struct]) -> Iterator[tuple[str, str]]:
+    """Name and meaning of every attribute that the docstrings of ``struct`` and its bases list."""
+    for kind in reversed(struct.__mro__):
+        listed = python.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+        for name, text in _ATTRIBUTE.findall(listed):
+            meaning = " ".join(text.split())
+            yield name, meaning[:1].upper() + meaning[1:]
+
+
+def _common_base(kinds: list[type[Struct]]) -> type[Struct]:
+    return next(
+        base
+        for base in kinds[0].__mro__
+        if all(base is not k and issubclass(k, base) for k in kinds)
+    )
+
+
+def _tag(kind: type[Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def _default(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    value = field.default if field.default is not NODEFAULT else field.default_factory()
+    return "`{}`" if value == {} else f"`{show(value)}`"
+
+
+def _prose(text: str) -> str:
+    """Docstring markup as Markdown, safe inside a table."""
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

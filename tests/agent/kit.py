@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent's tests are made with: a tiny job, its versions, a logger and a coordinator."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from msgspec import Struct
+
+from fedmill_coordinator.registry.versions import Architecture, NewVersion
+from fedmill_shared import topics
+from fedmill_shared.files import sha256
+from fedmill_shared.job import (
+    Compression,
+    Evaluation,
+    Federation,
+    Job,
+    Labels,
+    Learning,
+    Mlp,
+    Signal,
+    Task,
+    Window,
+)
+from fedmill_shared.job_check import canonical
+from fedmill_shared.link.base import Connected, Disconnected, Message
+from fedmill_shared.link.blocks import blocks_of
+from fedmill_shared.link.memory import MemoryBroker, MemoryLink
+from fedmill_shared.messages import (
+    UP,
+    BlobName,
+    BlobRequest,
+    JobNotice,
+    VersionNotice,
+    decode,
+    encode,
+)
+from fedmill_shared.models.manifest import vector_bytes
+from fedmill_shared.models.normaliser import Normaliser
+
+torch.set_num_threads(1)
+
+LENGTH = 8
+SECOND = 10**9
+UNIT = Normaliser(mean=((0.0,),), scale=((1.0,),))
+
+
+def a_job(
+    name: str = "press",
+    *,
+    task: str = "classification",
+    length: int = LENGTH,
+    codec: str = "int8",
+    unit: str = "g",
+    learning: Learning | None = None,
+    evaluation: Evaluation | None = None,
+) -> Job:
+    """One signal at 1 Hz, windows of 8 samples, two classes or a number, a net of 61 weights."""
+    regression = task == "regression"
+    return Job(
+        job=Task(name=name, task="regression" if regression else "classification"),
+        signals=[Signal(name="vibration", unit=unit)],
+        window=Window(length=length),
+        labels=Labels(unit="h") if regression else Labels(classes=["good", "worn"]),
+        model=Mlp(hidden=[4, 3]),
+        learning=learning or Learning(batch_size=4),
+        federation=Federation(rounds=3, minimum=1),
+        compression=Compression(uplink=codec, downlink=codec),
+        evaluation=evaluation or Evaluation(),
+    )
+
+
+class Journal:
+    """A logger that remembers: pairs of an event and its fields."""
+
+    def __init__(self, entries: list[tuple[str, dict[str, Any]]] | None = None) -> None:
+        self.entries = [] if entries is None else entries
+
+    def bind(self, **_: object) -> "Journal":
+        """A logger with context; it writes to the same list."""
+        return Journal(self.entries)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Remember an event."""
+        self.entries.append((event, fields))
+
+    debug = warning = error = info
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """The fields of each event of this name."""
+        return [fields for name, fields in self.entries if name == event]
+
+
+@cache
+def _architecture(text: bytes) -> Architecture:
+    from fedmill_shared.job_check import job_from_canonical
+
+    return Architecture.create(job_from_canonical(text), UNIT)
+
+
+class Versions:
+    """The coordinator's versions of one job, made by its own code; each export costs a second."""
+
+    def __init__(self, job: Job | None = None) -> None:
+        """Version 0 of ``job``; the template is that of the same job in every test."""
+        self.job = job or a_job()
+        self.architecture = _architecture(canonical(self.job))
+        self.made: list[NewVersion] = [self.architecture.first(UNIT)]
+        self.blobs: dict[str, bytes] = {}
+        for blob in (self.architecture.manifest_blob, self.architecture.template):
+            self.put(blob)
+        self.put(self.architecture.canary)
+        self.put(vector_bytes(self.made[0].vector))
+
+    @property
+    def newest(self) -> NewVersion:
+        """The version that is announced."""
+        return self.made[-1]
+
+    def advance(self, *, seed: int = 0, scale: float = 0.05) -> NewVersion:
+        """Make the next version from a random delta."""
+        size = self.architecture.learned
+        delta = np.random.default_rng(seed).normal(0, scale, size).astype(np.float32)
+        before = self.newest
+        made = self.architecture.next(before.vector, delta, before.residual, len(self.made))
+        self.put(vector_bytes(made.vector))
+        self.put(made.frame)
+        self.made.append(made)
+        return made
+
+    def put(self, blob: bytes) -> BlobName:
+        """Offer a blob."""
+        self.blobs[sha256(blob)] = blob
+        return BlobName(sha256=sha256(blob), size=len(blob))
+
+    def notice(self, number: int = -1, *, evaluate: bool = False) -> VersionNotice:
+        """The announcement of a version, the newest unless told otherwise."""
+        number %= len(self.made)
+        made = self.made[number]
+        return VersionNotice(
+            job=self.job.name,
+            number=number,
+            version=made.version,
+            manifest=self.put(self.architecture.manifest_blob),
+            template=self.put(self.architecture.template),
+            canary_inputs=self.put(self.architecture.canary),
+            canary_outputs=made.canary_outputs,
+            snapshot=self.put(vector_bytes(made.vector)),
+            base=self.made[number - 1].version if number else "",
+            delta=self.put(made.frame) if number else None,
+            evaluate=evaluate,
+        )
+
+    def blocks(self, request: BlobRequest) -> Iterator[bytes]:
+        """The blocks that an agent asks for, at most 8, as the coordinator answers."""
+        yield from blocks_of(self.blobs[request.blob], request.missing[:8])
+
+
+@dataclass
+class Coordinator:
+    """The other end of a broker in memory: hears what agents say and serves blobs."""
+
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    versions: Mapping[str, Versions] = field(default_factory=dict)
+    heard: list[tuple[str, str, Any]] = field(default_factory=list)
+    deaf: bool = False
+
+    @classmethod
+    def of(cls, *versions: Versions) -> Self:
+        """A coordinator of the jobs of these versions, connected."""
+        self = cls(versions={v.job.name: v for v in versions})
+        self.link = MemoryLink(self.broker, [f"{topics.ROOT}/+/up/#"], self._hear)
+        self.link.start()
+        return self
+
+    def said(self, kind: str, agent: str = "a") -> list[Any]:
+        """Messages of one kind that an agent has sent."""
+        return [message for who, what, message in self.heard if (who, what) == (agent, kind)]
+
+    def offer(self, job: Job, *, state: str = "waiting", **fields: Any) -> None:
+        """Announce a job."""
+        notice = JobNotice(job=job.name, text=canonical(job), state=state)
+        self.tell("job", notice, **fields)
+
+    def tell(
+        self, kind: str, message: Struct | bytes, *, job: str = "", retain: bool = True
+    ) -> None:
+        """Announce something to all."""
+        payload = message if isinstance(message, bytes) else encode(message)
+        topic = topics.broadcast(kind, job or getattr(message, "job", "press"))
+        self.link.publish(topic, payload, retain=retain)
+
+    def answer(self, message: Struct, agent: str = "a") -> None:
+        """Tell one agent a receipt."""
+        self.link.publish(topics.down(agent, "receipt"), encode(message))
+
+    def _hear(self, event: Connected | Disconnected | Message) -> None:
+        if not isinstance(event, Message):
+            return
+        agent, kind = topics.parse_up(event.topic)
+        message = event.payload if kind == "block" else decode(event.payload, UP[kind])
+        self.heard.append((agent, kind, message))
+        if isinstance(message, BlobRequest) and not self.deaf:
+            for block in self.versions[message.job].blocks(message):
+                self.link.publish(topics.down(agent, "block"), block)
+
+
+def write_csv(
+    path: Path, runs: Mapping[str, Sequence[float | str]], labels: Mapping[str, str] | None = None
+) -> Path:
+    """A recording with the columns run, vibration and label; ``runs`` are the values of each."""
+    lines = ["run,vibration,label"]
+    for run, values in runs.items():
+        label = (labels or {}).get(run, "")
+        lines += [f"{run},{value},{label}" for value in values]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def two_classes(runs: int = 4, windows: int = 3, *, seed: int = 0) -> dict[str, list[float]]:
+    """Values of ``runs`` runs named good-0, worn-1, ...; worn ones are three times as large."""
+    generator = np.random.default_rng(seed)
+    names = [f"{'worn' if n % 2 else 'good'}-{n}" for n in range(runs)]
+    return {
+        name: (generator.normal(size=windows * LENGTH) * (3.0 if n % 2 else 1.0)).round(4).tolist()
+        for n, name in enumerate(names)
+    }
+
+
+def classes_of(runs: Mapping[str, object]) -> dict[str, str]:
+    """The class that each run's name tells."""
+    return {name: name.partition("-")[0] for name in runs}
+
+
+Until = Callable[[], object]

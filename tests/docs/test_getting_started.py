@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files and commands of ``docs/getting-started.md``, used as they stand on the page."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec import json
+
+from fedmill_coordinator.demo.broker import broker
+
+PAGE = "docs/getting-started.md"
+PROGRAMS = {"fedmill": "fedmill_coordinator", "fedmill-agent": "fedmill_agent"}
+SECONDS = 120.0
+
+
+@pytest.fixture
+def place(files: Callable[[str], dict[str, str]], tmp_path: Path) -> Path:
+    """A folder with the files on the page."""
+    for name, text in files(PAGE).items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def commands(root: Path) -> list[list[str]]:
+    """Command lines of ours on the page."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (root / PAGE).read_text(), re.DOTALL | re.MULTILINE)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line[0] in PROGRAMS]
+
+
+def program(line: list[str]) -> list[str]:
+    """Run ``line`` with this interpreter."""
+    return [sys.executable, "-m", PROGRAMS[line[0]], *line[1:]]
+
+
+def output_of(line: list[str], folder: Path) -> str:
+    """What a command prints; it must succeed."""
+    done = subprocess.run(
+        program(line), cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+    assert done.returncode == 0, f"{shlex.join(line)}: {done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def running(lines: list[list[str]], folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Daemons that are asked to end, and do so with exit code 0."""
+    logs = [(folder / f"{line[0]}-{i}.log").open("wb") for i, line in enumerate(lines)]
+    children = [
+        subprocess.Popen(program(line), cwd=folder, stderr=log, stdin=subprocess.DEVNULL)
+        for line, log in zip(lines, logs, strict=True)
+    ]
+    try:
+        yield children
+        for child in children:
+            child.send_signal(signal.SIGINT)
+        assert [child.wait(30) for child in children] == [0] * len(children)
+    finally:
+        for child, log in zip(children, logs, strict=True):
+            child.kill()
+            child.wait()
+            log.close()
+
+
+def until_finished(folder: Path, children: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until the job has ended, as long as everybody lives."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and all(child.poll() is None for child in children):
+        if (folder / "coordinator" / "fedmill.sqlite").exists():
+            (job,) = json.decode(
+                output_of(["fedmill", "jobs", "coordinator.toml", "--json"], folder)
+            )
+            if job["state"] == "finished":
+                return
+        time.sleep(0.5)
+    pytest.fail("\n".join(path.read_text() for path in folder.glob("*.log")))
+
+
+@pytest.mark.system
+class TestByHand:
+    def test_files_and_commands(self, place: Path, root: Path) -> None:
+        """A broker, the daemons on the page until the job has ended, then every listing."""
+        lines = commands(root)
+        daemons = [line for line in lines if line[1] in {"serve", "run"}]
+        checks = [line for line in lines if line[1] in {"job", "check"}]
+        listings = [line for line in lines if line not in daemons + checks]
+        assert (len(daemons), len(checks), len(listings)) == (3, 3, 7)
+        (place / "vibration.csv").write_text("vibration\n" + "0.1\n-0.2\n" * 1024)
+        with broker(place / "broker") as port:
+            for path in place.glob("*.toml"):
+                path.write_text(path.read_text().replace("port = 1884", f"port = {port}"))
+            for line in checks:
+                output_of(line, place)
+            with running(daemons, place) as children:
+                until_finished(place, children)
+                shown = {line[1]: output_of(line, place) for line in listings}
+        assert "press-1" in shown["status"]
+        assert "running" in shown["status"]
+        assert len(shown["replay"].splitlines()) == 2
+        assert (place / "bearings.onnx").stat().st_size > 10_000
+
+
+class TestOwnRecordings:
+    def test_check(self, place: Path, root: Path) -> None:
+        """Both parts are read, and the stroke is shown in its own unit."""
+        (line,) = [c for c in commands(root) if "press-3.toml" in c]
+        shown = output_of(line, place)
+        assert "source line-3: 8 samples read, 10 Hz" in shown
+        assert re.search(r"stroke +tag stroke_in +0 to 0\.47 in, 100 % good", shown)

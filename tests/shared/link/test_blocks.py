@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+import random
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmill_shared.errors import FrameError
+from fedmill_shared.files import sha256
+from fedmill_shared.link.blocks import (
+    BLOB_LIMIT,
+    BLOCK_SIZE,
+    Assembler,
+    block_count,
+    blocks_of,
+    parse_block,
+)
+
+SIZES = [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 2 * BLOCK_SIZE, 3 * BLOCK_SIZE + 7]
+HEADER = 56
+
+
+def _blob(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def _feed(assembler: Assembler, wires: list[bytes]) -> list[bytes]:
+    """The blobs that became whole."""
+    results = [assembler.add(parse_block(wire)) for wire in wires]
+    return [blob for blob in results if blob is not None]
+
+
+def _expecting(blob: bytes) -> Assembler:
+    assembler = Assembler()
+    assembler.expect(sha256(blob), len(blob))
+    return assembler
+
+
+def _forged(*, size: int, index: int, total: int, payload: bytes) -> bytes:
+    fields = (b"FMB1", bytes(32), index, total, size, zlib.crc32(payload))
+    return struct.pack("<4s32sIIQI", *fields) + payload
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_any_size(self, size: int) -> None:
+        """Cut, parsed and put together is the same blob; no block is larger than it may be."""
+        blob = _blob(size)
+        wires = list(blocks_of(blob))
+        assert len(wires) == block_count(size)
+        assert max(map(len, wires)) <= BLOCK_SIZE + HEADER
+        assert _feed(_expecting(blob), wires) == [blob]
+
+    def test_counts(self) -> None:
+        """An empty blob is one block; an exact multiple has no empty block at its end."""
+        assert [block_count(size) for size in SIZES] == [1, 1, 1, 1, 2, 2, 4]
+
+    def test_header_is_as_documented(self) -> None:
+        """56 bytes, little endian; the checksum is the check value of CRC-32."""
+        (wire,) = blocks_of(b"123456789")
+        assert wire.hex() == (
+            "464d4231"
+            "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"
+            "00000000" + "01000000" + "0900000000000000" + "2639f4cb" + b"123456789".hex()
+        )
+
+    @settings(max_examples=30, deadline=None)
+    @given(size=st.sampled_from(SIZES), seed=st.integers(0, 1 << 32))
+    def test_any_order_with_repeats(self, size: int, seed: int) -> None:
+        """MQTT may repeat and several sessions may mix: the blob comes out once, and is right."""
+        blob, generator = _blob(size, seed), random.Random(seed)
+        wires = list(blocks_of(blob))
+        arriving = wires + generator.choices(wires, k=3)
+        generator.shuffle(arriving)
+        assembler = _expecting(blob)
+        assert _feed(assembler, arriving) == [blob]
+        assert _feed(assembler, arriving) == []
+
+    def test_some_blocks(self) -> None:
+        """Only those asked for, in the order asked for."""
+        blob = _blob(SIZES[-1])
+        wires = list(blocks_of(blob))
+        assert list(blocks_of(blob, [3, 1])) == [wires[3], wires[1]]
+
+    @pytest.mark.parametrize("index", [-1, 4, 1 << 40])
+    def test_block_beyond_the_blob(self, index: int) -> None:
+        """What a confused agent asks for is refused, not read from the wrong end."""
+        with pytest.raises(FrameError, match=f"block {index} asked for, but the blob has 4"):
+            list(blocks_of(_blob(SIZES[-1]), [index]))
+
+
+class TestParse:
+    @given(data=st.binary(max_size=80) | st.binary(max_size=80).map(b"FMB1".__add__))
+    def test_foreign_bytes(self, data: bytes) -> None:
+        """Nothing but FrameError."""
+        with pytest.raises(FrameError):
+            parse_block(data)
+
+    @pytest.mark.parametrize("length", [0, 3, 4, HEADER - 1, HEADER, HEADER + 6])
+    def test_truncated(self, length: int) -> None:
+        """At any place, in the header or behind it."""
+        (wire,) = blocks_of(b"fedmill")
+        with pytest.raises(FrameError):
+            parse_block(wire[:length])
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"size": BLOB_LIMIT + 1, "index": 0, "total": 4097}, "does not fit a blob"),
+            ({"size": (1 << 64) - 1, "index": 0, "total": 1}, "does not fit a blob"),
+            ({"size": 7, "index": 0, "total": (1 << 32) - 1}, "does not fit a blob"),
+            ({"size": 7, "index": 0, "total": 0}, "does not fit a blob"),
+            ({"size": 7, "index": 1, "total": 1}, "block 1 of 1 does not fit"),
+            ({"size": 8, "index": 0, "total": 1}, "has 7 bytes of payload"),
+            ({"size": 2 * BLOCK_SIZE, "index": 0, "total": 2}, "has 7 bytes of payload"),
+            ({"size": 6, "index": 0, "total": 1}, "has 7 bytes of payload"),
+        ],
+    )
+    def test_hostile_header(self, fields: dict[str, int], message: str) -> None:
+        """Size, total, index and length of the payload must agree before anything is kept."""
+        with pytest.raises(FrameError, match=message):
+            parse_block(_forged(**fields, payload=b"fedmill"))
+
+    def test_corrupt_payload(self) -> None:
+        """The checksum tells."""
+        (wire,) = blocks_of(b"fedmill")
+        with pytest.raises(FrameError, match="block 0 is corrupt"):
+            parse_block(wire[:-1] + b"m")
+
+
+class TestAssembler:
+    @settings(max_examples=60, deadline=None)
+    @given(bit=st.integers(0, 8 * (HEADER + 4) - 1), which=st.integers(0, 2))
+    def test_one_flipped_bit_never_gives_a_wrong_blob(self, bit: int, which: int) -> None:
+        """Header and payload alike: the blob stays away or is refused."""
+        blob = _blob(2 * BLOCK_SIZE + 5)
+        wires = list(blocks_of(blob))
+        damaged = bytearray(wires[which])
+        damaged[bit // 8] ^= 1 << bit % 8
+        wires[which] = bytes(damaged)
+        assembler, arrived = _expecting(blob), []
+        for wire in wires:
+            try:
+                arrived.append(assembler.add(parse_block(wire)))
+            except FrameError:
+                arrived.append(None)
+        assert arrived == [None] * 3
+
+    def test_missing_are_listed_until_they_come(self) -> None:
+        """What a receiver asks for again."""
+        blob = _blob(SIZES[-1])
+        wires = list(blocks_of(blob))
+        assembler = _expecting(blob)
+        assert assembler.missing(sha256(blob)) == [0, 1, 2, 3]
+        assert _feed(assembler, [wires[2], wires[0], wires[2]]) == []
+        assert assembler.missing(sha256(blob)) == [1, 3]
+        assert _feed(assembler, list(blocks_of(blob, assembler.missing(sha256(blob))))) == [blob]
+
+    def test_expecting_again_keeps_what_came(self) -> None:
+        """An offer is repeated after a reconnect."""
+        blob = _blob(2 * BLOCK_SIZE)
+        assembler, wires = _expecting(blob), list(blocks_of(blob))
+        _feed(assembler, wires[:1])
+        assembler.expect(sha256(blob), len(blob))
+        assert _feed(assembler, wires[1:]) == [blob]
+
+    def test_expecting_another_size_starts_afresh(self) -> None:
+        """Blocks of a larger blob of that name must not fill the places of the smaller one's."""
+        blob = _blob(3 * BLOCK_SIZE)
+        digest = bytes.fromhex(sha256(blob))
+        assembler, wires = _expecting(blob), list(blocks_of(blob))
+        _feed(assembler, [wires[0], wires[2]])
+        assembler.expect(sha256(blob), BLOCK_SIZE + 1)
+        assert assembler.missing(sha256(blob)) == [0, 1]
+        smaller = list(blocks_of(_blob(BLOCK_SIZE + 1)))
+        renamed = [wire[:4] + digest + wire[36:] for wire in smaller]
+        assert _feed(assembler, renamed[:1]) == []
+        with pytest.raises(FrameError, match=f"blob {sha256(blob)[:12]} arrived damaged"):
+            _feed(assembler, renamed[1:])
+
+    def test_whole_but_wrong_is_dropped(self) -> None:
+        """Blocks that pass their checksums but are not the named blob; it can be sent again."""
+        blob = _blob(9)
+        (other,) = blocks_of(_blob(9, seed=1))
+        assembler = _expecting(blob)
+        with pytest.raises(FrameError, match="arrived damaged"):
+            _feed(assembler, [other[:4] + bytes.fromhex(sha256(blob)) + other[36:]])
+        assembler.expect(sha256(blob), 9)
+        assert _feed(assembler, list(blocks_of(blob))) == [blob]
+
+    def test_only_the_expected_is_held(self) -> None:
+        """Strangers' blocks, forgotten blobs and blocks of another size come to nothing."""
+        blob = _blob(7)
+        wires = list(blocks_of(blob))
+        forgetful = _expecting(blob)
+        forgetful.forget(sha256(blob))
+        forgetful.forget("never heard of")
+        other_size = Assembler()
+        other_size.expect(sha256(blob), 8)
+        for assembler in (Assembler(), forgetful, other_size):
+            assert _feed(assembler, wires) == []
+
+    @pytest.mark.parametrize("size", [-1, BLOB_LIMIT + 1])
+    def test_impossible_sizes_are_refused(self, size: int) -> None:
+        """Before a byte of it arrives."""
+        with pytest.raises(FrameError, match=f"blob of {size} bytes exceeds"):
+            Assembler().expect("0" * 64, size)
+
+    def test_memory_is_bounded_by_what_is_expected(self) -> None:
+        """Two hundred blocks, repeated or of strangers: no more is held than the blob's size."""
+        blob = _blob(2 * BLOCK_SIZE)
+        assembler = _expecting(blob)
+        tracemalloc.start()
+        try:
+            for seed in range(100):
+                _feed(assembler, list(blocks_of(blob, [0])))
+                _feed(assembler, list(blocks_of(_blob(BLOCK_SIZE, seed + 1))))
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 2 * BLOCK_SIZE

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+import struct
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from fedmill_shared.errors import FrameError
+from fedmill_shared.messages import (
+    ALL,
+    COUNT_LIMIT,
+    DOWN,
+    MESSAGE_LIMIT,
+    UP,
+    AgentState,
+    BlobName,
+    BlobRequest,
+    EvaluationReport,
+    JobNotice,
+    JobPhase,
+    Join,
+    MomentsReport,
+    Receipt,
+    Refusal,
+    RoundNotice,
+    UpdateOffer,
+    VersionNotice,
+    decode,
+    encode,
+)
+from fedmill_shared.metrics import ClassificationStatistic, RegressionStatistic
+from fedmill_shared.signals.moments import Cell, Moments
+
+A, B = "a" * 64, "b" * 64
+BLOB = BlobName(sha256=B, size=4096)
+PHASE = JobPhase(phase="joined", version=A, windows={"train": 9}, windows_scored=3, windows_bad=1)
+OFFER = UpdateOffer(
+    job="rig", round=3, base=A, sha256=B, size=99, examples=640, loss=0.25, seconds=1.5
+)
+MESSAGES: tuple[Struct, ...] = (
+    AgentState(
+        online=True, software="0.1.0", sent_ns=5, resident_bytes=1 << 26, jobs={"rig": PHASE}
+    ),
+    Join(job="rig", schema=A, windows={"train": 640, "test": 64}),
+    MomentsReport(job="rig", moments=Moments([Cell((1, -2), 8, [0.5], [0.25])], 8, 1.0, 2.0)),
+    Refusal(job="rig", reason="SchemaError", text="unit °C is not K"),
+    OFFER,
+    EvaluationReport(
+        job="rig",
+        version=A,
+        statistic=ClassificationStatistic(2, (3, 1, 0, 4), 0.5),
+        last=RegressionStatistic(8, 2.0, 3.0, 4.0, 5.0, 6.0),
+    ),
+    BlobRequest(job="rig", blob=A, missing=[0, 7]),
+    Receipt(job="rig", round=3, sha256=A, fate="late", reason="the round was closed"),
+    JobNotice(job="rig", text=b"{}", state="running"),
+    VersionNotice(
+        job="rig",
+        number=4,
+        version=A,
+        manifest=BLOB,
+        template=BLOB,
+        canary_inputs=BLOB,
+        canary_outputs=b"\0\1",
+        snapshot=BLOB,
+        base=B,
+        delta=BLOB,
+        evaluate=True,
+    ),
+    RoundNotice(job="rig", round=4, base=A, deadline_ns=9, closed=3, included={"press-1": B}),
+)
+TYPES = [type(message) for message in MESSAGES]
+NAMES = [kind.__name__ for kind in TYPES]
+DEEP_MESSAGEPACK = b"\x81\xa1x" + b"\x91" * 100_000
+DEEP_JSON = b'{"x":' + b"[" * 100_000
+STRANGE = (
+    *(None, True, -1, 1 << 63, (1 << 64) - 1, 0.5, math.nan, math.inf, "", "x\n", "\0" * 33),
+    *(b"", [], [None], [[]] * 3, {}, {"": {}}, {"x\n": 1}, {1: 2}, msgspec.msgpack.Ext(9, b"x")),
+)
+
+
+def _decoded(payload: bytes, kind: type[Struct]) -> Struct | None:
+    """The message, or None where it was refused as it must be."""
+    try:
+        return decode(payload, kind)
+    except FrameError:
+        return None
+
+
+def _with(message: Struct, **fields: object) -> bytes:
+    """``message`` with fields that its type does not allow."""
+    return _encode(message, msgspec.to_builtins(message, builtin_types=(bytes,)) | fields)
+
+
+def _encode(message: Struct, body: object) -> bytes:
+    """``body`` in the format of ``message``'s type."""
+    form = msgspec.json if type(message) is AgentState else msgspec.msgpack
+    return form.encode(body)
+
+
+class TestRoundTrip:
+    def test_every_kind_has_an_example(self) -> None:
+        """The three tables and the examples here name the same types."""
+        assert set(TYPES) == {*UP.values(), *DOWN.values(), *ALL.values()}
+
+    @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
+    def test_unchanged(self, message: Struct) -> None:
+        """Encoded and decoded is the same message."""
+        assert decode(encode(message), type(message)) == message
+
+    @given(kind=st.sampled_from(TYPES), data=st.data())
+    def test_unchanged_for_any_text(self, kind: type[Struct], data: st.DataObject) -> None:
+        """Whatever text people and errors produce."""
+        text = data.draw(st.text(max_size=60))
+        message = MESSAGES[TYPES.index(kind)]
+        free = {"text", "reason", "software"}.intersection(kind.__struct_fields__)
+        value: object = text.encode() if kind is JobNotice else text
+        changed = msgspec.structs.replace(message, **dict.fromkeys(free, value))
+        assert decode(encode(changed), kind) == changed
+
+    def test_state_is_json(self) -> None:
+        """A person who subscribes with mosquitto_sub reads it; a will has one field to set."""
+        assert encode(AgentState(online=False)) == (
+            b'{"online":false,"software":"","protocol":1,"sent_ns":0,"resident_bytes":0,"jobs":{}}'
+        )
+        assert decode(b'{"online": false}', AgentState) == AgentState(online=False)
+
+    def test_others_are_messagepack(self) -> None:
+        """The literal bytes of protocol 1; to change them is to break the other half."""
+        receipt = Receipt(job="rig", round=3, sha256=A, fate="late", reason="closed")
+        assert (
+            encode(receipt)
+            == (b"\x85\xa3job\xa3rig\xa5round\x03\xa6sha256\xd9\x40" + b"a" * 64)
+            + b"\xa4fate\xa4late\xa6reason\xa6closed"
+        )
+
+    def test_fields_of_a_later_version_are_skipped(self) -> None:
+        """Protocols N and N-1 speak to each other."""
+        for message in MESSAGES:
+            assert decode(_with(message, later=[1, {"x": None}]), type(message)) == message
+
+
+class TestRefusal:
+    @given(kind=st.sampled_from(TYPES), payload=st.binary(max_size=200))
+    def test_foreign_bytes(self, kind: type[Struct], payload: bytes) -> None:
+        """FrameError, or a message that can be sent on."""
+        message = _decoded(payload, kind)
+        assert message is None or encode(message)
+
+    @given(kind=st.sampled_from(TYPES), data=st.data())
+    def test_damaged_bytes(self, kind: type[Struct], data: st.DataObject) -> None:
+        """One byte changed: FrameError, or another whole message."""
+        payload = bytearray(encode(MESSAGES[TYPES.index(kind)]))
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+        message = _decoded(bytes(payload), kind)
+        assert message is None or decode(encode(message), kind) == message
+
+    @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
+    def test_truncated_or_continued(self, message: Struct) -> None:
+        """At every byte, and with one byte too many."""
+        payload = encode(message)
+        for length in range(len(payload)):
+            with pytest.raises(FrameError, match=f"{type(message).__name__} cannot be decoded"):
+                decode(payload[:length], type(message))
+        with pytest.raises(FrameError):
+            decode(payload + b"\0", type(message))
+
+    @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
+    def test_strange_values_in_every_field(self, message: Struct) -> None:
+        """Wrong types, ranges, texts and nesting: what is accepted can be stored and sent on."""
+        for field in message.__struct_fields__:
+            for value in STRANGE:
+                try:
+                    payload = _with(message, **{field: value})
+                except (TypeError, UnicodeDecodeError):
+                    continue  # JSON has no such value
+                accepted = _decoded(payload, type(message))
+                if accepted is not None:
+                    assert "x\n" not in repr(accepted) or field in ("text", "reason", "software")
+                    assert "nan" not in repr(accepted)
+                    assert decode(encode(accepted), type(message)) == accepted
+
+    @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
+    def test_missing_fields(self, message: Struct) -> None:
+        """Each field without a default is needed."""
+        body = msgspec.to_builtins(message, builtin_types=(bytes,))
+        for field in msgspec.structs.fields(message):
+            if not field.required:
+                continue
+            part = {name: value for name, value in body.items() if name != field.name}
+            with pytest.raises(FrameError, match=f"missing required field `{field.name}`"):
+                decode(_encode(message, part), type(message))
+
+    @pytest.mark.parametrize("kind", TYPES, ids=NAMES)
+    def test_too_large(self, kind: type[Struct]) -> None:
+        """Refused by its length, before anything is read."""
+        with pytest.raises(FrameError, match=f"{kind.__name__} of 1048577 bytes exceeds 1048576"):
+            decode(bytes(MESSAGE_LIMIT + 1), kind)
+
+    @pytest.mark.parametrize("kind", TYPES, ids=NAMES)
+    def test_too_deep(self, kind: type[Struct]) -> None:
+        """A hundred thousand lists in each other must not end the daemon."""
+        with pytest.raises(FrameError):
+            decode(DEEP_JSON if kind is AgentState else DEEP_MESSAGEPACK, kind)
+
+    @pytest.mark.parametrize("code", [b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9"])
+    def test_a_length_that_lies(self, code: bytes) -> None:
+        """Four thousand million elements are announced, and none follows."""
+        for name in (b"job", b"windows", b"unknown"):
+            key = bytes([0xA0 + len(name)]) + name
+            with pytest.raises(FrameError):
+                decode(b"\x81" + key + code + struct.pack(">I", 0xFFFFFFFF), Join)
+
+
+class TestLimits:
+    """What a database column, a file name or a terminal could not bear."""
+
+    @pytest.mark.parametrize(
+        ("message", "field", "value"),
+        [
+            (OFFER, "round", 0),
+            (OFFER, "round", COUNT_LIMIT + 1),
+            (OFFER, "examples", 1 << 32),
+            (OFFER, "size", -1),
+            (OFFER, "loss", math.nan),
+            (OFFER, "loss", -math.inf),
+            (OFFER, "seconds", math.inf),
+            (OFFER, "seconds", -1.0),
+            (OFFER, "sha256", A + "\n"),
+            (OFFER, "sha256", A.upper()),
+            (OFFER, "base", ""),
+            (OFFER, "job", "rig\n"),
+            (OFFER, "job", "../rig"),
+            (MESSAGES[0], "sent_ns", 1 << 63),
+            (MESSAGES[0], "resident_bytes", -1),
+            (MESSAGES[0], "jobs", {"\x1b[2J": {"phase": "joined"}}),
+            (MESSAGES[0], "jobs", {"rig": {"phase": "dancing"}}),
+            (MESSAGES[0], "software", "x" * 2001),
+            (MESSAGES[6], "missing", [0] * 65537),
+            (MESSAGES[6], "missing", [-1]),
+            (MESSAGES[10], "included", {"Press 1": B}),
+            (MESSAGES[10], "included", {"press-1": "b"}),
+        ],
+    )
+    def test_refused(self, message: Struct, field: str, value: object) -> None:
+        """The error names the type and the field."""
+        place = rf"{type(message).__name__} cannot be decoded.*`\$\.{field}"
+        with pytest.raises(FrameError, match=place):
+            decode(_with(message, **{field: value}), type(message))
+
+    @pytest.mark.parametrize(
+        "statistic",
+        [
+            {"type": "classification", "classes": 2, "counts": [1], "log_loss": 0.5},
+            {"type": "classification", "classes": 1, "counts": [1], "log_loss": math.nan},
+            {"type": "classification", "classes": 1, "counts": [COUNT_LIMIT + 1], "log_loss": 0.5},
+            {"type": "classification", "classes": 1, "counts": [-1], "log_loss": 0.5},
+            {"type": "classification", "classes": 0, "counts": [], "log_loss": 0.5},
+            {"type": "ranking"},
+            {"type": "regression", "count": 1},
+            {
+                **dict.fromkeys(("squared_error", "absolute_error", "score", "m2"), 1.0),
+                "type": "regression",
+                "count": 1,
+                "mean": math.inf,
+            },
+        ],
+    )
+    @pytest.mark.parametrize("field", ["statistic", "last"])
+    def test_impossible_statistics(self, field: str, statistic: dict[str, object]) -> None:
+        """The statistics' own checks speak of data; on the wire they are frames like any other."""
+        with pytest.raises(FrameError, match="EvaluationReport cannot be decoded"):
+            decode(_with(MESSAGES[5], **{field: statistic}), EvaluationReport)
