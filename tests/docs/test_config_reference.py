@@ -80,7 +80,7 @@ class TestTables:
             '### `[[readers]]` with `kind = "fast"`\n\nA fast reader.\n\n'
             '### `[[readers]]` with `kind = "slow"`\n\nA slow reader.\n\n'
             "| Field | Accepts | Default | Meaning |\n|---|---|---|---|\n"
-            "| `wait` | an integer | `1` |  |\n"
+            "| `wait` | an integer | `1` |  |\n\n"
         )
 
 
@@ -93,7 +93,7 @@ class TestRewriting:
         assert main([str(page)]) == 0
         text = page.read_text()
         assert text.startswith(f"before\n{marker}### `[coordinator]`\n")
-        assert text.endswith("|\n<!-- end of fields -->\nafter\n")
+        assert text.endswith("|\n\n<!-- end of fields -->\nafter\n")
         assert rewritten(text) == text
 
     @pytest.mark.parametrize(

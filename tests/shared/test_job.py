@@ -167,7 +167,7 @@ GOOD = [
     TWO + CLASSES + "[evaluation]\nvalidation = 0.0\ntest = 0.9",
     TWO + CLASSES + '[federation]\nrule = "fedsgd"\n[learning]\nepochs = 5',
     TWO + CLASSES + "[window]\nlength = 8\nstride = 500",
-    TWO + CLASSES + '[model]\narchitecture = "wdcnn"\nnorm = "batch"',
+    TWO + CLASSES + '[model]\narchitecture = "wdcnn"\nnorm = "none"',
     TWO
     + CLASSES
     + '[model]\narchitecture = "wdcnn"\nkernel = 64\nstride = 64\n[window]\nlength = 64',

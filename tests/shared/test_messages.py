@@ -76,7 +76,7 @@ TYPES = [type(message) for message in MESSAGES]
 NAMES = [kind.__name__ for kind in TYPES]
 DEEP_MESSAGEPACK = b"\x81\xa1x" + b"\x91" * 100_000
 DEEP_JSON = b'{"x":' + b"[" * 100_000
-STRANGE = (
+STRANGE: tuple[object, ...] = (
     *(None, True, -1, 1 << 63, (1 << 64) - 1, 0.5, math.nan, math.inf, "", "x\n", "\0" * 33),
     *(b"", [], [None], [[]] * 3, {}, {"": {}}, {"x\n": 1}, {1: 2}, msgspec.msgpack.Ext(9, b"x")),
 )
@@ -97,8 +97,9 @@ def _with(message: Struct, **fields: object) -> bytes:
 
 def _encode(message: Struct, body: object) -> bytes:
     """``body`` in the format of ``message``'s type."""
-    form = msgspec.json if type(message) is AgentState else msgspec.msgpack
-    return form.encode(body)
+    if type(message) is AgentState:
+        return msgspec.json.encode(body)
+    return msgspec.msgpack.encode(body)
 
 
 class TestRoundTrip:

@@ -276,9 +276,7 @@ class Fleet:
 
     # Waiting
 
-    def wait(
-        self, what: str, done: Callable[[], bool], seconds: float = PATIENCE_SECONDS
-    ) -> None:
+    def wait(self, what: str, done: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until ``done``; fail if a process ends or it takes too long."""
         deadline = time.monotonic() + seconds
         while not done():

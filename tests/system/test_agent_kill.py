@@ -65,9 +65,7 @@ class TestAgent:
         trainer = fleet.trainer("agent-1")
         fleet.kill("agent-1")
         fleet.start("agent-1")
-        fleet.wait(
-            "the restart", lambda: len(fleet.events("agent-1", "job.joined")) == 2
-        )
+        fleet.wait("the restart", lambda: len(fleet.events("agent-1", "job.joined")) == 2)
         held.resume()
         fleet.finish()
         assert sent(fleet, "agent-1") == [1, 2, 3]

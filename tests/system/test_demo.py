@@ -65,7 +65,9 @@ class TestReport:
         """All documented keys, artifacts that can be used, and figures that repeat."""
         outputs = []
         for name in ("first", "second"):
-            done = run(folder, demo("--rounds", "3", "--seed", "7", "--json", "--out", folder / name))
+            done = run(
+                folder, demo("--rounds", "3", "--seed", "7", "--json", "--out", folder / name)
+            )
             assert done.returncode == 0, done.stderr
             outputs.append(report_of(done.stdout))
         report, again = outputs

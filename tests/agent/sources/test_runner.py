@@ -53,6 +53,7 @@ class Listener:
         self.times: list[float] = []
 
     def __call__(self, event: SourceEvent | SourceEnded) -> bool:
+        """Take an event."""
         self.given.append(event)
         self.times.append(round(self._clock.monotonic() - self.begin, 6))
         return len(self.given) < self._limit

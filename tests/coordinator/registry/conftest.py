@@ -27,8 +27,8 @@ TWO = Normaliser(
 CASES: dict[str, tuple[Model, Normaliser, bool]] = {
     "mlp-two-regimes": (Mlp(hidden=[4, 4]), TWO, False),
     "wdcnn-group-two-regimes": (Wdcnn(channels=[8, 6, 4], kernel=5, stride=1), TWO, True),
-    "wdcnn-batch": (
-        Wdcnn(channels=[4, 6], kernel=5, stride=2, norm="batch", hidden=5, pool="flatten"),
+    "wdcnn-stem": (
+        Wdcnn(channels=[4, 6], kernel=5, stride=2, stem_norm=True, hidden=5, pool="flatten"),
         ONE,
         False,
     ),

@@ -16,7 +16,7 @@ from fedmill_shared.onnx_session import Canary, OnnxSession
 class TestCanaryInputs:
     def test_plausible_values(self, export_once: Callable[[str], Any]) -> None:
         """Inputs have the mean and deviation of their condition, in canonical units."""
-        exported = export_once("wdcnn-batch")
+        exported = export_once("wdcnn-stem")
         windows = canary_inputs(exported.job, exported.normaliser, 7)
         assert windows.shape == (8, 3, 15)
         assert windows.dtype == np.float32
@@ -81,7 +81,7 @@ class TestCheckParity:
 
     def test_weights_of_another_model_are_refused(self, export_once: Callable[[str], Any]) -> None:
         """The manifest speaks first."""
-        exported, other = export_once("gru"), export_once("wdcnn-batch")
+        exported, other = export_once("gru"), export_once("wdcnn-stem")
         inputs = canary_inputs(exported.job, exported.normaliser, 0)
         with pytest.raises(ModelError, match="disagree on the architecture"):
             check_parity(exported.template, other.weights, FlatModel(exported.module()), inputs)

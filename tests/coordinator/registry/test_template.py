@@ -122,7 +122,7 @@ class TestContent:
         assert schema.manifest == exported.manifest.digest
         assert read_schema(
             OnnxSession.from_template(
-                export_once("wdcnn-batch").template, export_once("wdcnn-batch").weights
+                export_once("wdcnn-stem").template, export_once("wdcnn-stem").weights
             ).metadata
         ).classes == ("good", "burr", "crack")
 

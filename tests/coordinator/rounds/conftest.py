@@ -72,6 +72,7 @@ class Fuse:
         self.burnt = 0
 
     def burn(self) -> None:
+        """One more effect."""
         self.burnt += 1
         if self.burnt == self.at:
             raise Killed
@@ -106,10 +107,12 @@ class Voice:
         self._fuse = fuse
 
     def tell(self, job: str, agent: str, kind: str, message: Struct | bytes) -> None:
+        """To one agent."""
         self.said.append((agent, kind, message))
         self._fuse.burn()
 
     def broadcast(self, job: str, kind: str, message: Struct | bytes) -> None:
+        """To all agents."""
         self.tell(job, "", kind, message)
 
     def take(self, kind: str) -> list[Any]:
@@ -231,6 +234,7 @@ class World:
 
     @property
     def manifest(self) -> Manifest:
+        """Layout of the versions."""
         record = self.rows.job(NAME)
         assert record is not None
         return json.decode(record.manifest or b"", type=Manifest)
@@ -310,6 +314,7 @@ class World:
 
     @property
     def state(self) -> str:
+        """How far the job is."""
         record = self.rows.job(NAME)
         assert record is not None
         return record.state
@@ -361,6 +366,7 @@ class Agent:
         return []
 
     def train(self) -> list[Callable[[], object]]:
+        """Train for the open round, once."""
         notice, active = self.round, self.active
         if notice is None or active is None or not notice.round or active.version != notice.base:
             return []
@@ -372,6 +378,7 @@ class Agent:
         return [lambda: self.send(offer, frame)]
 
     def send(self, offer: UpdateOffer, frame: bytes) -> None:
+        """The offer, then the blocks."""
         self.world.conductor.offer(self.name, offer)
         self.world.conductor.step()
         for block in blocks_of(frame):

@@ -56,7 +56,7 @@ class TestEveryPoint:
         start = world.start
 
         def start_with_a_new_fuse() -> None:
-            world.fuse.at = world.fuse.burnt + 11
+            world.fuse.at = world.fuse.burnt + 19
             start()
 
         world.start = start_with_a_new_fuse

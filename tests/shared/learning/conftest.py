@@ -31,7 +31,7 @@ def make_job() -> Callable[..., Job]:
     def make(
         *,
         regression: bool = False,
-        rule: str = "fedavg",
+        rule: Any = "fedavg",
         dropout: float = 0.0,
         cap: float = 0.0,
         **learning: Any,

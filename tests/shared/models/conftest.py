@@ -10,7 +10,9 @@ from fedmill_shared.job import Gru, Job, Labels, Mlp, Model, Signal, Task, Wdcnn
 MODELS: dict[str, Model] = {
     "mlp": Mlp(hidden=[8, 4]),
     "wdcnn": Wdcnn(channels=[8, 6], kernel=5, stride=2),
-    "wdcnn-batch": Wdcnn(channels=[4, 6], kernel=5, stride=1, norm="batch", hidden=5),
+    "wdcnn-stem": Wdcnn(
+        channels=[4, 6], kernel=5, stride=1, stem_norm=True, max_pool=False, hidden=5
+    ),
     "wdcnn-flatten": Wdcnn(channels=[4], kernel=3, stride=1, norm="none", pool="flatten"),
     "gru": Gru(hidden=6, layers=2),
 }

@@ -111,17 +111,6 @@ class TestGradient:
             expected = state[tensor.name].numpy().ravel()
             np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
 
-    def test_running_statistics_lie_behind_the_parameters(
-        self, make_job: Callable[..., Job], windows: torch.Tensor
-    ) -> None:
-        """A training pass writes them into the vector; no gradient reaches them."""
-        flat = FlatModel(build(make_job(Wdcnn(channels=[4], kernel=5, norm="batch")), 0))
-        before = flat.dump()
-        flat.module.train()(windows)
-        changed = np.flatnonzero(flat.vector != before)
-        assert changed.min() >= flat.trainable
-        assert changed.max() < flat.learned.numel() == flat.trainable + 8
-
 
 class TestPredict:
     def test_neither_trains_nor_drops(

@@ -82,3 +82,10 @@ class TestStandardise:
         standardise = layer()
         standardise.inverse_scale.copy_(torch.tensor([[0.0, 1.0]]))
         assert not standardise(torch.full((2, 4, 5), 518.67))[:, 0].any()
+
+    def test_a_jump_of_a_still_sensor_is_limited(self) -> None:
+        """One step of a sensor that never moved in training cannot drown the others."""
+        standardise = layer()
+        standardise.inverse_scale.copy_(torch.tensor([[1e6, 1.0]]))
+        windows = torch.tensor([[[0.01] * 5, [0.0] * 5, [0.0] * 5, [-19.0] * 5]])
+        assert standardise(windows).tolist() == [[[20.0] * 5, [-19.0] * 5]]

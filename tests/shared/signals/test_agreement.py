@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agents' statistics become the normaliser that pooling all their windows would give."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ LENGTH = 8
 Windows = NDArray[np.float32]
 
 
-def _job(normalise: str = "global", *, regression: bool = False) -> Job:
+def _job(normalise: Any = "global", *, regression: bool = False) -> Job:
     """Inputs at positions 0 and 2, the regime signal between them."""
     return Job(
         job=Task(name="press", task="regression" if regression else "classification"),

@@ -21,12 +21,13 @@ def ramp(samples: int, signals: int = 2, first: int = 0) -> NDArray[np.float32]:
 def oracle(values: NDArray[np.float32], length: int, stride: int, pad: Pad) -> list[list[int]]:
     """Sample numbers of each window, straight from the definition."""
     samples = values.shape[1]
-    starts = [first for first in range(0, samples, stride) if first + length <= samples]
-    windows = [list(range(first, first + length)) for first in starts]
-    if windows and windows[-1][-1] != samples - 1:
-        windows.append(list(range(samples - length, samples)))
-    if not windows and samples and pad == "edge":
-        windows.append([0] * (length - samples) + list(range(samples)))
+    places = list(range(samples))
+    if pad == "edge" and samples:
+        places = [0] * (length - 1) + places
+    starts = [first for first in range(0, len(places), stride) if first + length <= len(places)]
+    windows = [places[first : first + length] for first in starts]
+    if windows and starts[-1] + length != len(places):
+        windows.append(places[-length:])
     return windows
 
 
@@ -72,12 +73,14 @@ class TestCutting:
             [3, 4, 5, 6],
         ]
 
-    def test_a_short_run_repeats_its_first_sample(self) -> None:
-        """Two samples in a window of five: padded in front, timed by the real samples."""
-        (window,) = feed(Windower(5, 5, "edge"), ramp(2), [])
-        assert window.values.tolist() == [[0, 0, 0, 0, 1], [1000, 1000, 1000, 1000, 1001]]
-        assert (window.start_ns, window.end_ns) == (START, START + PERIOD)
-        assert (window.run, window.unit) == ("run", "unit")
+    def test_a_run_begins_with_its_first_sample_repeated(self) -> None:
+        """The first window ends on the first sample; times are those of real samples."""
+        first, second = feed(Windower(5, 5, "edge"), ramp(2), [])
+        assert first.values.tolist() == [[0, 0, 0, 0, 0], [1000, 1000, 1000, 1000, 1000]]
+        assert second.values.tolist() == [[0, 0, 0, 0, 1], [1000, 1000, 1000, 1000, 1001]]
+        assert (first.start_ns, first.end_ns) == (START, START)
+        assert (second.start_ns, second.end_ns) == (START, START + PERIOD)
+        assert (first.run, first.unit) == ("run", "unit")
 
     def test_good_share_counts_missing_values(self) -> None:
         """Three of eight values are missing."""
@@ -113,10 +116,10 @@ class TestRuns:
 
     def test_the_least_recently_pushed_run_is_ended(self) -> None:
         """With two open runs allowed, a third ends the one that was quiet longest."""
-        windower = Windower(4, 4, "edge", runs=2)
-        for run in ("a", "b", "a"):
-            windower.push(run, "unit", START, PERIOD, ramp(1))
-        (window,) = windower.push("c", "unit", START, PERIOD, ramp(1))
+        windower = Windower(4, 4, runs=2)
+        for run, at in (("a", 0), ("b", 0), ("a", 5)):
+            windower.push(run, "unit", START + at * PERIOD, PERIOD, ramp(5, first=at))
+        (window, *_) = windower.push("c", "unit", START, PERIOD, ramp(1))
         assert (window.run, windower.evicted) == ("b", 1)
         assert windower.end("b") == []
 
@@ -154,8 +157,14 @@ class TestTime:
         found += windower.push("run", "unit", START + 6 * PERIOD, PERIOD, ramp(4, first=6))
         found += windower.push("run", "unit", START + 99 * PERIOD, PERIOD, ramp(1, first=99))
         found += windower.end("run")
-        assert [w.values[0].tolist() for w in found] == [[0, 1, 2], [2, 3, 4], [6, 7, 8], [7, 8, 9]]
-        assert [window.index for window in found] == [0, 1, 2, 3]
+        assert [w.values[0].tolist() for w in found] == [
+            [0, 0, 0],
+            [1, 2, 3],
+            [2, 3, 4],
+            [6, 7, 8],
+            [7, 8, 9],
+        ]
+        assert [window.index for window in found] == [0, 1, 2, 3, 4]
 
     def test_old_samples_are_left_out_and_counted(self) -> None:
         """A source that sends its last two samples again does not double them."""

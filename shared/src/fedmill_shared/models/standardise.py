@@ -9,9 +9,14 @@ from torch import Tensor, nn
 
 from fedmill_shared.models.spec import ModelSpec
 
+LIMIT = 20.0
+"""Largest standardised value. A sensor that hardly moved in training has a tiny deviation; one step
+of it later must not drown every other signal. Real vibration stays below: 20 deviations are far
+beyond the impacts of a broken bearing."""
+
 
 class Standardise(nn.Module):
-    """Select the input signals and standardise each sample by its operating condition.
+    """Select the input signals, standardise each sample by its operating condition, and limit it.
 
     The condition of a sample is the nearest centroid of its regime signals, distances counted in
     units of ``resolution``; a window may pass through several. Buffers: ``mean`` and
@@ -51,7 +56,7 @@ class Standardise(nn.Module):
         else:
             mean, inverse = self.mean.unsqueeze(2), self.inverse_scale.unsqueeze(2)  # (1, S, 1)
         # Never values * inverse - mean * inverse: that cancels all digits of a large mean.
-        return (values - mean) * inverse
+        return torch.clamp((values - mean) * inverse, -LIMIT, LIMIT)
 
     def regime_of(self, windows: Tensor) -> Tensor:
         """(B, all signals, L) -> (B, L) index of the nearest centroid."""

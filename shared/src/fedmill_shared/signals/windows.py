@@ -57,7 +57,7 @@ class _Run:
 class Windower:
     """Owns the open runs of a stream and cuts each into windows every ``stride`` samples.
 
-    With ``pad`` "edge", a stretch is cut as if its first sample had stood there for a whole window
+    With ``pad`` "edge", a run is cut as if its first sample had stood there for a whole window
     before: the first window ends on the first sample.
 
     However the samples are divided into pushes, the windows are the same. Windows never span runs,
@@ -123,7 +123,7 @@ class Windower:
     ) -> list[Window]:
         length = self._length
         windows = []
-        if self._pad == "edge" and not state.seen:
+        if self._pad == "edge" and not state.seen and not state.index:
             values = np.pad(values, ((0, 0), (length - 1, 0)), mode="edge")
             times = np.pad(times, (length - 1, 0), mode="edge")
         before = state.seen - len(state.times)
