@@ -33,6 +33,12 @@ def stable(fleet: Fleet) -> str:
     return alias.version
 
 
+def scores_with(fleet: Fleet, agent: str, version: str) -> bool:
+    """Whether an agent said that it scores live windows with ``version``."""
+    phase = fleet.status(agent).state.jobs[fleet.job.name]
+    return phase.windows_scored > 0 and phase.version == version
+
+
 class TestFinishedJob:
     def test_every_agent_scores_with_the_stable_version(self, finished: Fleet) -> None:
         """Listing, status and the live stream's predictions name the version that is stable."""
@@ -40,7 +46,7 @@ class TestFinishedJob:
         for agent in finished.agents:
             finished.wait(
                 f"live windows of {agent}",
-                lambda agent=agent: finished.status(agent).state.jobs[job].windows_scored > 0,
+                lambda agent=agent: scores_with(finished, agent, version),
             )
         fleet = finished.run("fedmill_coordinator", "fleet", finished.layout.coordinator, "--json")
         rows = json.decode(fleet.stdout)

@@ -34,7 +34,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         log_level: smallest level that is logged.
     """
 
-    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}$")]
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
     state: str = "state"
     jobs: list[str] = []
     log_level: Literal["debug", "info", "warning", "error"] = "info"

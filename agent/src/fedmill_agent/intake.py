@@ -119,6 +119,11 @@ class Intake:
             for feed in self._feeds.values()
         )
 
+    @property
+    def complained(self) -> bool:
+        """Whether something that a source delivered, or failed to, is an error in the log."""
+        return bool(self.refused_labels) or any(feed.error for feed in self._feeds.values())
+
     def failure(self) -> FedmillError | None:
         """Why no source works, if none does."""
         errors = [feed.error for feed in self._feeds.values() if feed.error is not None]
@@ -201,6 +206,7 @@ class Intake:
                     source=feed.options.name,
                     label=label.text,
                     allowed=",".join(classes),
+                    remedy="correct the label at its source, or add the class to the job",
                 )
             self.refused_labels[label.text] += 1
             return

@@ -181,7 +181,8 @@ class Participation:
         return bool(lost)
 
     def reconnected(self) -> None:
-        """Offer again whatever has no final receipt."""
+        """Tell again whatever the broker may have lost: updates, and the last evaluation."""
+        self._evaluated.clear()  # the coordinator announces its version to whoever reconnects
         self._sent_at = dict.fromkeys(self._sent_at, -math.inf)
         self.tick()
 

@@ -159,7 +159,8 @@ class Seat:
             self._work.close()
 
     def _installed(self, work: Work) -> None:
-        if self._learns:
+        # Before all recordings are read, a version would be scored on some held-out windows only.
+        if self._ready:
             work.participation.installed()
 
     def _look_for_windows(self, work: Work) -> None:
@@ -174,10 +175,11 @@ class Seat:
             self._present()
             if self._round is not None:
                 work.participation.announce_round(self._round)
+            self._installed(work)
             return
         self._look_due = self._outside.clock.monotonic() + LOOK_SECONDS
         if work.intake.exhausted and self._refusal is None:
-            self._refuse(work.nothing_to_learn())
+            self._refuse(work.nothing_to_learn(), told=work.intake.complained)
             self._present()
 
     def _present(self) -> None:
@@ -197,8 +199,10 @@ class Seat:
         elif self._job_state == "running":
             work.participation.warm()
 
-    def _refuse(self, error: FedmillError) -> None:
-        self._log.error("job.refused", kind=type(error).__name__, error=str(error))
+    def _refuse(self, error: FedmillError, *, told: bool = False) -> None:
+        """``told``: the cause is an error in the log already, this is only what follows from it."""
+        log = self._log.warning if told else self._log.error
+        log("job.refused", kind=type(error).__name__, error=str(error))
         self._refusal = error
 
     def _tell_refusal(self, reason: str, text: str) -> None:

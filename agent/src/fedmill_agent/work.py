@@ -101,7 +101,14 @@ class Work:
 
     def nothing_to_learn(self) -> FedmillError:
         """Why there is no training window with a label."""
-        windows = self.store.counts()["train"]
+        windows, bad = self.store.counts()["train"], self.intake.bad_windows
+        unknown = ", ".join(map(repr, sorted(self.intake.refused_labels)[:5]))
+        if windows and unknown:
+            return DataError(
+                f"agent has {windows} training windows for job {self.job.name}, but their label "
+                f"is {unknown}",
+                remedy=f"classes of the job: {', '.join(self.job.labels.classes)}",
+            )
         if windows:
             return DataError(
                 f"agent has {windows} training windows for job {self.job.name}, and no label for "
@@ -109,7 +116,8 @@ class Work:
                 remedy="give the source a label, or add labels to the recording",
             )
         return self.intake.failure() or DataError(
-            f"agent has no training window for job {self.job.name}",
+            f"agent has no training window for job {self.job.name}: "
+            + (f"values are missing in all {bad} windows" if bad else "no whole window came"),
             remedy="check the sources with `fedmill-agent check`",
         )
 

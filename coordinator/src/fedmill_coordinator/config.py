@@ -20,7 +20,7 @@ class CoordinatorSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
         log_level: smallest level that is logged.
     """
 
-    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}$")] = "coordinator"
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")] = "coordinator"
     state: str = "state"
     jobs: list[str] = []
     log_level: Literal["debug", "info", "warning", "error"] = "info"

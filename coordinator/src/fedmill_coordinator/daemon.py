@@ -155,17 +155,19 @@ class Daemon:
             case Disconnected(reason):
                 self._connected = False
                 broker = f"{self._config.broker.host}:{self._config.broker.port}"
-                self._log.error("broker.unreachable", reason=reason, broker=broker)
+                self._log.error(
+                    "broker.unreachable",
+                    reason=reason,
+                    broker=broker,
+                    remedy="start the broker; the coordinator keeps trying",
+                )
             case Message():
                 self._receive(event)
 
     def _receive(self, message: Message) -> None:
         agent, kind = topics.parse_up(message.topic)
         if kind == "block":
-            block = parse_block(message.payload)
-            for name, conductor in self._conductors.items():
-                if conductor.block(agent, block):
-                    self._traffic.up(name, message.topic, message.payload)
+            self._receive_block(agent, message)
             return
         if kind not in UP:
             raise FrameError(f"kind {kind!r} is unknown")
@@ -177,21 +179,14 @@ class Daemon:
         job = getattr(body, "job", "")
         if job not in self._conductors:
             raise FrameError(f"agent {agent} speaks of job {job!r}, which is not run here")
-        conductor = self._conductors[job]
         self._traffic.up(job, message.topic, message.payload)
-        match body:
-            case Join():
-                conductor.join(agent, body)
-            case Refusal():
-                conductor.refuse(agent, body)
-            case MomentsReport():
-                conductor.moments(agent, body)
-            case UpdateOffer():
-                conductor.offer(agent, body)
-            case EvaluationReport():
-                conductor.evaluation(agent, body)
-            case BlobRequest():
-                conductor.request(agent, body)
+        _hand_over(self._conductors[job], agent, body)
+
+    def _receive_block(self, agent: str, message: Message) -> None:
+        block = parse_block(message.payload)
+        for name, conductor in self._conductors.items():
+            if conductor.block(agent, block):
+                self._traffic.up(name, message.topic, message.payload)
 
     def _conductor(self, path: Path) -> Conductor:
         job = load_job(path)
@@ -235,3 +230,19 @@ class Daemon:
                 f"no MQTT broker answers at {self._config.broker.host}:{self._config.broker.port}",
                 remedy="start the broker, or correct [broker] host and port",
             )
+
+
+def _hand_over(conductor: Conductor, agent: str, body: Struct) -> None:
+    match body:
+        case Join():
+            conductor.join(agent, body)
+        case Refusal():
+            conductor.refuse(agent, body)
+        case MomentsReport():
+            conductor.moments(agent, body)
+        case UpdateOffer():
+            conductor.offer(agent, body)
+        case EvaluationReport():
+            conductor.evaluation(agent, body)
+        case BlobRequest():
+            conductor.request(agent, body)

@@ -22,13 +22,16 @@ class Fleet:
     def hear(self, agent: str, state: AgentState) -> bool:
         """Take in a state; True if the agent came or went."""
         before = self._states.get(agent)
-        if before is not None and not state.online and not state.jobs:  # the broker's will
-            state = structs.replace(before, online=False, sent_ns=state.sent_ns)
         self._states[agent] = state
         turned = before is None or before.online != state.online
         if turned:
             self.changed_at = self._clock.monotonic()
-        self._store.save_agent(self._record(agent, state))
+        known = None if state.online or state.jobs else self._store.agent(agent)
+        if known is None:
+            self._store.save_agent(self._record(agent, state))
+        else:  # the broker's will says nothing else, now or as what it kept for our start
+            gone = structs.replace(known, online=False, clock_skew_ms=None)
+            self._store.save_agent(gone)
         return turned
 
     def unsettle(self) -> None:

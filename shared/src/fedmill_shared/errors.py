@@ -95,7 +95,7 @@ class TrainerError(FedmillError):
     exit_code = 22
 
 
-class Interrupted(FedmillError):
+class Interrupted(FedmillError):  # noqa: N818  named for what happened
     """Ctrl-C or SIGTERM ended the work early; the next start continues."""
 
     exit_code = 130

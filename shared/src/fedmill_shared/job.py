@@ -83,7 +83,7 @@ class Labels(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     classes: Annotated[
         list[str],
         Meta(
-            max_length=1000,
+            max_length=200,
             description="Class names of a classification; any other label is refused.",
         ),
     ] = []

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class TestDelta:
     @pytest.mark.parametrize("codec", ["int8", "fp32"])
     def test_broadcast_gives_the_coordinators_bits(self, tmp_path: Path, codec: str) -> None:
         """Ten deltas in a row, nothing pulled, and never a bit of difference."""
-        gateway = Gateway(tmp_path, Versions(a_job(f"press-{codec}", codec=codec)))
+        gateway = Gateway(tmp_path, Versions(a_job(codec=codec)))
         gateway.install()
         for seed in range(10):
             made = gateway.versions.advance(seed=seed)
@@ -259,11 +260,7 @@ class TestLosses:
 def spoilt(block: Block) -> Block:
     """A block whose checksum is right and whose content is not."""
     payload = bytes([block.payload[0] ^ 1]) + block.payload[1:]
-    return (
-        structs.replace(block, payload=payload)
-        if False
-        else Block(block.blob, block.index, block.total, block.size, payload)
-    )
+    return replace(block, payload=payload)
 
 
 class TestDamage:
@@ -427,7 +424,7 @@ class TestApplyDelta:
     @pytest.mark.parametrize("codec", ["int8", "fp32"])
     def test_equals_the_coordinators_sum(self, codec: str) -> None:
         """`Architecture.next` and the agent hold the same bits; buffers stay the base's."""
-        versions = Versions(a_job(f"press-{codec}", codec=codec))
+        versions = Versions(a_job(codec=codec))
         base, manifest = versions.newest.vector, versions.architecture.manifest
         made = versions.advance(seed=3, scale=1.0)
         found = apply_delta(manifest, base, made.frame)

@@ -2,20 +2,17 @@
 """A conductor in a world of its own: store, blobs, clock, a voice that is written down, agents."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 import structlog
-import torch
 from msgspec import Struct, json
 
 from fedmill_coordinator.fleet import Fleet
-from fedmill_coordinator.registry import versions
 from fedmill_coordinator.rounds.conductor import Conductor
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.memory import MemoryStore
@@ -26,15 +23,7 @@ from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, encode_frame, prefix
 from fedmill_shared.files import sha256
 from fedmill_shared.job import (
-    Compression,
-    Evaluation,
-    Federation,
     Job,
-    Labels,
-    Mlp,
-    Signal,
-    Task,
-    Window,
 )
 from fedmill_shared.job_check import canonical
 from fedmill_shared.link.blocks import blocks_of, parse_block
@@ -57,7 +46,6 @@ from fedmill_shared.seeds import seed_for
 from fedmill_shared.signals.moments import Moments, collect
 
 NAME = "tiny"
-_TEMPLATES: dict[bytes, bytes] = {}
 
 
 class Killed(BaseException):
@@ -120,27 +108,6 @@ class Voice:
         found = [message for _, what, message in self.said if what == kind]
         self.said = deque(each for each in self.said if each[1] != kind)
         return found
-
-
-def a_job(**federation: Any) -> Job:
-    """Two signals, windows of four, a perceptron of 4 and 4: exported once for all tests."""
-    compression = {
-        name: federation.pop(name)
-        for name in ("uplink", "downlink", "error_feedback")
-        if name in federation
-    }
-    settings = {"rounds": 2, "minimum": 2, "goal": 2, "deadline_seconds": 60.0} | federation
-    every = settings.pop("every", 1)
-    return Job(
-        job=Task(name=NAME),
-        signals=[Signal(name="force", unit="kN"), Signal(name="stroke", unit="mm")],
-        window=Window(length=4),
-        labels=Labels(classes=["good", "burr", "crack"]),
-        model=Mlp(hidden=[4, 4]),
-        federation=Federation(**settings),
-        compression=Compression(**compression),
-        evaluation=Evaluation(every=every),
-    )
 
 
 def some_moments(agent: str) -> Moments:
@@ -422,30 +389,14 @@ def run_to_end(world: World, names: list[str]) -> int:
     return killed
 
 
-@pytest.fixture(autouse=True)
-def exported_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An export costs seconds, and all jobs here have one architecture; torch on one core."""
-    export = versions.export_template
-
-    def cached(job: Job, module: torch.nn.Module) -> bytes:
-        key = msgspec.json.encode((job.job, job.signals, job.window, job.labels, job.model))
-        if key not in _TEMPLATES:
-            _TEMPLATES[key] = export(job, module)
-        return _TEMPLATES[key]
-
-    monkeypatch.setattr(versions, "export_template", cached)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
-def make_world(tmp_path: Path) -> Callable[..., World]:
-    """A world for the job with these settings of its federation and compression."""
+def make_world(
+    tmp_path: Path, tiny_job: Callable[..., Job], exported_once: None
+) -> Callable[..., World]:
+    """A world for the tiny job with these settings."""
 
-    def make(*, fuse_at: int = 0, folder: str = "state", **federation: Any) -> World:
-        return World(tmp_path / folder, a_job(**federation), Fuse(fuse_at))
+    def make(*, fuse_at: int = 0, folder: str = "state", **settings: Any) -> World:
+        return World(tmp_path / folder, tiny_job(**settings), Fuse(fuse_at))
 
     return make
 
@@ -454,7 +405,6 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
 def kit() -> SimpleNamespace:
     """What tests need beside a world."""
     return SimpleNamespace(
-        job=a_job,
         delta=a_delta,
         moments=some_moments,
         evaluation=an_evaluation,

@@ -676,16 +676,15 @@ class TestAbandoned:
         assert world.state == "stopped"
         world.start()
 
-    def test_a_version_that_was_there_before_is_no_progress(
-        self, make_world: Make, kit: SimpleNamespace
-    ) -> None:
+    def test_a_version_that_was_there_before_is_no_progress(self, make_world: Make) -> None:
         """A round that leads exactly back is abandoned; versions are named by their content."""
         world = make_world(rounds=9, uplink="fp32", downlink="fp32").running(A, B)
-        there = np.full(world.elements, 2.0**-6, np.float32)
-        back = world.learned(0) - (world.learned(0) + there)
-        world.deliver(A, B, delta=there)
-        world.deliver(A, B, delta=back)
-        assert world.rows.rounds("tiny")[1].state in ("abandoned", "closed")
+        # A power of two far above the weights: adding it rounds them once, and never again.
+        there = np.full(world.elements, 1024.0, np.float32)
+        for delta in (there, -there, there):
+            world.deliver(A, B, delta=delta)
+        states = [record.state for record in world.rows.rounds("tiny")]
+        assert states == ["closed", "closed", "abandoned", "open"]
         assert world.state == "running"
 
 

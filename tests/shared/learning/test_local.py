@@ -225,11 +225,13 @@ class TestFailure:
         with pytest.raises(ModelError, match="round 1 diverged"):
             _train(job, Examples(some.inputs, some.targets + 1e25, some.last))
 
-    def test_infinite_samples(self, make_job: JobFactory, make_some: SomeExamples) -> None:
-        """They make the first gradient no number, and are refused like divergence."""
+    def test_a_sample_that_is_no_number(
+        self, make_job: JobFactory, make_some: SomeExamples
+    ) -> None:
+        """It makes the first gradient no number, and is refused like divergence."""
         job = make_job()
         some = make_some(job, 10)
-        some.inputs[3, 0, 0] = torch.inf
+        some.inputs[3, 0, 0] = torch.nan
         with pytest.raises(ModelError, match="diverged"):
             _train(job, some)
 

@@ -11,6 +11,8 @@ from queue import SimpleQueue
 
 import psutil
 import pytest
+from paho.mqtt.client import MQTTMessageInfo
+from paho.mqtt.enums import MQTTErrorCode
 
 from fedmill_coordinator.demo import broker as brokers
 from fedmill_shared.errors import BrokerError
@@ -187,13 +189,29 @@ class TestStop:
             one.link.stop()
             assert set(threading.enumerate()) == before
 
-    def test_full_queue_and_stalled_broker(
+    def test_full_queue(
+        self, client: Callable[..., Client], mosquitto: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A farewell that finds no room becomes a request for the will."""
+        one = client(mosquitto, "one", Message(TOPIC, b"offline"))
+        watcher = client(mosquitto, "watcher")
+        watcher.link.start()
+        one.link.start()
+        assert isinstance(watcher.hear(), Connected)
+        assert isinstance(one.hear(), Connected)
+        full = MQTTMessageInfo(1)
+        full.rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+        monkeypatch.setattr(one.link._client, "publish", lambda *_args, **_options: full)
+        one.link.stop(Message(TOPIC, b"goodbye"))
+        assert watcher.hear() == Message(TOPIC, b"offline")
+
+    def test_stalled_broker(
         self,
         client: Callable[..., Client],
         own_broker: Callable[..., tuple[int, psutil.Process]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The queue is bounded; the end comes at once, and the will says what we could not."""
+        """The queue is bounded; the end does not wait for what fills the socket."""
         monkeypatch.setattr(mqtt, "QUEUED_MESSAGES", 40)
         port, process = own_broker()
         one, watcher = client(port, "one", Message(TOPIC, b"offline")), client(port, "watcher")

@@ -145,7 +145,7 @@ class TestConditions:
         assert sum(c.count * c.mean[0] for c in told.cells) == pytest.approx(values.sum())
 
     def test_a_wide_report_fits_a_message(self) -> None:
-        """With 256 signals there are fewer cells, and the report stays below 0.5 MiB."""
+        """With 256 signals there are fewer cells, and the report stays below the packet limit."""
         places = np.repeat(np.arange(200), 8)
         values = np.random.default_rng(0).normal(size=(1600, 256, 1)).astype(np.float32)
         values[:, 0, 0] = places * 100

@@ -172,6 +172,7 @@ class Deployment:
     def _install(self, notice: VersionNotice) -> None:
         started = self._clock.monotonic()
         vector = self._weights(notice)
+        self._layout(notice).check(vector)
         session = OnnxSession.from_template(self._shelf.get(notice.template.sha256), vector)
         inputs = unpack_tensor(self._shelf.get(notice.canary_inputs.sha256))
         if inputs.shape[1:] != self._window:

@@ -17,6 +17,7 @@ from fedmill_coordinator.registry.template import export_template
 from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.feedback import carry, compensate
 from fedmill_shared.codec.frame import FrameHeader, decode_frame, encode_frame, prefix
+from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.models import build, initial_vector
 from fedmill_shared.models.flat import FlatModel
@@ -49,7 +50,7 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What all versions of a job have in common, and the torch model that parity is checked with."""
+    """What all versions of a job have in common, with the torch model to check parity by."""
 
     job: Job
     template: bytes
@@ -114,7 +115,14 @@ class Architecture:
         )
         frame = encode_frame(codec, wanted, header, np.random.default_rng(seed))
         _, decoded = decode_frame(frame, elements=self.learned)
-        vector = self.manifest.scatter(base, self.manifest.gather(base, LEARNED) + decoded, LEARNED)
+        with np.errstate(over="ignore"):
+            learned = self.manifest.gather(base, LEARNED) + decoded
+        if not np.isfinite(learned).all():
+            raise ModelError(
+                f"version of round {round_}: a weight is NaN or infinity",
+                remedy="training diverged; lower the learning rate or look at the input data",
+            )
+        vector = self.manifest.scatter(base, learned, LEARNED)
         left = carry(wanted, decoded) if feedback else np.zeros(self.learned, np.float32)
         return self._checked(vector, frame, left)
 

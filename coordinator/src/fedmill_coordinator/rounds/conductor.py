@@ -137,7 +137,9 @@ class Conductor:
         """An agent announces an update."""
         if self._releases.ready:
             receipt = self._reception.offer(agent, offer, self._round, self._releases.learned)
-            self._answer(agent, receipt)
+            if receipt is not None:
+                fits = self._round is not None and offer.base == self._round.base
+                self._answer(agent, receipt, attempt=fits)
 
     def block(self, agent: str, block: Block) -> bool:
         """A piece of an update arrived; False if it belongs to no update of this job."""
@@ -146,7 +148,8 @@ class Conductor:
         receipt = self._reception.block(
             agent, block, self._round, self._releases.learned, self._releases.layout
         )
-        self._answer(agent, receipt)
+        if receipt is not None:
+            self._answer(agent, receipt, attempt=True)
         return True
 
     def evaluation(self, agent: str, report: EvaluationReport) -> None:
@@ -352,15 +355,14 @@ class Conductor:
         every = self.job.evaluation.every
         return round_ >= self.job.federation.rounds or (every > 0 and round_ % every == 0)
 
-    def _answer(self, agent: str, receipt: Receipt | None) -> None:
-        if receipt is None:
-            return
+    def _answer(self, agent: str, receipt: Receipt, *, attempt: bool) -> None:
+        """``attempt``: the update starts from the version that is asked for; there is no other."""
         if receipt.fate == "received":
             self._done.add(agent)
             self._joined.add(agent)
         elif receipt.fate == "refused":
             self._note(agent, "update", receipt.reason)
-            if self._round is not None and self._round.round == receipt.round:
+            if attempt and self._round is not None and self._round.round == receipt.round:
                 self._excused.add(agent)
         self._voice.tell(self.job.name, agent, "receipt", receipt)
 

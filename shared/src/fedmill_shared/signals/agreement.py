@@ -15,10 +15,12 @@ def normaliser_of(job: Job, told: Sequence[Moments]) -> Normaliser:
         DataError: nobody told anything, or the statistics do not fit together.
     """
     regimes = job.regimes if job.window.normalise == "regime" else []
-    resolution = [job.signals[i].resolution for i in regimes]
-    agreement = agree(merge(told), resolution, job.inputs, regimes)
     plain = identity(job)
     by_statistics = job.window.normalise != "none"
+    if not by_statistics and not any(report.cells for report in told):
+        return plain
+    resolution = [job.signals[i].resolution for i in regimes]
+    agreement = agree(merge(told), resolution, job.inputs, regimes)
     return Normaliser(
         mean=tuple(map(tuple, agreement.mean.tolist())) if by_statistics else plain.mean,
         scale=tuple(map(tuple, agreement.scale.tolist())) if by_statistics else plain.scale,

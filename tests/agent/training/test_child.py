@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's side, with children that are real processes and small programs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from fedmill_agent.config import TrainingSection
+from fedmill_agent.training import protocol
+from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import TrainerError
+
+PATIENCE = 30.0
+ECHO = """
+import os, sys
+from fedmill_agent.training import protocol
+while (request := protocol.receive_request(sys.stdin.buffer)) is not None:
+    facts = f"{os.getpid()} {sys.argv[1:]} {os.environ['OMP_NUM_THREADS']}"
+    answer = protocol.Failed(number=request.number, error="Echo", message=facts)
+    protocol.send(sys.stdout.buffer, answer)
+"""
+SILENT = "import sys, time\nprint('here', file=sys.stderr)\nsys.stdin.read()"
+NOISY = "import sys\nsys.stdin.buffer.read(4)\nprint('importing torch...', flush=True)\n"
+NOISY += "sys.stdin.read()"
+QUITTER = "import sys\nsys.stdin.buffer.read(4)\nsys.exit(3)"
+
+
+def warm(number: int) -> protocol.Warm:
+    """A small piece of work."""
+    return protocol.Warm(number=number, job=b"{}", store="w.sqlite")
+
+
+class Trainer:
+    """A handle on a child, its answers and its clock."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = ManualClock()
+        self._events: SimpleQueue[TrainerAnswered | TrainerDied] = SimpleQueue()
+        self.process = TrainerProcess(TrainingSection(**settings), self._events.put, self.clock)
+
+    def event(self) -> TrainerAnswered | TrainerDied:
+        """What the child said or did next."""
+        return self._events.get(timeout=PATIENCE)
+
+    def nothing(self) -> bool:
+        """Whether there is no event."""
+        return self._events.empty()
+
+    def echo(self, number: int) -> list[str]:
+        """Have a task echoed: process id and arguments of the child."""
+        self.process.submit(warm(number))
+        event = self.event()
+        assert isinstance(event, TrainerAnswered)
+        assert event.answer.number == number
+        return event.answer.message.split(" ", 1)
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
+    """Makes handles whose child runs a program of the test's own."""
+    made: list[Trainer] = []
+
+    def make(program: str, **settings: Any) -> Trainer:
+        path = tmp_path / "child.py"
+        path.write_text(f"#!{interpreter}\nimport sys\nsys.argv[1:3] = []\n{program}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))  # it gets: -m fedmill_agent.training 10
+        made.append(Trainer(**settings))
+        return made[-1]
+
+    interpreter = sys.executable
+    yield make
+    for one in made:
+        one.process.stop()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended and been reaped, now or soon."""
+    deadline = time.monotonic() + PATIENCE
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not Path(f"/proc/{pid}").exists()
+
+
+class TestWarm:
+    def test_one_child_for_all_work(self, trainer: Callable[..., Trainer]) -> None:
+        """It is started with the first task and stays; it is told its priority, and one thread."""
+        made = trainer(ECHO, nice=7)
+        assert made.process.pid is None
+        assert not made.process.busy
+        first, facts = made.echo(1)
+        second, _ = made.echo(2)
+        assert first == second == str(made.process.pid)
+        assert facts == "['7'] 1"
+        assert not made.process.busy
+
+    def test_idle_for_too_long_it_is_ended(self, trainer: Callable[..., Trainer]) -> None:
+        """Without a word, and the next task starts another."""
+        made = trainer(ECHO, idle_seconds=60)
+        made.process.tick()  # nothing to end
+        first, _ = made.echo(1)
+        made.clock.advance(59)
+        made.process.tick()
+        assert made.process.pid == int(first)
+        made.clock.advance(2)
+        made.process.tick()
+        assert made.process.pid is None
+        assert gone(int(first))
+        second, _ = made.echo(2)
+        assert second != first
+        assert made.nothing()
+
+    def test_work_keeps_it_warm(self, trainer: Callable[..., Trainer]) -> None:
+        """Idle time counts from the last answer."""
+        made = trainer(ECHO, idle_seconds=60)
+        for number in range(1, 4):
+            made.clock.advance(50)
+            made.process.tick()
+            made.echo(number)
+        assert made.process.pid is not None
+
+
+class TestDeath:
+    def test_killed_with_work_in_hand(self, trainer: Callable[..., Trainer]) -> None:
+        """All tasks are named once, and the next task starts another child."""
+        made = trainer(SILENT)
+        for number in (4, 5):
+            made.process.submit(warm(number))
+        assert made.process.busy
+        os.kill(made.process.pid, signal.SIGKILL)
+        assert made.event() == TrainerDied(-signal.SIGKILL, (4, 5))
+        assert not made.process.busy
+        assert made.process.pid is None
+        made.process.submit(warm(6))
+        assert made.process.busy
+
+    def test_killed_while_idle(self, trainer: Callable[..., Trainer]) -> None:
+        """It is told, with no task."""
+        made = trainer(ECHO)
+        made.echo(1)
+        os.kill(made.process.pid, signal.SIGKILL)
+        assert made.event() == TrainerDied(-signal.SIGKILL, ())
+
+    def test_tasks_of_a_dying_child_are_never_forgotten(
+        self, trainer: Callable[..., Trainer]
+    ) -> None:
+        """Whenever a task is handed over, some report names it: to this child or to the next."""
+        made = trainer(QUITTER)
+        reported: list[int] = []
+        for number in range(1, 13):
+            made.process.submit(warm(number))
+            if number % 3 == 0:
+                while not {number}.issubset(reported):
+                    event = made.event()
+                    assert isinstance(event, TrainerDied)
+                    reported += event.numbers
+        assert sorted(reported) == list(range(1, 13))
+
+    def test_too_long_with_one_task_it_is_killed(self, trainer: Callable[..., Trainer]) -> None:
+        """The oldest task counts."""
+        made = trainer(SILENT, timeout_seconds=100)
+        made.process.submit(warm(1))
+        made.clock.advance(60)
+        made.process.submit(warm(2))
+        made.process.tick()
+        made.clock.advance(41)
+        made.process.tick()
+        assert made.event() == TrainerDied(-signal.SIGKILL, (1, 2))
+
+    def test_noise_in_the_pipe_ends_it(self, trainer: Callable[..., Trainer]) -> None:
+        """What is no answer cannot be skipped: the child is killed and the task is told."""
+        made = trainer(NOISY)
+        made.process.submit(warm(1))
+        assert made.event() == TrainerDied(-signal.SIGKILL, (1,))
+
+    def test_it_cannot_be_started(
+        self, trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The error tells why."""
+        made = trainer(ECHO)
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(TrainerError, match="cannot be started.*No such file"):
+            made.process.submit(warm(1))
+        assert not made.process.busy
+
+    def test_stopped_with_work_in_hand(self, trainer: Callable[..., Trainer]) -> None:
+        """Nobody is told: whoever stops it knows."""
+        made = trainer(SILENT)
+        made.process.submit(warm(1))
+        pid = made.process.pid
+        made.process.stop()
+        made.process.stop()
+        assert gone(pid)
+        assert not made.process.busy
+        assert made.nothing()
+
+
+PARENT = """
+import sys, time
+from fedmill_agent.config import TrainingSection
+from fedmill_agent.training import protocol
+from fedmill_agent.training.child import TrainerProcess
+from fedmill_shared.clock import SystemClock
+process = TrainerProcess(TrainingSection(), print, SystemClock())
+process.submit(protocol.Warm(number=1, job=b"{}", store="none"))
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.system
+class TestParent:
+    def test_the_real_child_ends_with_its_parent(self) -> None:
+        """Even when that is killed while the child still imports torch."""
+        parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+        with parent:
+            child = int(parent.stdout.readline())
+            assert Path(f"/proc/{child}").exists()
+            parent.kill()
+        deadline = time.monotonic() + PATIENCE
+        while running(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not running(child)
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; one that nobody reaps has ended too."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

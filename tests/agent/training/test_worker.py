@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from msgspec import structs
+from tests.agent.kit import LENGTH, a_job
+
+from fedmill_agent.residual import ResidualState
+from fedmill_agent.sources.base import LabelInterval
+from fedmill_agent.store.windows import WindowStore
+from fedmill_agent.training import protocol
+from fedmill_agent.training.worker import Worker, quiet_torch, read_vector
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.codec.frame import decode_frame
+from fedmill_shared.errors import DataError, FedmillError, ModelError, StoreError
+from fedmill_shared.job import Learning
+from fedmill_shared.learning import local
+from fedmill_shared.metrics import summary
+from fedmill_shared.models import build
+from fedmill_shared.models.flat import FlatModel
+from fedmill_shared.seeds import seed_for
+from fedmill_shared.signals.windows import Window
+
+Ask = Callable[..., Any]
+COUNT = 24
+
+
+def open_store(folder: Path) -> WindowStore:
+    """The store that the daemon writes."""
+    return WindowStore(
+        folder / "w.sqlite", clock=ManualClock(), max_bytes=10**7, max_age_seconds=1e9
+    )
+
+
+def elements() -> int:
+    """Elements of a delta of the tiny job."""
+    return FlatModel(build(a_job(), 0)).learned.numel()
+
+
+class TestTrain:
+    def test_twice_the_same_bytes(self, ask: Ask) -> None:
+        """Also from another process: everything is seeded by job, round and agent."""
+        worker = Worker()
+        first, again = worker.answer(ask(protocol.Train)), worker.answer(ask(protocol.Train))
+        fresh = Worker().answer(ask(protocol.Train))
+        assert first.frame == again.frame == fresh.frame
+        assert first.residual == again.residual == fresh.residual
+        assert first.examples == COUNT
+        assert np.isfinite(first.loss)
+        assert first.seconds > 0
+        other = worker.answer(ask(protocol.Train, agent="b"))
+        assert other.frame != first.frame
+
+    def test_is_the_shared_algorithm(self, ask: Ask, folder: Path) -> None:
+        """With a lossless codec the frame is `local.train` on the stored windows, to the bit."""
+        job = a_job(codec="fp32")
+        answer = Worker().answer(ask(protocol.Train, job, round=2))
+        model = FlatModel(build(job, 0))
+        model.load(np.fromfile(folder / "weights", "<f4"))
+        with WindowStore.reader(folder / "w.sqlite") as store:
+            data = store.load("train")
+        examples = local.make_examples(job, data.inputs, data.texts, data.numbers, data.runs)
+        seed = seed_for("press", 2, "a")
+        expected = local.train(model, job, examples, round_=2, seed=seed)
+        header, delta = decode_frame(answer.frame, elements=elements())
+        assert delta.tobytes() == expected.delta.tobytes()
+        assert answer.residual == b""
+        assert (header.content, header.round, header.examples) == ("delta", 2, COUNT)
+        assert (header.base, header.schema, header.seed) == ("a" * 16, "b" * 16, seed)
+
+    def test_residual_is_added_and_what_is_dropped_comes_back(self, ask: Ask, folder: Path) -> None:
+        """Sent plus dropped is the delta plus the residual of earlier rounds."""
+        job = a_job(codec="fp32")
+        _, delta = decode_frame(
+            Worker().answer(ask(protocol.Train, job)).frame, elements=elements()
+        )
+        held = np.linspace(-1, 1, elements(), dtype=np.float32)
+        path = folder / "residual.msgpack"
+        path.write_bytes(msgspec.msgpack.encode(ResidualState(vector=held.tobytes())))
+        answer = Worker().answer(ask(protocol.Train, residual=str(path)))
+        _, sent = decode_frame(answer.frame, elements=elements())
+        dropped = np.frombuffer(answer.residual, "<f4")
+        np.testing.assert_allclose(sent + dropped, delta + held, atol=1e-6)
+        assert np.abs(dropped).max() > 0
+
+    def test_without_error_feedback_nothing_is_carried(self, ask: Ask, folder: Path) -> None:
+        """The residual file is not even read."""
+        job = a_job()
+        job = structs.replace(
+            job, compression=structs.replace(job.compression, error_feedback=False)
+        )
+        answer = Worker().answer(ask(protocol.Train, job, residual=str(folder / "missing")))
+        assert answer.residual == b""
+
+    def test_new_windows_and_labels_are_seen(self, ask: Ask, folder: Path) -> None:
+        """What is kept warm is loaded again when the daemon has written."""
+        worker = Worker()
+        assert worker.answer(ask(protocol.Train)).examples == COUNT
+        with open_store(folder) as store:
+            values = np.ones((1, LENGTH), np.float32)
+            store.add([Window("new", "new", 0, 9, values, 1.0, 0)], "train")
+            assert worker.answer(ask(protocol.Train)).examples == COUNT
+            store.add_labels([LabelInterval("new", 0, 9, "good")])
+        assert worker.answer(ask(protocol.Train)).examples == COUNT + 1
+
+    def test_divergence_is_an_error(self, ask: Ask) -> None:
+        """No update is made of weights that are not numbers."""
+        learning = Learning(optimiser="sgd", learning_rate=1e30, momentum=0.0, epochs=50)
+        with pytest.raises(ModelError, match="diverged"):
+            Worker().answer(ask(protocol.Train, a_job(learning=learning)))
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"weights": "/nowhere"}, "/nowhere: cannot be read"),
+            ({"store": "/nowhere/w.sqlite"}, "/nowhere/w.sqlite"),
+            ({"residual": "/nowhere"}, "/nowhere: cannot be read"),
+            ({"job": b"{}"}, "job cannot be decoded"),
+        ],
+    )
+    def test_what_is_missing_is_named(self, ask: Ask, change: dict[str, Any], told: str) -> None:
+        """Each is an error with a class of its own, and the worker lives on."""
+        worker = Worker()
+        with pytest.raises(FedmillError, match=told):
+            worker.answer(ask(protocol.Train, **change))
+        assert worker.answer(ask(protocol.Warm)) == protocol.Ready(number=1)
+
+
+class TestEvaluate:
+    def test_scores_the_test_windows(self, ask: Ask, folder: Path) -> None:
+        """All of them, and the last of each run; training changes nothing about it."""
+        worker = Worker()
+        answer = worker.answer(ask(protocol.Evaluate))
+        model = FlatModel(build(a_job(), 0))
+        model.load(np.fromfile(folder / "weights", "<f4"))
+        with WindowStore.reader(folder / "w.sqlite") as store:
+            data = store.load("test")
+        right = model.predict(data.inputs).argmax(1) == [text == "worn" for text in data.texts]
+        assert summary(answer.statistic)["accuracy"] == pytest.approx(right.mean())
+        assert (answer.version, answer.statistic.count, answer.last.count) == ("c" * 64, COUNT, 6)
+        worker.answer(ask(protocol.Train))
+        assert worker.answer(ask(protocol.Evaluate)) == answer
+
+    def test_no_test_windows_count_as_none(self, ask: Ask, tmp_path: Path) -> None:
+        """An agent without held-out windows reports zero of them."""
+        path = tmp_path / "empty.sqlite"
+        WindowStore(path, clock=ManualClock(), max_bytes=10**7, max_age_seconds=1e9).close()
+        answer = Worker().answer(ask(protocol.Evaluate, store=str(path)))
+        assert (answer.statistic.count, answer.last.count) == (0, 0)
+
+
+class TestMoments:
+    def test_are_those_of_the_training_windows(self, ask: Ask, folder: Path) -> None:
+        """Mean and spread of what is stored; held-out windows do not count."""
+        answer = Worker().answer(ask(protocol.CollectMoments))
+        with WindowStore.reader(folder / "w.sqlite") as store:
+            inputs = store.load("train").inputs.astype(np.float64)
+        regime = answer.moments.regimes[0]
+        assert regime.count == COUNT * LENGTH
+        np.testing.assert_allclose(regime.mean, [inputs.mean()], atol=1e-6)
+        assert answer.moments.windows == COUNT
+
+    def test_of_a_regression_have_the_targets(self, ask: Ask, folder: Path) -> None:
+        """They are standardised too."""
+        with open_store(folder) as store:
+            labels = [LabelInterval(f"train-{n}", 0, 10**6, "", 5.0, 5.0) for n in range(6)]
+            store.add_labels(labels)
+        answer = Worker().answer(ask(protocol.CollectMoments, a_job(task="regression")))
+        assert answer.moments.targets.mean == pytest.approx([5.0])
+
+    def test_nothing_to_collect_is_an_error(self, ask: Ask, tmp_path: Path) -> None:
+        """It names the job."""
+        path = tmp_path / "empty.sqlite"
+        WindowStore(path, clock=ManualClock(), max_bytes=10**7, max_age_seconds=1e9).close()
+        with pytest.raises(DataError, match="job press: no labelled training windows"):
+            Worker().answer(ask(protocol.CollectMoments, store=str(path)))
+
+
+class TestWarm:
+    def test_two_jobs_take_turns(self, ask: Ask) -> None:
+        """The model of the other job is dropped, and made again with the same result."""
+        worker = Worker()
+        first = worker.answer(ask(protocol.Train))
+        worker.answer(ask(protocol.Train, a_job("drill")))
+        assert len(worker.models) == 1
+        assert worker.answer(ask(protocol.Train)).frame == first.frame
+
+    def test_torch_is_kept_to_one_thread(self) -> None:
+        """Calling it again is no error, as torch itself would have it."""
+        import torch
+
+        quiet_torch()
+        quiet_torch()
+        assert torch.get_num_threads() == 1
+
+
+class TestReadVector:
+    def test_of_another_size_is_refused(self, tmp_path: Path) -> None:
+        """The weights belong to another model."""
+        path = tmp_path / "weights"
+        path.write_bytes(np.arange(3, dtype="<f4").tobytes())
+        assert read_vector(path, 3).tolist() == [0.0, 1.0, 2.0]
+        with pytest.raises(StoreError, match="3 numbers, the model has 4"):
+            read_vector(path, 4)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tiny job, and its ONNX export once for all tests: each costs seconds."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from fedmill_coordinator.registry import versions
+from fedmill_shared.job import (
+    Compression,
+    Evaluation,
+    Federation,
+    Job,
+    Labels,
+    Mlp,
+    Signal,
+    Task,
+    Window,
+)
+
+_TEMPLATES: dict[bytes, bytes] = {}
+
+
+@pytest.fixture(scope="session")
+def tiny_job() -> Callable[..., Job]:
+    """Two signals, windows of four, a perceptron of 4 and 4; settings of federation and wire."""
+
+    def make(name: str = "tiny", **settings: Any) -> Job:
+        wire = ("uplink", "downlink", "error_feedback")
+        compression = {each: settings.pop(each) for each in wire if each in settings}
+        every = settings.pop("every", 1)
+        rounds = {"rounds": 2, "minimum": 2, "goal": 2, "deadline_seconds": 60.0}
+        return Job(
+            job=Task(name=name),
+            signals=[Signal(name="force", unit="kN"), Signal(name="stroke", unit="mm")],
+            window=Window(length=4),
+            labels=Labels(classes=["good", "burr", "crack"]),
+            model=Mlp(hidden=[4, 4]),
+            federation=Federation(**(rounds | settings)),
+            compression=Compression(**compression),
+            evaluation=Evaluation(every=every),
+        )
+
+    return make
+
+
+@pytest.fixture
+def exported_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each architecture is exported once in all tests; torch keeps to one core."""
+    export = versions.export_template
+
+    def cached(job: Job, module: torch.nn.Module) -> bytes:
+        key = msgspec.json.encode((job.job, job.signals, job.window, job.labels, job.model))
+        if key not in _TEMPLATES:
+            _TEMPLATES[key] = export(job, module)
+        return _TEMPLATES[key]
+
+    monkeypatch.setattr(versions, "export_template", cached)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Releases: what is announced, what may be asked for, what is kept and what is forgotten."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec import Struct, msgpack, structs
+
+from fedmill_coordinator.cli.models import export_bytes
+from fedmill_coordinator.registry.releases import KEPT_VERSIONS, PRUNE_EVERY, Releases
+from fedmill_coordinator.store.blobs import Blobs
+from fedmill_coordinator.store.memory import MemoryStore
+from fedmill_coordinator.store.records import JobRecord, RoundRecord
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import FrameError, ModelError, StoreError
+from fedmill_shared.job import Job
+from fedmill_shared.link.blocks import BLOCK_SIZE, parse_block
+from fedmill_shared.messages import BlobRequest, VersionNotice
+from fedmill_shared.models.normaliser import Normaliser
+
+NORMALISER = Normaliser(mean=((20.0, -3.0),), scale=((4.0, 0.5),))
+NAME = "tiny"
+
+
+class Voice:
+    """Writes down what is broadcast."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Struct | bytes]] = []
+
+    def tell(self, job: str, agent: str, kind: str, message: Struct | bytes) -> None:
+        """Nothing here speaks to one agent."""
+        raise AssertionError(kind)
+
+    def broadcast(self, job: str, kind: str, message: Struct | bytes) -> None:
+        """To all agents."""
+        self.said.append((kind, message))
+
+    def notice(self) -> VersionNotice:
+        """The last version that was announced."""
+        return next(m for _, m in reversed(self.said) if isinstance(m, VersionNotice))
+
+
+class Shop:
+    """Releases over a store, and rounds to release from."""
+
+    def __init__(self, folder: Path, job: Job) -> None:
+        self.job = job
+        self.clock = ManualClock()
+        self.store = MemoryStore()
+        self.blobs = Blobs(folder / "blobs")
+        self.voice = Voice()
+        now = self.clock.now_ns()
+        self.store.add_job(
+            JobRecord(
+                name=NAME,
+                text="",
+                sha256="0" * 64,
+                state="running",
+                created_ns=now,
+                updated_ns=now,
+                normaliser=msgpack.encode(NORMALISER),
+            )
+        )
+        self.releases = self.fresh()
+
+    def fresh(self) -> Releases:
+        """Another process on the same store."""
+        return Releases(self.job, self.store, self.blobs, self.voice, self.clock)
+
+    def advance(self, number: int, delta: np.ndarray | None = None) -> bool:
+        """Round ``number``, with some delta."""
+        opened = RoundRecord(
+            job=NAME,
+            round=number,
+            base=self.releases.version,
+            state="open",
+            opened_ns=self.clock.now_ns(),
+            deadline_ns=self.clock.now_ns(),
+        )
+        self.store.open_round(opened)
+        if delta is None:
+            generator = np.random.default_rng(number)
+            delta = generator.normal(0, 0.1, self.releases.learned).astype(np.float32)
+        closed = structs.replace(opened, state="closed", closed_ns=self.clock.now_ns())
+        return self.releases.advance(delta, closed, rule_state=b"state")
+
+    def ask(self, blob: str, *missing: int) -> list[Any]:
+        """Blocks that a request brings."""
+        request = BlobRequest(job=NAME, blob=blob, missing=list(missing))
+        return [parse_block(block) for block in self.releases.blocks(request)]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, tiny_job: Callable[..., Job], exported_once: None) -> Shop:
+    """Releases before the first version."""
+    return Shop(tmp_path, tiny_job())
+
+
+@pytest.fixture
+def opened(shop: Shop) -> Shop:
+    """Releases with version 0, announced."""
+    shop.releases.create(NORMALISER)
+    shop.releases.announce(evaluate=True, with_delta=False)
+    return shop
+
+
+class TestCreate:
+    """Version 0."""
+
+    def test_nothing_is_there_before(self, shop: Shop) -> None:
+        """Without a version nothing can be told of it."""
+        assert not shop.releases.ready
+        for ask in ("version", "learned", "layout"):
+            with pytest.raises(StoreError, match="no version yet"):
+                getattr(shop.releases, ask)
+
+    def test_it_is_the_candidate(self, opened: Shop) -> None:
+        """Row, alias and every part of it are stored."""
+        [record] = opened.store.versions(NAME)
+        assert (record.number, record.base, record.delta) == (0, None, None)
+        alias = opened.store.alias(NAME, "candidate")
+        assert alias is not None
+        assert alias.version == record.version == opened.releases.version
+        assert all(opened.blobs.has(blob) for blob in opened.store.live_blobs())
+
+    def test_a_second_time_changes_nothing(self, opened: Shop) -> None:
+        """A kill before the job is said to run leads here again."""
+        before = opened.store.versions(NAME)
+        again = opened.fresh()
+        again.create(NORMALISER)
+        assert again.version == opened.releases.version
+        assert opened.store.versions(NAME) == before
+
+
+class TestRestore:
+    """The newest version, taken up after a restart."""
+
+    def test_goes_on_as_if_nothing_had_happened(self, opened: Shop) -> None:
+        """The next delta makes the same version with and without a restart between."""
+        opened.advance(1)
+        restored = opened.fresh()
+        restored.restore()
+        assert restored.version == opened.releases.version
+        assert (restored.learned, restored.layout) == (
+            opened.releases.learned,
+            opened.releases.layout,
+        )
+
+    def test_without_a_version(self, shop: Shop) -> None:
+        """A store that contradicts itself is an error with a remedy."""
+        with pytest.raises(StoreError, match=r"holds no version .*backup"):
+            shop.releases.restore()
+
+    def test_with_a_lost_blob(self, opened: Shop) -> None:
+        """What the version is made of is named when it is gone."""
+        weights = opened.store.versions(NAME)[0].weights or ""
+        opened.blobs.delete(weights)
+        with pytest.raises(StoreError, match=weights):
+            opened.fresh().restore()
+
+
+class TestAnnounce:
+    """What agents are told."""
+
+    def test_every_part_is_named_with_its_size(self, opened: Shop) -> None:
+        """Manifest, template, canary and snapshot can be asked for by name and are that long."""
+        notice = opened.voice.notice()
+        for part in (notice.manifest, notice.template, notice.canary_inputs, notice.snapshot):
+            assert opened.blobs.size(part.sha256) == part.size
+        assert (notice.number, notice.base, notice.delta, notice.evaluate) == (0, "", None, True)
+
+    def test_the_delta_follows_unasked(self, opened: Shop) -> None:
+        """One broadcast for all, right behind the notice; not when only repeated."""
+        opened.advance(1)
+        opened.voice.said.clear()
+        opened.releases.announce(evaluate=False, with_delta=True)
+        assert [kind for kind, _ in opened.voice.said] == ["version", "block"]
+        notice, block = opened.voice.notice(), opened.voice.said[1][1]
+        assert notice.delta is not None
+        assert isinstance(block, bytes)
+        assert parse_block(block).blob == notice.delta.sha256
+        opened.voice.said.clear()
+        opened.releases.announce(evaluate=False, with_delta=False)
+        assert [kind for kind, _ in opened.voice.said] == ["version"]
+
+    def test_promote(self, opened: Shop) -> None:
+        """The newest version becomes stable, and what was stable becomes previous."""
+        opened.releases.promote()
+        opened.advance(1)
+        opened.releases.promote()
+        found = {alias.alias: alias.version for alias in opened.store.aliases(NAME)}
+        zero, one = (record.version for record in opened.store.versions(NAME))
+        assert found == {"candidate": one, "stable": one, "previous": zero}
+
+
+class TestBlocks:
+    """What agents may pull."""
+
+    def test_the_announced_parts(self, opened: Shop) -> None:
+        """Each of them, as it is stored."""
+        notice = opened.voice.notice()
+        for part in (notice.manifest, notice.template, notice.canary_inputs, notice.snapshot):
+            [block] = opened.ask(part.sha256, 0)
+            assert block.payload == opened.blobs.get(part.sha256, 1 << 20)
+
+    def test_nothing_else(self, opened: Shop) -> None:
+        """Neither a blob that is not there nor one that is nobody's business."""
+        private = opened.blobs.put(b"the update of another agent")
+        for blob in (private, "ab" * 32):
+            with pytest.raises(FrameError, match="not part of the announced version"):
+                opened.ask(blob, 0)
+
+    def test_not_before_an_announcement(self, opened: Shop) -> None:
+        """A version that was made but not announced is not on offer."""
+        opened.advance(1)
+        delta = opened.store.versions(NAME)[1].delta or ""
+        with pytest.raises(FrameError):
+            opened.ask(delta, 0)
+        opened.releases.announce(evaluate=False, with_delta=False)
+        assert opened.ask(delta, 0)
+
+    def test_a_block_beyond_the_end(self, opened: Shop) -> None:
+        """An index that the blob does not have."""
+        with pytest.raises(FrameError, match="block 1 asked for, but the blob has 1"):
+            opened.ask(opened.voice.notice().snapshot.sha256, 1)
+
+    def test_at_most_a_window_at_once(self, opened: Shop) -> None:
+        """Of nine blocks asked for, eight come: the answer to one message is bounded."""
+        data = np.random.default_rng(0).bytes(9 * BLOCK_SIZE)
+        large = opened.blobs.put(data)
+        opened.releases._offered[large] = len(data)
+        assert [block.index for block in opened.ask(large, *range(9))] == list(range(8))
+        assert [block.index for block in opened.ask(large, 8, 3)] == [8, 3]
+
+
+class TestAdvance:
+    """A delta makes the next version."""
+
+    def test_all_or_nothing(self, opened: Shop) -> None:
+        """A delta that makes no model leaves the round open and the version as it is."""
+        before = opened.releases.version
+        with pytest.raises(ModelError):
+            opened.advance(1, np.full(opened.releases.learned, 3e38, np.float32))
+        assert opened.releases.version == before
+        assert len(opened.store.versions(NAME)) == 1
+        current = opened.store.current_round(NAME)
+        assert current is not None
+        assert current.round == 1
+
+    def test_a_zero_delta_is_no_version(self, opened: Shop) -> None:
+        """The round closes, the version stays."""
+        zero = np.zeros(opened.releases.learned, np.float32)
+        assert opened.advance(1, zero) is False
+        assert opened.advance(2) is True
+        assert [record.number for record in opened.store.versions(NAME)] == [0, 1]
+
+    def test_back_to_an_older_version(
+        self, tmp_path: Path, tiny_job: Callable[..., Job], exported_once: None
+    ) -> None:
+        """Versions are named by content, so a round that leads back is refused, not stored."""
+        shop = Shop(tmp_path, tiny_job(downlink="fp32"))
+        shop.releases.create(NORMALISER)
+        # A power of two far above the weights: adding it rounds them once, and never again.
+        there = np.full(shop.releases.learned, 1024.0, np.float32)
+        shop.advance(1, there)
+        first = shop.releases.version
+        shop.advance(2, -there)
+        with pytest.raises(ModelError, match=f"leads back to version {first[:12]}"):
+            shop.advance(3, there)
+
+
+class TestPrune:
+    """What old versions leave behind."""
+
+    ROUNDS = 2 * PRUNE_EVERY + 5
+
+    @pytest.fixture
+    def long(self, opened: Shop) -> Shop:
+        """Many rounds; version 3 is stable, version 2 was before."""
+        for number in range(1, self.ROUNDS + 1):
+            opened.advance(number)
+            opened.releases.announce(evaluate=False, with_delta=True)
+            if number in (2, 3):
+                opened.releases.promote()
+        return opened
+
+    def kept(self, shop: Shop) -> list[int]:
+        """Numbers of the versions that still have their weights."""
+        return [record.number for record in shop.store.versions(NAME) if record.weights]
+
+    def test_the_newest_and_the_named_are_kept(self, long: Shop) -> None:
+        """The rows of all versions, the weights of those with an alias and of the last ones."""
+        assert len(long.store.versions(NAME)) == self.ROUNDS + 1
+        oldest = 2 * PRUNE_EVERY - KEPT_VERSIONS + 1
+        assert self.kept(long) == [2, 3, *range(oldest, self.ROUNDS + 1)]
+
+    def test_no_blob_is_missing_and_few_are_left_over(self, long: Shop) -> None:
+        """Everything that a row needs is there; what a row does not need is of the last rounds."""
+        names = set(long.blobs.names())
+        assert long.store.live_blobs() <= names
+        # manifest; residuals of the rounds since the last pruning, and of that one
+        assert len(names - long.store.live_blobs()) <= 1 + self.ROUNDS % PRUNE_EVERY + 1
+
+    def test_agents_can_still_ask_for_the_announced_version(self, long: Shop) -> None:
+        """Also right after a pruning, before the next announcement."""
+        for number in range(self.ROUNDS + 1, 3 * PRUNE_EVERY + 1):
+            long.advance(number)
+        notice = long.voice.notice()
+        assert notice.number == self.ROUNDS
+        assert notice.delta is not None
+        for part in (notice.manifest, notice.template, notice.snapshot, notice.delta):
+            assert long.ask(part.sha256, 0)
+
+    def test_a_restart_after_it(self, long: Shop) -> None:
+        """The newest version is whole."""
+        restored = long.fresh()
+        restored.restore()
+        assert restored.version == long.releases.version
+        restored.announce(evaluate=False, with_delta=True)
+
+    def test_a_forgotten_version_cannot_be_exported(self, long: Shop) -> None:
+        """The error names the version and the way out; a kept one can be."""
+        versions = long.store.versions(NAME)
+        with pytest.raises(StoreError, match=r"version 5 .* no longer kept .*models list"):
+            export_bytes(long.store, long.blobs, versions[5])
+        assert export_bytes(long.store, long.blobs, versions[3])[:1] == b"\x08"

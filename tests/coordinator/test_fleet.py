@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is there."""
+
+import pytest
+from msgspec import json
+
+from fedmill_coordinator.fleet import Fleet
+from fedmill_coordinator.store.memory import MemoryStore
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.messages import PROTOCOL, AgentState, JobPhase
+
+WILL = AgentState(online=False)
+
+
+def joined(**fields: object) -> AgentState:
+    """An agent with a seat in the job ``rig``."""
+    phase = JobPhase(phase="joined", version="ab" * 32, windows_scored=7)
+    whole = {"online": True, "software": "0.1.0", "jobs": {"rig": phase}} | fields
+    return AgentState(**whole)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """Rows for people."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The test's own time."""
+    return ManualClock()
+
+
+@pytest.fixture
+def fleet(store: MemoryStore, clock: ManualClock) -> Fleet:
+    """A fleet that nobody was heard of."""
+    return Fleet(store, clock)
+
+
+class TestPresence:
+    """Who can be counted on."""
+
+    def test_nobody_is_there_at_the_start(self, fleet: Fleet) -> None:
+        """States come from the broker; nothing is assumed."""
+        assert fleet.online() == fleet.on_job("rig") == set()
+
+    def test_on_a_job_are_those_that_know_it_and_have_not_refused(self, fleet: Fleet) -> None:
+        """Being connected is not enough."""
+        fleet.hear("here", joined())
+        fleet.hear("idle", AgentState(online=True))
+        fleet.hear("gone", joined(online=False))
+        fleet.hear("unfit", joined(jobs={"rig": JobPhase(phase="refused")}))
+        fleet.hear("elsewhere", joined(jobs={"press": JobPhase(phase="joined")}))
+        assert fleet.online() == {"here", "idle", "unfit", "elsewhere"}
+        assert fleet.on_job("rig") == {"here"}
+
+    def test_another_protocol_is_not_counted_on(self, fleet: Fleet) -> None:
+        """It is listed for people, but nothing is expected of it."""
+        fleet.hear("newer", joined(protocol=PROTOCOL + 1))
+        assert fleet.online() == set()
+
+    def test_the_will_takes_an_agent_away(self, fleet: Fleet) -> None:
+        """The broker's word is enough."""
+        fleet.hear("a", joined())
+        assert fleet.hear("a", WILL)
+        assert fleet.online() == set()
+
+
+class TestTurns:
+    """Coming and going, and when the fleet has settled."""
+
+    def test_only_a_change_counts(self, fleet: Fleet, clock: ManualClock) -> None:
+        """A heartbeat is no news."""
+        clock.advance(10)
+        assert fleet.hear("a", joined())
+        since = clock.monotonic()
+        clock.advance(5)
+        assert not fleet.hear("a", joined(resident_bytes=5))
+        assert fleet.changed_at == since
+        assert fleet.hear("a", WILL)
+        assert fleet.changed_at == clock.monotonic()
+        assert not fleet.hear("a", WILL)
+        assert fleet.hear("a", joined())
+
+    def test_a_new_connection_unsettles(self, fleet: Fleet, clock: ManualClock) -> None:
+        """After an outage everybody gets time to come back."""
+        clock.advance(100)
+        fleet.unsettle()
+        assert fleet.changed_at == clock.monotonic()
+
+
+class TestRecord:
+    """What is kept for people."""
+
+    def test_everything_the_agent_said(
+        self, fleet: Fleet, store: MemoryStore, clock: ManualClock
+    ) -> None:
+        """Sums over its jobs, and how far its clock is off."""
+        jobs = {
+            "press": JobPhase(phase="replaying", windows_scored=1),
+            "rig": JobPhase(phase="training", version="cd" * 32, windows_scored=2),
+        }
+        fleet.hear("b", WILL)
+        assert store.agent("b") is not None
+        fleet.hear("a", joined(jobs=jobs, sent_ns=clock.now_ns() - 25_000_000, resident_bytes=9))
+        record = store.agent("a")
+        assert record is not None
+        assert (record.online, record.software, record.resident_bytes) == (True, "0.1.0", 9)
+        assert (record.windows_scored, record.model_version) == (3, "cd" * 32)
+        assert record.clock_skew_ms == -25.0
+        assert record.last_seen_ns == clock.now_ns()
+        assert json.decode(record.jobs, type=dict[str, JobPhase]) == jobs
+
+    def test_the_will_does_not_erase_it(self, fleet: Fleet, store: MemoryStore) -> None:
+        """What was known of an agent is still told when it has vanished."""
+        fleet.hear("a", joined())
+        fleet.hear("a", WILL)
+        record = store.agent("a")
+        assert record is not None
+        assert (record.online, record.software, record.windows_scored) == (False, "0.1.0", 7)
+        assert record.clock_skew_ms is None
+
+    def test_a_restart_does_not_erase_it(
+        self, fleet: Fleet, store: MemoryStore, clock: ManualClock
+    ) -> None:
+        """The will that the broker kept says nothing; what the store holds is better."""
+        fleet.hear("a", joined())
+        last = clock.now_ns()
+        clock.advance(3600)
+        Fleet(store, clock).hear("a", WILL)
+        record = store.agent("a")
+        assert record is not None
+        assert (record.online, record.software, record.windows_scored) == (False, "0.1.0", 7)
+        assert record.last_seen_ns == last
