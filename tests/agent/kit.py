@@ -26,7 +26,7 @@ from fedmill_shared.job import (
     Task,
     Window,
 )
-from fedmill_shared.job_check import canonical
+from fedmill_shared.job_check import canonical, job_from_canonical
 from fedmill_shared.link.base import Connected, Disconnected, Message
 from fedmill_shared.link.blocks import blocks_of
 from fedmill_shared.link.memory import MemoryBroker, MemoryLink
@@ -46,7 +46,6 @@ torch.set_num_threads(1)
 
 LENGTH = 8
 SECOND = 10**9
-UNIT = Normaliser(mean=((0.0,),), scale=((1.0,),))
 
 
 def a_job(
@@ -74,6 +73,12 @@ def a_job(
     )
 
 
+def plain(job: Job) -> Normaliser:
+    """A standardisation that changes nothing."""
+    inputs = len(job.inputs)
+    return Normaliser(mean=((0.0,) * inputs,), scale=((1.0,) * inputs,))
+
+
 class Journal:
     """A logger that remembers: pairs of an event and its fields."""
 
@@ -97,9 +102,8 @@ class Journal:
 
 @cache
 def _architecture(text: bytes) -> Architecture:
-    from fedmill_shared.job_check import job_from_canonical
-
-    return Architecture.create(job_from_canonical(text), UNIT)
+    job = job_from_canonical(text)
+    return Architecture.create(job, plain(job))
 
 
 class Versions:
@@ -109,7 +113,7 @@ class Versions:
         """Version 0 of ``job``; the template is that of the same job in every test."""
         self.job = job or a_job()
         self.architecture = _architecture(canonical(self.job))
-        self.made: list[NewVersion] = [self.architecture.first(UNIT)]
+        self.made: list[NewVersion] = [self.architecture.first(plain(self.job))]
         self.blobs: dict[str, bytes] = {}
         for blob in (self.architecture.manifest_blob, self.architecture.template):
             self.put(blob)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import psutil  # type: ignore[import-untyped]  # ships no types
 
 from fedmill_coordinator.config import load
@@ -28,6 +29,7 @@ from fedmill_shared.job import (
     Task,
     Window,
 )
+from fedmill_shared.models.manifest import Manifest
 
 RATE_HZ = 12_000.0
 CLASSES = ("normal", "outer")
@@ -92,6 +94,17 @@ class Fleet:
         if current is not None:
             return current.round - 1
         return len(self.store.rounds(self.job.name))
+
+    def manifest(self) -> Manifest:
+        """Layout of the job's model.
+
+        Raises:
+            FedmillError: the job has none yet.
+        """
+        record = self.store.job(self.job.name)
+        if record is None or record.manifest is None:
+            raise FedmillError(f"job {self.job.name} has no model")
+        return msgspec.json.decode(record.manifest, type=Manifest)
 
     def agent(self, name: str) -> psutil.Process:
         """The daemon of an agent."""

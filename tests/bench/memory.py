@@ -5,13 +5,11 @@ import argparse
 import time
 from pathlib import Path
 
-from msgspec import json
 from tests.bench.fleet import Fleet, fleet, rig_plan
 from tests.bench.harness import Figure, at_least, at_most, figure, folder
 
 from fedmill_agent.status import Status, read_status
 from fedmill_shared.job import Wdcnn
-from fedmill_shared.models.manifest import Manifest
 
 SUMMARY = "memory of an agent with a model, after a job and while it scores"
 MODEL = Wdcnn(channels=[16, 32, 64, 128, 128], hidden=128)
@@ -47,8 +45,7 @@ def run(options: argparse.Namespace) -> list[Figure]:
         peak = rollup((daemon / "status").read_text())
         foreign = torch_files((daemon / "maps").read_text())
         trainer_bytes = trainer.memory_info().rss
-        record = running.store.job(plan.job.name)
-    layout = json.decode((record and record.manifest) or b"", type=Manifest)
+        layout = running.manifest()
     live = status.state.jobs[plan.job.name].windows_scored - scored
     return [
         at_most("agent RSS", memory["Rss"], "MiB", RSS_LIMIT),

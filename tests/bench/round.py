@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from msgspec import json
 from numpy.typing import NDArray
 from tests.bench.fleet import CLASSES, Fleet, Usage, fleet, rig_plan, usage
 from tests.bench.harness import Figure, at_most, figure, folder
@@ -15,7 +14,7 @@ from tests.bench.harness import Figure, at_most, figure, folder
 from fedmill_coordinator.store.records import RoundRecord
 from fedmill_shared.errors import UsageError
 from fedmill_shared.job import Mlp
-from fedmill_shared.models.manifest import LEARNED, Manifest
+from fedmill_shared.models.manifest import LEARNED
 
 SUMMARY = "latency of a round with near-zero local work, its bytes and its CPU time"
 LENGTH = 256
@@ -56,8 +55,7 @@ def run(options: argparse.Namespace) -> list[Figure]:
     with folder(options.folder) as place, fleet(plan, place) as running:
         before, after = _watch(running)
         rounds = running.store.rounds(plan.job.name)
-        record = running.store.job(plan.job.name)
-    layout = json.decode((record and record.manifest) or b"", type=Manifest)
+        layout = running.manifest()
     learned = sum(stop - start for start, stop in layout.ranges(LEARNED))
     return [
         *latency_figures(latencies(rounds)),

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def until_finished(folder: Path, children: list[subprocess.Popen[bytes]]) -> Non
     pytest.fail("\n".join(path.read_text() for path in folder.glob("*.log")))
 
 
+def undocumented(state: Path, page: Path) -> list[str]:
+    """Files in a state folder that the page's table of that folder does not show."""
+    table = page.read_text().partition("## State folder")[2].partition("\n## ")[0]
+    shown = [
+        re.sub("<[^>]+>", "*", path) for path in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    ]
+    found = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
+    return [
+        name
+        for name in found
+        if not name.endswith(("-wal", "-shm"))
+        and not any(fnmatch(name, f"{path}*" if path.endswith("/") else path) for path in shown)
+    ]
+
+
 @pytest.mark.system
 class TestByHand:
     def test_files_and_commands(self, place: Path, root: Path) -> None:
@@ -106,6 +122,8 @@ class TestByHand:
         assert "running" in shown["status"]
         assert len(shown["replay"].splitlines()) == 2
         assert (place / "bearings.onnx").stat().st_size > 10_000
+        for state, page in (("press-1", "docs/agent.md"), ("coordinator", "docs/coordinator.md")):
+            assert undocumented(place / state, root / page) == []
 
 
 class TestOwnRecordings:

@@ -15,7 +15,10 @@ from typing import Self
 import msgspec
 import psutil
 
+from fedmill_agent.places import job_folder, windows_file
 from fedmill_agent.status import Status, read_status
+from fedmill_agent.store.reader import WindowReader
+from fedmill_agent.store.windows import WindowStore
 from fedmill_coordinator.config import load
 from fedmill_coordinator.demo.broker import broker, free_port
 from fedmill_coordinator.demo.layout import Layout
@@ -228,12 +231,16 @@ class Fleet:
         return self._store
 
     def state(self, agent: str) -> Path:
-        """State folder of an agent for the job."""
-        return self.layout.agents[agent].parent / "state" / "jobs" / self.job.name
+        """State folder of an agent."""
+        return self.layout.agents[agent].parent / "state"
+
+    def windows(self, agent: str) -> WindowReader:
+        """What an agent has stored of its data."""
+        return WindowStore.reader(windows_file(self.state(agent), self.job))
 
     def status(self, agent: str) -> Status:
         """The last word of an agent's daemon."""
-        return read_status(self.layout.agents[agent].parent / "state")
+        return read_status(self.state(agent))
 
     def events(self, name: str, event: str = "", **fields: object) -> list[dict[str, str]]:
         """What the coordinator or an agent logged, all or one kind of event with these fields."""
@@ -272,7 +279,7 @@ class Fleet:
 
     def parcels(self, agent: str) -> list[Path]:
         """Updates of an agent that wait for their fate."""
-        return sorted((self.state(agent) / "outbox").glob("*"))
+        return sorted((job_folder(self.state(agent), self.job.name) / "outbox").glob("*"))
 
     # Waiting
 
@@ -298,7 +305,7 @@ def run(folder: Path, command: Sequence[str]) -> "subprocess.CompletedProcess[st
     """Run a command to its end, under the mark of ``folder``."""
     with marked(folder):
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+            command, capture_output=True, text=True, timeout=2 * PATIENCE_SECONDS, check=False
         )
 
 

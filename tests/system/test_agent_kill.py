@@ -6,7 +6,6 @@ import signal
 import psutil
 import pytest
 
-from fedmill_agent.store.windows import WindowStore
 from tests.system.conftest import Launch
 from tests.system.fleet import Fleet, a_job
 
@@ -28,7 +27,7 @@ def assert_each_round_once(fleet: Fleet) -> None:
 
 def counts(fleet: Fleet, agent: str) -> dict[str, int]:
     """Stored windows of an agent by split."""
-    with WindowStore.reader(fleet.state(agent) / "windows.sqlite") as store:
+    with fleet.windows(agent) as store:
         return {str(split): count for split, count in store.counts().items()}
 
 

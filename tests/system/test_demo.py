@@ -75,7 +75,6 @@ class TestReport:
         assert all(set(row) >= ROW for row in report["agents"])
         assert (report["task"], report["rounds"], len(report["agents"])) == ("classification", 3, 4)
         assert 0 < report["uplink_bytes"] + report["downlink_bytes"] < report["fp32_bytes"]
-        assert report["windows_scored"] > 0
         self.assert_artifacts(report["artifacts"])
         for figure in ("agents", "overall", "last_of_run", "details", "fp32_bytes"):
             assert report[figure] == again[figure], figure

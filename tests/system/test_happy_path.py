@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from msgspec import json, msgpack
 
-from fedmill_agent.store.windows import WindowStore
 from fedmill_coordinator.aggregation import RULES, Update
 from fedmill_coordinator.registry.versions import Architecture
 from fedmill_shared.codec.frame import decode_frame
@@ -59,7 +58,7 @@ class TestFinishedJob:
             body = json.decode(told.stdout)
             assert (told.returncode, body["agent"], body["running"]) == (0, agent, True)
             assert body["state"]["jobs"][job]["version"] == version
-            with WindowStore.reader(finished.state(agent) / "windows.sqlite") as store:
+            with finished.windows(agent) as store:
                 newest = store.predictions(1)[0]
             assert (newest.run.partition("#")[0], newest.version) == ("live", version)
 

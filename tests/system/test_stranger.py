@@ -156,10 +156,9 @@ class TestStranger:
 
         assert [record.included for record in fleet.rounds()] == [fleet.agents] * 4
         assert len(fleet.events(COORDINATOR, "message.refused")) >= 80
-        for wrong in ("base", "99", "schema", "bytes are too many"):
-            assert any(
-                wrong in event["text"] for event in fleet.events(COORDINATOR, "update.refused")
-            )
+        texts = [event["text"] for event in fleet.events(COORDINATOR, "agent.refused")]
+        for wrong in ("starts from", "round 99", "bytes are too many", "classes differ", "frame:"):
+            assert any(wrong in text for text in texts), wrong
         told = fleet.store.evaluations(fleet.job.name)
         assert {record.agent for record in told} == set(fleet.agents)
         for command in ("jobs", "rounds", "fleet"):

@@ -2,6 +2,7 @@
 """The agent's configuration file: who it is, where its broker is, and which sources it reads."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -13,6 +14,8 @@ from fedmill_agent.sources import builtin, options_type
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
+from fedmill_shared.toml.faults import Fault, name_of
+from fedmill_shared.toml.words import show
 from fedmill_shared.topics import valid_agent_id
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ else:  # the union of the kinds, so that options are checked field by field
     Sources = list[options_type([])]
 
 
-_KIND = re.compile(r"""^\s*kind\s*=\s*["']([^"']*)["']""", re.MULTILINE)
+_KIND = re.compile(r"""\bkind\s*=\s*["']([^"']*)["']""")
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,20 +101,25 @@ def load(path: Path) -> AgentConfig:
     """
     text = toml.read(path, ConfigError)
     config = toml.decode(text, _schema_for(text), path=str(path), error=ConfigError)
-    if not valid_agent_id(config.agent.id):
-        raise ConfigError(
-            f"{path}: agent.id is {config.agent.id!r}, which is reserved", remedy="choose another"
-        )
-    names = [source.name for source in config.sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(
-            f"{path}: sources.name {twice[0]!r} stands twice", remedy="name every source once"
-        )
+    for fault in _faults(config):
+        raise toml.fault_error(fault, text, str(path), ConfigError)
     folder = path.resolve().parent
     section = msgspec.structs.replace(config.agent, state=str(folder / config.agent.state))
     sources = [_absolute(source, folder) for source in config.sources]
     return msgspec.structs.replace(config, agent=section, sources=sources)
+
+
+def _faults(config: AgentConfig) -> Iterator[Fault]:
+    if not valid_agent_id(config.agent.id):
+        problem = f"agent.id is {show(config.agent.id)}: the name means every agent"
+        yield Fault(("agent", "id"), problem, "choose another")
+    first: dict[str, int] = {}
+    for index, source in enumerate(config.sources):
+        other = first.setdefault(source.name, index)
+        if other != index:
+            field = ("sources", index, "name")
+            problem = f"{name_of(field)} is {show(source.name)}: sources[{other}] has the same name"
+            yield Fault(field, problem, "rename one of the two")
 
 
 def _schema_for(text: str) -> type[AgentConfig]:

@@ -21,6 +21,8 @@ from fedmill_shared.messages import (
 TRAINER_TRIES = 3
 LOOK_SECONDS = 5.0
 """How often an agent whose windows have no label yet looks whether one has come."""
+LOSS_SECONDS = 60.0
+"""How often it is told that windows are lost."""
 
 
 class Seat:
@@ -40,7 +42,7 @@ class Seat:
         self._round: RoundNotice | None = None
         self._deaths = 0
         self._look_due = 0.0
-        self._loss = ""
+        self._loss_due = 0.0
         try:
             self._work = Work(name, text, outside, log)
         except FedmillError as error:
@@ -110,11 +112,11 @@ class Seat:
             return
         try:
             work.intake.accept(fed.event)
-            self._loss = ""
         except FedmillError as error:
-            if str(error) != self._loss:  # once, and not for each of a million windows
+            now = self._outside.clock.monotonic()
+            if now >= self._loss_due:  # a full disk fails a million windows
+                self._loss_due = now + LOSS_SECONDS
                 self._log.error("windows.lost", kind=type(error).__name__, error=str(error))
-            self._loss = str(error)
         if isinstance(fed.event, SourceEnded):
             work.start_next(fed.event.source)
             self._look_for_windows(work)

@@ -19,7 +19,7 @@ from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FrameError, JobError
 from fedmill_shared.files import sha256
-from fedmill_shared.job_check import canonical, load_job
+from fedmill_shared.job_check import canonical, job_from_canonical, load_job
 from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
 from fedmill_shared.link.blocks import parse_block
 from fedmill_shared.log import Logger
@@ -204,7 +204,7 @@ class Daemon:
                     updated_ns=now,
                 )
             )
-        elif record.sha256 != sha256(text):
+        elif job_from_canonical(record.text.encode()) != job:
             raise JobError(
                 f"{path}: job {job.name!r} was started with another job file",
                 remedy="give the changed job a new name, or remove the old state folder",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.agent.kit import LENGTH, a_job
+from tests.agent.kit import LENGTH, a_job, plain
 
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store.windows import WindowStore
@@ -16,7 +16,6 @@ from fedmill_shared.clock import ManualClock
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical
 from fedmill_shared.models import initial_vector
-from fedmill_shared.models.normaliser import Normaliser
 from fedmill_shared.signals.windows import Window
 
 COUNT = 24
@@ -52,7 +51,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def write_weights(folder: Path, job: Job) -> np.ndarray:
     """The first version of a job as the file ``weights``."""
-    vector = initial_vector(job, Normaliser(mean=((0.0,),), scale=((1.0,),)), 1)
+    vector = initial_vector(job, plain(job), 1)
     (folder / "weights").write_bytes(vector.tobytes())
     return vector
 

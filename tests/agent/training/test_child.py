@@ -188,7 +188,7 @@ class TestDeath:
         """The error tells why."""
         made = trainer(ECHO)
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
-        with pytest.raises(TrainerError, match="cannot be started.*No such file"):
+        with pytest.raises(TrainerError, match=r"cannot be started.*No such file"):
             made.process.submit(warm(1))
         assert not made.process.busy
 

@@ -59,13 +59,13 @@ class TestMessages:
         assert [protocol.receive_answer(stream) for _ in ANSWERS] == ANSWERS
         assert protocol.receive_answer(stream) is None
 
-    def test_length_goes_ahead(self) -> None:
-        """Four bytes, little endian, then MessagePack."""
+    def test_a_head_goes_ahead(self) -> None:
+        """Four letters, the length in four bytes, little endian, then MessagePack."""
         stream = io.BytesIO()
         protocol.send(stream, ANSWERS[3])
         data = stream.getvalue()
-        assert data[:4] == struct.pack("<I", len(data) - 4)
-        assert msgspec.msgpack.decode(data[4:]) == {"type": "ready", "number": 7}
+        assert data[:8] == b"FMT1" + struct.pack("<I", len(data) - 8)
+        assert msgspec.msgpack.decode(data[8:]) == {"type": "ready", "number": 7}
 
 
 class TestFaults:
@@ -80,9 +80,10 @@ class TestFaults:
     def test_foreign_answers_are_refused(self, body: bytes) -> None:
         """Whatever was printed into the pipe is no answer."""
         with pytest.raises(TrainerError, match="something foreign"):
-            protocol.receive_answer(io.BytesIO(struct.pack("<I", len(body)) + body))
+            protocol.receive_answer(io.BytesIO(b"FMT1" + struct.pack("<I", len(body)) + body))
 
-    def test_an_impossible_length_is_refused(self) -> None:
-        """Before anything is allocated."""
-        with pytest.raises(TrainerError, match="message of 4294967295 bytes"):
-            protocol.receive_answer(io.BytesIO(b"\xff\xff\xff\xff rest"))
+    @pytest.mark.parametrize("head", [b"FMT1\xff\xff\xff\xff", b"importing torch", b"FMT2\1\0\0\0"])
+    def test_a_head_of_no_message_is_refused(self, head: bytes) -> None:
+        """Before anything is allocated or waited for."""
+        with pytest.raises(TrainerError, match="is no head of a message"):
+            protocol.receive_answer(io.BytesIO(head))

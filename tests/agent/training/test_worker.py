@@ -159,10 +159,10 @@ class TestMoments:
         answer = Worker().answer(ask(protocol.CollectMoments))
         with WindowStore.reader(folder / "w.sqlite") as store:
             inputs = store.load("train").inputs.astype(np.float64)
-        regime = answer.moments.regimes[0]
-        assert regime.count == COUNT * LENGTH
-        np.testing.assert_allclose(regime.mean, [inputs.mean()], atol=1e-6)
-        assert answer.moments.windows == COUNT
+        [cell] = answer.moments.cells
+        assert cell.count == COUNT * LENGTH
+        np.testing.assert_allclose(cell.mean, [inputs.mean()], atol=1e-6)
+        assert answer.moments.target_count == 0
 
     def test_of_a_regression_have_the_targets(self, ask: Ask, folder: Path) -> None:
         """They are standardised too."""
@@ -170,7 +170,8 @@ class TestMoments:
             labels = [LabelInterval(f"train-{n}", 0, 10**6, "", 5.0, 5.0) for n in range(6)]
             store.add_labels(labels)
         answer = Worker().answer(ask(protocol.CollectMoments, a_job(task="regression")))
-        assert answer.moments.targets.mean == pytest.approx([5.0])
+        assert answer.moments.target_count == COUNT
+        assert answer.moments.target_mean == pytest.approx(5.0)
 
     def test_nothing_to_collect_is_an_error(self, ask: Ask, tmp_path: Path) -> None:
         """It names the job."""

@@ -151,7 +151,7 @@ class TestConditions:
         values[:, 0, 0] = places * 100
         told = collect(values, list(range(256)), [0], [1.0])
         assert 1 < len(told.cells) < 200
-        assert len(msgspec.msgpack.encode(told)) < 1 << 19
+        assert len(msgspec.msgpack.encode(told)) < 290_000
 
     def test_samples_far_outside_any_grid_are_harmless(self) -> None:
         """A regime value of 1e29 is a cell like any other, and a valid one."""

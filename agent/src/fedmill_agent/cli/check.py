@@ -15,7 +15,7 @@ from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.intake import map_source
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import LabelInterval, Samples, SourceOptions
-from fedmill_shared.errors import BrokerError, FedmillError, SchemaError
+from fedmill_shared.errors import BrokerError, DataError, FedmillError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent
@@ -100,7 +100,9 @@ def _check_source(source: SourceOptions, job: Job | None) -> None:
     events = list(islice(kind.read(source, tags, rate_hz), EVENTS))
     chunks = [event for event in events if isinstance(event, Samples)]
     if not chunks:
-        raise SchemaError(f"source {source.name!r} delivers no samples")
+        raise DataError(
+            f"source {source.name!r} delivers no samples", remedy="look into its file or device"
+        )
     _check_labels(source, job, [event for event in events if isinstance(event, LabelInterval)])
     values = np.concatenate([chunk.values for chunk in chunks], axis=1)
     rate = 1e9 / chunks[0].period_ns
@@ -128,7 +130,7 @@ def _check_labels(source: SourceOptions, job: Job | None, labels: list[LabelInte
         return
     for label in labels:
         if label.text not in job.labels.classes:
-            raise SchemaError(
+            raise DataError(
                 f"source {source.name!r}: label {label.text!r} is not one of labels.classes",
                 remedy=f"classes of the job: {', '.join(job.labels.classes)}",
             )

@@ -19,7 +19,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which ends us
     os.nice(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    sys.stdout = sys.stderr  # nothing that a library prints may reach the answers
+    # Nothing that a library prints, in Python, C or a child of its own, may reach the answers.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: SimpleQueue[protocol.Request] = SimpleQueue()
     # A stream of its own: at exit the interpreter aborts if a thread holds the lock of sys.stdin.
     stream = os.fdopen(os.dup(sys.stdin.fileno()), "rb")

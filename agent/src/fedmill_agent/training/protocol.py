@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon and its training process say to each other over two pipes.
 
-Each message is a 4-byte little-endian length and a MessagePack struct. No torch here.
+Each message is the four bytes ``FMT1``, a 4-byte little-endian length and a MessagePack struct, so
+that anything else in the pipe is noticed at once. No torch here.
 """
 
 import struct
@@ -14,7 +15,8 @@ from fedmill_shared.errors import TrainerError
 from fedmill_shared.metrics import Statistic
 from fedmill_shared.signals.moments import Moments
 
-_LENGTH = struct.Struct("<I")
+_HEAD = struct.Struct("<4sI")
+_MAGIC = b"FMT1"
 LIMIT = 1 << 31
 
 
@@ -111,12 +113,17 @@ _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 def send(stream: BinaryIO, message: Request | Answer) -> None:
     """Write one message and flush."""
     data = msgspec.msgpack.encode(message)
-    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.write(_HEAD.pack(_MAGIC, len(data)) + data)
     stream.flush()
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
-    """The next request; None at the end of the stream."""
+    """The next request; None at the end of the stream.
+
+    Raises:
+        TrainerError: what came is no message of ours.
+        msgspec.DecodeError: it is no request.
+    """
     data = _read(stream)
     return None if data is None else _REQUESTS.decode(data)
 
@@ -137,11 +144,14 @@ def receive_answer(stream: BinaryIO) -> Answer | None:
 
 
 def _read(stream: BinaryIO) -> bytes | None:
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    head = stream.read(_HEAD.size)
+    if len(head) < _HEAD.size:
         return None
-    (length,) = _LENGTH.unpack(head)
-    if length > LIMIT:
-        raise TrainerError(f"message of {length} bytes between daemon and training process")
+    magic, length = _HEAD.unpack(head)
+    if magic != _MAGIC or length > LIMIT:
+        raise TrainerError(
+            f"between daemon and training process: {head!r} is no head of a message",
+            remedy="something writes to the pipe that should write to a log",
+        )
     data = stream.read(length)
     return data if len(data) == length else None

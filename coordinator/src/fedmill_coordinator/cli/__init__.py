@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(context)
         except FedmillError as error:
-            click.echo(f"fedmill: {error}", err=True)
+            click.echo(f"fedmill: {' '.join(str(error).split())}", err=True)
             sys.exit(error.exit_code)
 
 

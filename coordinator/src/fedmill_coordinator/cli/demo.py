@@ -21,7 +21,13 @@ from fedmill_shared.errors import UsageError
 
 @click.command(name="demo", short_help="Show a whole federation on this machine.")
 @click.option("--data", type=click.Path(path_type=Path), help="Recordings; default: built-in rig.")
-@click.option("--seed", default=0, show_default=True, help="Decides every random choice.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Decides every random choice.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as last line.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: runs/NAME-SEED].")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds instead of the job file's.")
@@ -65,8 +71,11 @@ def _fresh(folder: Path) -> Path:
         UsageError: the folder holds something that is not a demo's.
     """
     folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is no folder", remedy="give an empty folder")
     if folder.exists() and any(folder.iterdir()):
-        if not (folder / "coordinator.toml").exists():
+        # A demo begins with a broker of its own, which no real coordinator has in its folder.
+        if not (folder / "broker" / "mosquitto.conf").exists():
             raise UsageError(f"--out {folder} holds something else", remedy="give an empty folder")
         shutil.rmtree(folder)
     return folder

@@ -11,7 +11,6 @@ from fedmill_coordinator.cli.listing import config_argument, json_option, opened
 from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.messages import JobPhase
 
-
 SILENT_SECONDS = 20
 
 

@@ -17,6 +17,9 @@ from fedmill_shared.errors import StoreError, UsageError
 config_argument = click.argument("config", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 job_option = click.option("--job", help="Name of the job; not needed if there is only one.")
+last_option = click.option(
+    "--last", type=click.IntRange(min=0), default=20, show_default=True, help="How many; 0 for all."
+)
 
 Row = Mapping[str, object]
 WIDE = 200
@@ -36,7 +39,7 @@ def opened(config: Path) -> Iterator[Store]:
         raise StoreError(
             f"{settings.database}: no such database", remedy="run `fedmill serve` first"
         )
-    with SqlStore(f"sqlite:///{settings.database}") as store:
+    with SqlStore.in_file(settings.database) as store:
         yield store
 
 
@@ -68,6 +71,7 @@ def show(title: str, rows: Sequence[Row], *, as_json: bool, only_json: Sequence[
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415  slow to import, and not needed for JSON
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     columns = [name for name in rows[0] if name not in only_json]
@@ -77,7 +81,7 @@ def show(title: str, rows: Sequence[Row], *, as_json: bool, only_json: Sequence[
             name.removesuffix("_bytes").replace("_", " "), justify="right" if numeric else "left"
         )
     for row in rows:
-        table.add_row(*(_text(name, row.get(name)) for name in columns))
+        table.add_row(*(Text(_text(name, row.get(name))) for name in columns))
     console = Console()
     console.width = console.width if console.is_terminal else WIDE
     console.print(table)
@@ -97,4 +101,5 @@ def _text(name: str, value: object) -> str:
         return f"{value / 1e6:.2f} MB"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    # Some of it was said by agents: nothing in it may steer the terminal.
+    return "".join(c if c.isprintable() else " " for c in str(value))

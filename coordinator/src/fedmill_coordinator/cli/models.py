@@ -11,6 +11,7 @@ from fedmill_coordinator.cli.listing import (
     config_argument,
     job_option,
     json_option,
+    last_option,
     opened,
     show,
     when,
@@ -25,16 +26,33 @@ from fedmill_shared.files import write_atomic
 from fedmill_shared.link.blocks import BLOB_LIMIT
 
 
-@click.group(name="models", short_help="List model versions, or export one as a plain .onnx file.")
+class ListingGroup(click.Group):
+    """A group whose command ``list`` need not be named."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Put ``list`` before anything that is neither a command nor a plea for help."""
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["list", *args]
+        return super().parse_args(context, args)
+
+
+@click.group(
+    name="models",
+    cls=ListingGroup,
+    short_help="List model versions, or export one as a plain .onnx file.",
+)
 def command() -> None:
-    """List model versions, or export one as a plain .onnx file."""
+    """List model versions, or export one as a plain .onnx file.
+
+    `fedmill models CONFIG` is short for `fedmill models list CONFIG`.
+    """
 
 
 @command.command(name="list")
 @config_argument
 @job_option
 @json_option
-@click.option("--last", default=20, show_default=True, help="How many; 0 for all.")
+@last_option
 def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
     """List the versions of a job, the newest last."""
     with opened(config) as store:

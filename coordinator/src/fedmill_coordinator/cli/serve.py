@@ -2,6 +2,7 @@
 """``fedmill serve``: the daemon."""
 
 import fcntl
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -45,7 +46,10 @@ def command(config: Path) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        daemon.run()
+        try:
+            daemon.run()
+        finally:
+            gc.freeze()  # the last collection would walk all of torch and take a second
 
 
 def _connect(settings: CoordinatorConfig, sink: Sink) -> Link:

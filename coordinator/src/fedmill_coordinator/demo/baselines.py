@@ -50,6 +50,7 @@ class Fits:
     def __init__(self, stopped: Callable[[], bool]) -> None:
         """Nothing runs yet; ``stopped`` tells when nothing more is wanted."""
         self._stopped = stopped
+        self._over = False
         self._children: set[subprocess.Popen[bytes]] = set()
 
     def run(self, layout: Layout, done: Callable[[str], None]) -> Baselines:
@@ -75,7 +76,8 @@ class Fits:
         return Baselines({a: scores[a][a] for a in configs}, scores[POOLED])
 
     def stop(self) -> None:
-        """End what still runs."""
+        """End what still runs, and what is just being started."""
+        self._over = True
         for child in list(self._children):
             child.kill()
 
@@ -105,7 +107,7 @@ class Fits:
             try:
                 return child.communicate(timeout=0.25)
             except subprocess.TimeoutExpired:
-                if self._stopped():
+                if self._over or self._stopped():
                     child.kill()
                     child.communicate()
                     raise Interrupted("the baselines were stopped") from None

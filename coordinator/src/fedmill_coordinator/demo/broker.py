@@ -13,6 +13,8 @@ from fedmill_shared.errors import BrokerError
 from fedmill_shared.files import make_folder
 
 START_SECONDS = 10.0
+# `user root`: started by root, mosquitto would become a user who cannot write to our folder; by
+# anybody else started, it ignores the line.
 CONFIG = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -22,6 +24,7 @@ autosave_interval 60
 max_packet_size 300000
 max_queued_messages 4000
 set_tcp_nodelay true
+user root
 log_dest file {folder}/mosquitto.log
 log_type error
 log_type warning
@@ -53,14 +56,15 @@ def broker(folder: Path, port: int | None = None) -> Iterator[int]:
     """Run a broker and yield its port; the child has ended when the context has.
 
     Raises:
-        BrokerError: mosquitto is missing or does not start.
+        BrokerError: mosquitto is missing or does not start, or the port is taken.
     """
+    mosquitto = find_mosquitto()
     port = port or free_port()
+    _check_free(port)
     config = make_folder(folder) / "mosquitto.conf"
     config.write_text(CONFIG.format(port=port, folder=folder.resolve()))
-    folder.chmod(0o777)  # started by root, mosquitto becomes a user of its own
     child = subprocess.Popen(
-        [find_mosquitto(), "-c", str(config)],
+        [mosquitto, "-c", str(config)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -75,6 +79,18 @@ def broker(folder: Path, port: int | None = None) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BrokerError(
+                f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
+                remedy="end the program that has it, or choose another port",
+            ) from error
 
 
 def _wait_until_listening(child: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:

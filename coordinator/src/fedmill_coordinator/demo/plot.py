@@ -25,10 +25,10 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) 
     xs = [x for curve in shown for x, _ in curve.points] or [0.0]
     ys = [y for curve in shown for _, y in curve.points] or [0.0]
     x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    scale = _Scale(min(xs[0], x_ticks[0]), x_ticks[-1], y_ticks[0], y_ticks[-1])
+    scale = _Scale(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{LEFT}" y="24" font-size="15">{escape(title)}</text>',
         *_axes(scale, x_ticks, y_ticks, x_label, y_label),
@@ -49,7 +49,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     last = first
     while last * step < high - 1e-9 * span:
         last += 1
-    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, max(last, first + 1) + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,10 @@ def _axes(
 def _curve(curve: Curve, scale: _Scale, colour: str, name_y: float) -> list[str]:
     points = " ".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in curve.points)
     dashes = ' stroke-dasharray="6 4"' if curve.flat else ""
+    place = f'x="{WIDTH - RIGHT + 8}" y="{name_y + 4:.1f}"'
     return [
         f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>',
-        f'<text x="{WIDTH - RIGHT + 8}" y="{name_y + 4:.1f}" fill="{colour}">'
-        f"{escape(curve.name)}</text>",
+        f'<text {place} fill="{colour}">{escape(curve.name)}</text>',
     ]
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Child processes of the demo: started as programs, watched, and always ended."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +77,7 @@ class Processes:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                child.kill()
+                # It leads a group of its own: what it started must not outlive it.
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
         self._children.clear()

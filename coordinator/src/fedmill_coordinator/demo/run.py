@@ -51,7 +51,7 @@ def run_demo(
             _follow(settings, plan.job, processes, view, stopped)
     seconds = time.monotonic() - started
     baselines = _baselines(layout, view, stopped)
-    with SqlStore(f"sqlite:///{settings.database}") as store:
+    with SqlStore.in_file(settings.database) as store:
         artifacts = _artifacts(store, settings, plan.job, folder, baselines)
         outcome = Outcome(data, plan, seconds, baselines, artifacts)
         return make_report(store, outcome, _manifest(store, plan.job))
@@ -67,7 +67,7 @@ def _follow(
     while not settings.database.exists():
         _pause(stopped)
         processes.check()
-    with SqlStore(f"sqlite:///{settings.database}") as store:
+    with SqlStore.in_file(settings.database) as store:
         while True:
             snapshot = look(store, job.name, job.federation.rounds)
             if snapshot is not None:
@@ -77,7 +77,7 @@ def _follow(
                 if snapshot.state == "stopped":
                     raise FedmillError(
                         f"job {job.name} was stopped after {snapshot.closed} rounds",
-                        remedy=f"see {settings.coordinator.state}/../logs/coordinator.log",
+                        remedy=f"see {Path(settings.coordinator.state).parent / 'logs'}",
                     )
             _pause(stopped)
             processes.check()

@@ -76,18 +76,17 @@ class LogView:
 @contextmanager
 def live_view() -> Iterator[View]:
     """A progress bar on standard error."""
+    from rich import progress  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415  only on a terminal
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-    from rich.progress import TimeElapsedColumn  # noqa: PLC0415
 
     columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.description:<12}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         yield _Bar(
             bar.add_task("rounds", total=None, note="starting"),
             bar.add_task("baselines", total=None, note="", visible=False),

@@ -18,11 +18,17 @@ from fedmill_coordinator.rounds.results import (
     evaluation_records,
     past_of,
     received_for,
+    round_notice,
 )
 from fedmill_coordinator.rounds.statistics import Statistics
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import JobState, RefusalRecord, RoundRecord
+from fedmill_coordinator.store.records import (
+    UPDATE_REFUSED,
+    JobState,
+    RefusalRecord,
+    RoundRecord,
+)
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
@@ -38,7 +44,6 @@ from fedmill_shared.messages import (
     MomentsReport,
     Receipt,
     Refusal,
-    RoundNotice,
     UpdateOffer,
 )
 from fedmill_shared.schema import schema_hash
@@ -361,7 +366,7 @@ class Conductor:
             self._done.add(agent)
             self._joined.add(agent)
         elif receipt.fate == "refused":
-            self._note(agent, "update", receipt.reason)
+            self._note(agent, UPDATE_REFUSED, receipt.reason)
             if attempt and self._round is not None and self._round.round == receipt.round:
                 self._excused.add(agent)
         self._voice.tell(self.job.name, agent, "receipt", receipt)
@@ -386,12 +391,5 @@ class Conductor:
         return JobNotice(job=self.job.name, text=self._text, state=self._state)
 
     def _announce_round(self) -> None:
-        notice = RoundNotice(
-            job=self.job.name,
-            round=self._round.round if self._round is not None else 0,
-            base=self._round.base if self._round is not None else "",
-            deadline_ns=self._round.deadline_ns if self._round is not None else 0,
-            closed=self._past.last,
-            included=self._past.included,
-        )
+        notice = round_notice(self.job.name, self._round, self._past)
         self._voice.broadcast(self.job.name, "round", notice)

@@ -16,7 +16,7 @@ from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FrameError
 from fedmill_shared.job import Job
 from fedmill_shared.link.blocks import BLOB_LIMIT
-from fedmill_shared.messages import EvaluationReport
+from fedmill_shared.messages import EvaluationReport, RoundNotice
 from fedmill_shared.metrics.classification import ClassificationStatistic
 
 
@@ -56,6 +56,18 @@ def past_of(store: Store, job: str) -> Past:
     updates = store.updates(job, last)
     included = {u.agent: u.sha256 for u in updates if u.state == "included"}
     return Past(last, included, abandoned)
+
+
+def round_notice(job: str, current: RoundRecord | None, past: Past) -> RoundNotice:
+    """What agents are told: the open round, and how the one before it ended."""
+    return RoundNotice(
+        job=job,
+        round=current.round if current is not None else 0,
+        base=current.base if current is not None else "",
+        deadline_ns=current.deadline_ns if current is not None else 0,
+        closed=past.last,
+        included=past.included,
+    )
 
 
 def received_for(store: Store, current: RoundRecord) -> list[UpdateRecord]:

@@ -85,7 +85,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
     online: bool
     last_seen_ns: Count
     software: str = ""
-    jobs: str = "[]"
+    jobs: str = "{}"
     model_version: str | None = None
     resident_bytes: Count = 0
     windows_scored: Count = 0
@@ -213,6 +213,10 @@ class EvaluationRecord(Struct, frozen=True, kw_only=True):
     statistic: bytes
     windows: Count
     received_ns: Count
+
+
+UPDATE_REFUSED = "update"
+"""The reason of a refusal that was of an update, not of an agent."""
 
 
 class RefusalRecord(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedmill_shared.errors import ModelError
 from fedmill_shared.models.spec import ModelSpec
 from fedmill_shared.models.standardise import Standardise
 
@@ -63,8 +64,13 @@ def create(construct: Callable[[], Network], seed: int) -> Network:
                 bound = 1.0 / math.sqrt(layer.weight[0].numel())
             elif isinstance(layer, nn.GRU):
                 bound = 1.0 / math.sqrt(layer.hidden_size)
-            else:
+            elif isinstance(layer, nn.GroupNorm) or not list(layer.parameters(recurse=False)):
                 continue
+            else:
+                raise ModelError(
+                    f"model: no initial weights are known for a layer {type(layer).__name__}",
+                    remedy="add its rule here, so that weights repeat on every machine",
+                )
             for parameter in layer.parameters():
                 uniform = 2.0 * generator.random(tuple(parameter.shape), np.float32) - 1.0
                 parameter.copy_(torch.from_numpy(uniform * np.float32(bound)))

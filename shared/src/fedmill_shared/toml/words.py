@@ -7,7 +7,7 @@ import re
 
 from msgspec import inspect
 
-_CHARACTER_SET = re.compile(r"\^\[([^\[\]\\^]+)\]\{(\d+),(\d+)\}\$")
+_CHARACTER_SET = re.compile(r"\^\[([^\[\]\\^]+)\]\{(\d+),(\d+)\}(?:\$|\\Z)")
 _RANGE = re.compile(r".-.|.")
 _LONGEST_VALUE = 60
 _PLAIN: dict[type[inspect.Type], str] = {

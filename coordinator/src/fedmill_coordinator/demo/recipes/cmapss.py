@@ -2,6 +2,7 @@
 """C-MAPSS: whole engines spread over ten agents; the official test engines are held out."""
 
 import gzip
+import zlib
 from pathlib import Path
 from random import Random
 
@@ -65,10 +66,9 @@ def _training_files(folder: Path) -> list[Path]:
 
 def _engines(path: Path) -> list[int]:
     """Numbers of the engines in a file: its first column."""
-
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="ascii") as file:
             return sorted({int(line.split(maxsplit=1)[0]) for line in file if line.strip()})
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: is no C-MAPSS file: {error}") from error

@@ -55,30 +55,27 @@ def plan(folder: Path, seed: int) -> Plan:
 def _sources(files: dict[str, Path], known: set[str]) -> list[Source]:
     sources: list[Source] = []
     for fault, path in sorted(files.items()):
-        base: Source = {"kind": "mat", "path": str(path), "label": fault, "unit": path.stem}
-        if HEALTHY.search(fault):
-            base["rate_hz"] = HEALTHY_RATE_HZ
+        whole = _recording(fault, path)
         if fault in known:
             train = {"name": f"{path.stem}-train", "split": "train", "end": TRAIN_END}
-            sources.append(base | train)
+            sources.append(whole | train)
         held_out = {"name": f"{path.stem}-test", "split": "test", "begin": TEST_BEGIN}
-        sources.append(base | held_out)
-    unknown = sorted(files.keys() - known) or sorted(files)
-    live = sources[0] | {
-        "name": "live",
-        "path": str(files[unknown[0]]),
-        "label": unknown[0],
-        "split": "live",
-        "begin": TEST_BEGIN,
-        "speed": LIVE_SPEED,
-        "repeat": True,
-    }
-    live.pop("end", None)
-    return [*sources, live]
+        sources.append(whole | held_out)
+    unknown = min(files.keys() - known, default=min(files))
+    live = {"name": "live", "split": "live", "begin": TEST_BEGIN}
+    stream = {"speed": LIVE_SPEED, "repeat": True}
+    return [*sources, _recording(unknown, files[unknown]) | live | stream]
+
+
+def _recording(fault: str, path: Path) -> Source:
+    recording: Source = {"kind": "mat", "path": str(path), "label": fault, "unit": path.stem}
+    if HEALTHY.search(fault):
+        recording["rate_hz"] = HEALTHY_RATE_HZ
+    return recording
 
 
 def _recordings(folder: Path) -> dict[str, dict[str, Path]]:
-    """load -> fault -> file."""
+    """Files by load and fault."""
     loads: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in sorted(folder.rglob("*.mat")):
         name = _NAME.match(path.stem)

@@ -23,11 +23,13 @@ def plan(seed: int) -> Plan:
         agent = f"plant-{number + 1}"
         sources: list[Source] = []
         for fault in job.labels.classes:
-            for run in range(TRAIN_RUNS if fault in {"normal", *known} else 0):
-                sources.append(_recording(machine, random, agent, fault, "train", run))
-            for run in range(TEST_RUNS):
-                sources.append(_recording(machine, random, agent, fault, "test", run))
-        live = _recording(machine, random, agent, hands[number - 1][0], "live", 0)
+            runs = {"train": TRAIN_RUNS if fault in {"normal", *known} else 0, "test": TEST_RUNS}
+            sources += [
+                _recording(machine, random, agent, fault, f"{split}-{run + 1}")
+                for split, count in runs.items()
+                for run in range(count)
+            ]
+        live = _recording(machine, random, agent, hands[number - 1][0], "live-1")
         sources.append(live | {"speed": LIVE_SPEED, "repeat": True})
         plants.append(Plant(agent, sources))
     return Plan(job, plants)
@@ -43,14 +45,12 @@ def _machine(random: Random) -> Source:
     }
 
 
-def _recording(
-    machine: Source, random: Random, agent: str, fault: str, split: str, run: int
-) -> Source:
-    name = f"{fault}-{split}-{run + 1}"
+def _recording(machine: Source, random: Random, agent: str, fault: str, part: str) -> Source:
+    name = f"{fault}-{part}"
     return {
         "kind": "rig",
         "name": name,
-        "split": split,
+        "split": part.split("-", maxsplit=1)[0],
         "fault": fault,
         "severity": round(random.uniform(0.7, 1.6), 3),
         "seconds": SECONDS,

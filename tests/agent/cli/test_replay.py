@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from scipy.io import savemat
+from tests.agent.kit import LENGTH, Versions, a_job, two_classes, write_csv
+
+from fedmill_agent.cli import main
+from fedmill_shared.job import Job, Labels, Mlp, Signal, Task, Window
+
+Export = Callable[[Versions], Path]
+ENGINES = Job(
+    job=Task(name="engines", task="regression"),
+    signals=[Signal(name="t24", tag="s2"), Signal(name="t30", tag="s3")],
+    window=Window(length=4, stride=1, pad="edge", normalise="none"),
+    labels=Labels(unit="h"),
+    model=Mlp(hidden=[4, 3]),
+)
+BEARINGS = Job(
+    job=Task(name="bearings"),
+    signals=[Signal(name="vibration", unit="g", rate_hz=12_000.0, tag="*_DE_time")],
+    window=Window(length=1024),
+    labels=Labels(classes=["normal", "inner", "outer"]),
+    model=Mlp(hidden=[8, 8]),
+)
+
+
+@pytest.fixture
+def press() -> Versions:
+    """A model of the tiny job with weights that tell something apart."""
+    versions = Versions(a_job())
+    versions.advance(seed=1, scale=1.0)
+    return versions
+
+
+def torch_says(versions: Versions, windows: np.ndarray) -> np.ndarray:
+    """Outputs of the newest version in torch."""
+    versions.architecture.model.load(versions.newest.vector)
+    return versions.architecture.model.predict(windows.astype(np.float32))
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """The JSON objects that were printed."""
+    return [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def same_classes(found: list[dict[str, object]], outputs: np.ndarray, names: list[str]) -> None:
+    """Every class, and its probability, is the one of ``outputs``."""
+    assert [line["class"] for line in found] == [names[i] for i in outputs.argmax(1)]
+    shares = np.exp(outputs - outputs.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    np.testing.assert_allclose([line["probability"] for line in found], shares.max(1), atol=1e-4)
+
+
+class TestClassification:
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_csv(
+        self,
+        press: Versions,
+        export: Export,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        packed: bool,  # noqa: FBT001  a parameter of the test
+    ) -> None:
+        """Classes are torch's, run by run; also of a gzipped file."""
+        runs = two_classes(6, windows=5)
+        path = write_csv(tmp_path / "line.csv", runs)
+        if packed:
+            path = tmp_path / "line.csv.gz"
+            path.write_bytes(gzip.compress((tmp_path / "line.csv").read_bytes()))
+        options = ["--set", "run_column=run", "--set", "run=x", "--json"]
+        assert main(["replay", str(path), "--model", str(export(press)), *options]) == 0
+        found = lines(capsys)
+        windows = np.array(list(runs.values())).reshape(-1, 1, LENGTH)
+        outputs = torch_says(press, windows)
+        assert len(set(outputs.argmax(1))) == 2
+        same_classes(found, outputs, ["good", "worn"])
+        assert [line["run"] for line in found] == [f"x-{run}" for run in runs for _ in range(5)]
+        assert found[1]["end"] == "2024-01-01T00:00:15.000Z"
+
+    def test_mat(
+        self,
+        press: Versions,
+        export: Export,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The samples behind the last whole window are in a window of their own."""
+        values = np.random.default_rng(0).normal(size=8 * 20 + 3)
+        savemat(tmp_path / "a.mat", {"vibration": values})
+        assert (
+            main(["replay", str(tmp_path / "a.mat"), "--model", str(export(press)), "--json"]) == 0
+        )
+        starts = [*range(0, 160, 8), 155]
+        windows = np.stack([values[start : start + 8] for start in starts])[:, None]
+        same_classes(lines(capsys), torch_says(press, windows), ["good", "worn"])
+
+    def test_bad_windows_are_left_out(
+        self,
+        press: Versions,
+        export: Export,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A long gap, and a value that no float32 holds."""
+        values = [*map(float, range(8)), *["nan"] * 8, *[1e300] * 8, *map(float, range(8))]
+        path = write_csv(tmp_path / "a.csv", {"r": values})
+        assert main(["replay", str(path), "--model", str(export(press))]) == 0
+        first, second = capsys.readouterr().out.splitlines()
+        assert first.split()[:2] == ["a", "2024-01-01T00:00:07.000Z"]
+        assert first.split()[2:] == second.split()[2:]
+
+    @pytest.mark.data
+    @pytest.mark.parametrize("name", ["12k_DE/IR007_0.mat", "normal/Normal_0.mat"])
+    def test_a_real_bearing(
+        self, data_folder: Path, export: Export, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        """Every window of a CWRU recording has the class that torch gives it."""
+        from scipy.io import loadmat
+
+        path = data_folder / "cwru" / name
+        versions = Versions(BEARINGS)
+        versions.advance(seed=4, scale=0.5)
+        tag = ["--set", "rate_hz=12000"]
+        assert main(["replay", str(path), "--model", str(export(versions)), "--json", *tag]) == 0
+        recording = loadmat(path)
+        [series] = [values for key, values in recording.items() if key.endswith("_DE_time")]
+        values = series.ravel()
+        starts = [*range(0, len(values) - 1023, 1024), len(values) - 1024]
+        windows = np.stack([values[start : start + 1024] for start in starts])[:, None]
+        found = lines(capsys)
+        assert len(found) == len(values) // 1024 + 1
+        same_classes(found, torch_says(versions, windows), BEARINGS.labels.classes)
+
+
+class TestRegression:
+    def test_engine_lives(
+        self, export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """C-MAPSS text: padded at the start of each life, a number for each cycle."""
+        versions = Versions(ENGINES)
+        versions.advance(seed=2, scale=0.3)
+        generator = np.random.default_rng(0)
+        lives = {
+            1: generator.normal(size=(6, 24)).round(4),
+            2: generator.normal(size=(3, 24)).round(4),
+        }
+        rows = [
+            " ".join(map(str, [unit, cycle, *row]))
+            for unit, life in lives.items()
+            for cycle, row in enumerate(life, 1)
+        ]
+        path = tmp_path / "train_FD001.txt"
+        path.write_text("\n".join(rows) + "\n")
+        model = export(versions)
+        assert main(["replay", str(path), "--model", str(model), "--json"]) == 0
+        found = lines(capsys)
+        windows = []
+        for life in lives.values():
+            both = np.pad(life[:, [4, 5]].T, ((0, 0), (3, 0)), mode="edge")
+            windows += [both[:, at : at + 4] for at in range(len(life))]
+        expected = torch_says(versions, np.stack(windows))[:, 0]
+        np.testing.assert_allclose([line["value"] for line in found], expected, atol=1e-4)
+        assert [line["run"] for line in found] == ["train_FD001-1"] * 6 + ["train_FD001-2"] * 3
+        assert {line["unit"] for line in found} == {"h"}
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("name", "content", "code", "told"),
+        [
+            ("a.mat", b"garbage", 13, "a.mat"),
+            ("a.csv", b"\x00\xff\x00", 13, "a.csv"),
+            ("a.csv", b"time,force\n1,2\n", 13, "vibration"),
+            ("a.csv", b"vibration\n1\n2\n3\n", 13, "no usable window of 8 samples"),
+            ("a.csv", b"vibration\n" + b"nan\n" * 8, 13, "no usable window"),
+            ("a.csv.gz", b"not gzip", 13, "a.csv.gz"),
+            ("a.wav", b"RIFF", 2, "the name does not tell the format"),
+        ],
+    )
+    def test_of_the_recording(
+        self,
+        press: Versions,
+        export: Export,
+        *,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        content: bytes,
+        code: int,
+        told: str,
+    ) -> None:
+        """One line on standard error, naming file and reason, and an exit code of its own."""
+        (tmp_path / name).write_bytes(content)
+        assert main(["replay", str(tmp_path / name), "--model", str(export(press))]) == code
+        output = capsys.readouterr()
+        assert told in output.err
+        assert output.err.count("\n") == 1
+        assert output.out == ""
+
+    @pytest.mark.parametrize("path", [".", "nowhere.csv"])
+    def test_no_such_recording(
+        self,
+        press: Versions,
+        export: Export,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        path: str,
+    ) -> None:
+        """Missing, or a folder."""
+        arguments = ["replay", str(tmp_path / path), "--model", str(export(press)), "--kind", "csv"]
+        assert main(arguments) == 13
+        assert str(tmp_path / path) in capsys.readouterr().err
+
+    @pytest.mark.parametrize("setting", ["sped=1", "speed", "rate_hz=fast", "kind=rig"])
+    def test_of_an_option(
+        self,
+        press: Versions,
+        export: Export,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        setting: str,
+    ) -> None:
+        """A mistake on the command line is exit code 2."""
+        path = write_csv(tmp_path / "a.csv", two_classes())
+        arguments = ["replay", str(path), "--model", str(export(press)), "--set", setting]
+        assert main(arguments) == 2
+        assert "--set" in capsys.readouterr().err
+
+    def test_of_the_model(
+        self, press: Versions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Missing, garbage, an archive of weights only, and another tool's model: exit code 14."""
+        recording = write_csv(tmp_path / "a.csv", two_classes())
+        foreign = {
+            "missing.onnx": None,
+            "garbage.onnx": b"garbage",
+            "template.onnx": press.architecture.template,
+            "foreign.onnx": other_tools_model(),
+        }
+        for name, content in foreign.items():
+            if content is not None:
+                (tmp_path / name).write_bytes(content)
+            assert main(["replay", str(recording), "--model", str(tmp_path / name)]) == 14, name
+        told = capsys.readouterr().err.splitlines()
+        assert "no such model file" in told[0]
+        assert "use a model exported by fedmill" in told[3]
+
+    def test_a_reader_that_has_gone(self, press: Versions, export: Export, tmp_path: Path) -> None:
+        """As with ``head``: no traceback, and no error."""
+        path = write_csv(tmp_path / "a.csv", two_classes(40, windows=60))
+        command = [sys.executable, "-m", "fedmill_agent", "replay", str(path)]
+        with subprocess.Popen(
+            [*command, "--model", str(export(press))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 0
+
+
+def other_tools_model() -> bytes:
+    """A sound ONNX model that takes three-dimensional input and says nothing of fedmill."""
+    shape = ["batch", 1, LENGTH]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "other",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from fedmill_agent import sources
+from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.sources.base import SourceKind, SourceOptions
+from fedmill_agent.sources.csv import CsvOptions
+from fedmill_agent.sources.rig import RigOptions
+from fedmill_shared.errors import ConfigError
+
+WHOLE = """
+[agent]
+id = "plant-a"
+state = "../var/a"
+jobs = ["press"]
+log_level = "debug"
+
+[broker]
+host = "broker.plant"
+port = 8883
+
+[training]
+enabled = false
+idle_seconds = 0
+timeout_seconds = 5.5
+nice = 19
+
+[store]
+max_bytes = 1000000
+max_age_days = 0.5
+
+[[sources]]
+kind = "csv"
+name = "line 1"
+path = "data/line1.csv"
+split = "train"
+units = {force = "kN"}
+
+[[sources]]
+kind = "rig"
+name = "rig"
+"""
+
+
+class OtherOptions(SourceOptions, frozen=True, kw_only=True, tag="other"):
+    """A kind that a package brings."""
+
+    path: str = ""
+
+
+OTHER = SourceKind(OtherOptions, lambda *_: iter([]))
+
+
+def write(folder: Path, text: str) -> Path:
+    """A configuration file."""
+    path = folder / "agent.toml"
+    path.write_text(text)
+    return path
+
+
+class TestLoad:
+    def test_a_whole_file(self, tmp_path: Path) -> None:
+        """Every field arrives, and paths are relative to the file."""
+        config = load(write(tmp_path, WHOLE))
+        assert (config.agent.id, config.agent.jobs) == ("plant-a", ["press"])
+        assert config.agent.state == str(tmp_path / "../var/a")
+        assert (config.broker.host, config.broker.port) == ("broker.plant", 8883)
+        assert (config.training.enabled, config.training.nice) == (False, 19)
+        assert (config.store.max_bytes, config.store.max_age_days) == (1_000_000, 0.5)
+        first, second = config.sources
+        assert isinstance(first, CsvOptions)
+        assert first.path == str(tmp_path / "data" / "line1.csv")
+        assert first.units == {"force": "kN"}
+        assert isinstance(second, RigOptions)
+
+    def test_the_smallest_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only the name is needed; the state lies beside the file, wherever we stand."""
+        write(tmp_path, '[agent]\nid = "a"\n')
+        monkeypatch.chdir(tmp_path)
+        config = load(Path("agent.toml"))
+        assert config == AgentConfig(agent=config.agent)
+        assert config.agent.state == str(tmp_path / "state")
+        assert config.training.enabled
+
+    def test_absolute_paths_stay(self, tmp_path: Path) -> None:
+        """A gateway keeps its state under /var."""
+        config = load(write(tmp_path, '[agent]\nid = "a"\nstate = "/var/lib/fedmill"\n'))
+        assert config.agent.state == "/var/lib/fedmill"
+
+    @pytest.mark.parametrize(
+        "entry",
+        ['[[sources]]\nkind = "other"\nname = "x"\n', 'sources = [{name = "x", kind = "other"}]'],
+    )
+    def test_a_kind_that_a_package_brings(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+    ) -> None:
+        """Its options are found however the file writes them."""
+        point = EntryPoint("other", f"{__name__}:OTHER", sources.GROUP)
+        monkeypatch.setattr(EntryPoint, "load", lambda _: OTHER)
+        monkeypatch.setattr(sources, "_installed", lambda: [point])
+        text = '[agent]\nid = "a"\n'
+        text = text + entry if entry.startswith("[[") else entry + "\n" + text
+        [source] = load(write(tmp_path, text)).sources
+        assert source == OtherOptions(name="x")
+        assert sources.kind_of(source) is OTHER
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("", r"agent.toml:.*agent"),
+            ("[agent\n", r"agent.toml:1"),
+            ("[agent]\nid = 7\n", r"agent.toml:2: agent.id is 7"),
+            ('[agent]\nid = "A"\n', r'agent.toml:2: agent.id is "A": expected text of 1 to 32'),
+            ('[agent]\nid = "a\\n"\n', r"agent.toml:2: agent.id is"),
+            ('[agent]\nid = "all"\n', r'agent.toml:2: agent.id is "all": .*every agent'),
+            ('[agent]\nid = "a"\nidd = "b"\n', r"agent.toml:3: agent.idd is unknown"),
+            ('[agent]\nid = "a"\n[broker]\nport = 0\n', r"agent.toml:4: broker.port is 0"),
+            ('[agent]\nid = "a"\n[training]\nnice = -1\n', r"agent.toml:4: training.nice is -1"),
+            ('[agent]\nid = "a"\n[store]\nmax_bytes = 9\n', r"agent.toml:4: store.max_bytes is 9"),
+            (
+                '[agent]\nid = "a"\n[[sources]]\nkind = "cvs"\nname = "x"\n',
+                r"agent.toml:4: sources\[0\].kind.*cvs",
+            ),
+            (
+                '[agent]\nid = "a"\n[[sources]]\nkind = "csv"\nname = "x"\n',
+                r"agent.toml:3: \[\[sources\]\] has no path",
+            ),
+            (
+                '[agent]\nid = "a"\n[[sources]]\nkind = "rig"\nname = "x"\nspeed = -1.0\n',
+                r"agent.toml:\d: .*`?speed`?.*-1.0",
+            ),
+            (
+                '[agent]\nid = "a"\n' + '[[sources]]\nkind = "rig"\nname = "x"\n' * 2,
+                r'agent.toml:8: sources\[1\].name is "x": sources\[0\] has the same name',
+            ),
+        ],
+    )
+    def test_names_file_line_field_and_value(self, tmp_path: Path, text: str, told: str) -> None:
+        """One line, before anything is started."""
+        with pytest.raises(ConfigError, match=told):
+            load(write(tmp_path, text))
+
+    def test_a_missing_file(self, tmp_path: Path) -> None:
+        """It is named."""
+        with pytest.raises(ConfigError, match=r"nowhere.toml: cannot be read"):
+            load(tmp_path / "nowhere.toml")

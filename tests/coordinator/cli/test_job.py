@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill job``: what can be said of a job file without running it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from msgspec import json
+
+from fedmill_shared.job import Job
+
+Run = Callable[..., Result]
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
+
+
+class TestCheck:
+    """``fedmill job check``."""
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+    def test_the_examples_are_well_formed(self, run: Run, path: Path) -> None:
+        """What it learns, from what, with what, and the schema that agents compare."""
+        result = run("job", "check", path)
+        assert result.exit_code == 0, result.output
+        for word in ("learns", "from", "model", "federation", "schema"):
+            assert f"  {word} " in result.output
+
+    def test_json_is_the_whole_job(self, run: Run) -> None:
+        """With every default written out."""
+        result = run("job", "check", EXAMPLES / "rig.toml", "--json")
+        job = json.decode(result.output, type=Job)
+        assert job.name == "bearing-rig"
+        assert b'"minimum"' in result.output.encode()
+
+    def test_a_wrong_file(self, run: Run, tmp_path: Path) -> None:
+        """Line, field and value in one line."""
+        path = tmp_path / "job.toml"
+        path.write_text((EXAMPLES / "rig.toml").read_text().replace("= 1024", "= 0"))
+        result = run("job", "check", path)
+        assert result.exit_code == 11
+        assert result.stderr.startswith(f"fedmill: {path}:")
+        assert "window.length is 0" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_a_missing_file(self, run: Run, tmp_path: Path) -> None:
+        """Named."""
+        result = run("job", "check", tmp_path / "none.toml")
+        assert result.exit_code == 11
+        assert "none.toml" in result.stderr
+
+
+class TestSchema:
+    """``fedmill job schema``."""
+
+    def test_is_a_json_schema(self, run: Run) -> None:
+        """For editors: the sections of a job file with their descriptions."""
+        schema = json.decode(run("job", "schema").output)
+        assert schema["$schema"].startswith("https://json-schema.org/")
+        assert "Job" in schema["$defs"]
+        assert "federation" in schema["$defs"]["Job"]["properties"]

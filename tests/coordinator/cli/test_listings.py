@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for people and JSON for programs: fleet, jobs, rounds and models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+from msgspec import json
+
+Run = Callable[..., Result]
+
+
+def rows(result: Result) -> list[dict[str, object]]:
+    """The rows of a JSON listing: one line, nothing else."""
+    assert result.exit_code == 0, result.output
+    assert result.output.count("\n") == 1
+    return json.decode(result.output, type=list[dict[str, object]])
+
+
+class TestFleet:
+    """``fedmill fleet``."""
+
+    def test_json(self, run: Run, plant: SimpleNamespace) -> None:
+        """Every agent with what it last said."""
+        first, second = rows(run("fleet", plant.config, "--json"))
+        assert 0 <= first.pop("last_seen_s") <= 5
+        assert first == {
+            "agent": "press-1",
+            "state": "online",
+            "jobs": "tiny: joined",
+            "model": plant.versions[1][:12],
+            "windows_scored": 1234,
+            "memory_MiB": 50.0,
+            "clock_skew_ms": -1.5,
+            "software": "0.1.0",
+            "last_refusal": "",
+        }
+        assert (second["state"], second["model"]) == ("offline", "")
+        assert second["last_refusal"] == "press-2: no signal force ([sources] \x1b[31m)"
+
+    def test_table(self, run: Run, plant: SimpleNamespace) -> None:
+        """What an agent wrote is shown as it is: no mark-up, no colours of its choice."""
+        output = run("fleet", plant.config).output
+        assert "press-1" in output
+        assert "no signal force ([sources] " in output
+        assert "\x1b" not in output
+
+
+class TestJobs:
+    """``fedmill jobs``."""
+
+    def test_json(self, run: Run, two_jobs: SimpleNamespace) -> None:
+        """How far each is, and how good."""
+        second, tiny = rows(run("jobs", two_jobs.config, "--json"))
+        assert tiny.pop("since")
+        assert tiny == {
+            "job": "tiny",
+            "state": "running",
+            "rounds_closed": 1,
+            "rounds": 9,
+            "versions": 3,
+            "metric": "accuracy",
+            "value": 0.875,
+        }
+        assert (second["job"], second["metric"], second["value"]) == ("second", "", None)
+
+    def test_table(self, run: Run, plant: SimpleNamespace) -> None:
+        """One line for the job under the names of the columns."""
+        output = run("jobs", plant.config).output
+        assert "rounds closed" in output
+        assert "0.875" in output
+
+
+class TestRounds:
+    """``fedmill rounds``."""
+
+    def test_json(self, run: Run, plant: SimpleNamespace) -> None:
+        """Closed, abandoned and open ones, with what was used, late and refused."""
+        listed = rows(run("rounds", plant.config, "--json"))
+        assert [row["state"] for row in listed] == ["closed", "abandoned", "open"]
+        first = listed[0]
+        assert first.pop("opened")
+        assert first == {
+            "round": 1,
+            "seconds": 0.5,
+            "state": "closed",
+            "included": 1,
+            "late": 1,
+            "refused": 1,
+            "loss": 0.25,
+            "metric": "accuracy",
+            "value": 0.875,
+            "uplink_bytes": 1_500_000,
+            "downlink_bytes": 20,
+            "version": plant.versions[1][:12],
+        }
+        assert [row["refused"] for row in listed] == [1, 0, 0]
+
+    def test_table(self, run: Run, plant: SimpleNamespace) -> None:
+        """Bytes in megabytes, and no empty columns cut away."""
+        output = run("rounds", plant.config).output
+        assert "1.50 MB" in output
+        assert "abandoned" in output
+
+    @pytest.mark.parametrize(("last", "numbers"), [(1, [3]), (2, [2, 3]), (0, [1, 2, 3])])
+    def test_last(self, run: Run, plant: SimpleNamespace, last: int, numbers: list[int]) -> None:
+        """As many as asked for; 0 is all."""
+        listed = rows(run("rounds", plant.config, "--json", "--last", last))
+        assert [row["round"] for row in listed] == numbers
+
+    def test_a_negative_number(self, run: Run, plant: SimpleNamespace) -> None:
+        """It would silently leave some out."""
+        assert run("rounds", plant.config, "--last", -2).exit_code == 2
+
+    def test_several_jobs_need_a_name(self, run: Run, two_jobs: SimpleNamespace) -> None:
+        """The error lists them; with a name it works, also for a job without rounds."""
+        result = run("rounds", two_jobs.config)
+        assert result.exit_code == 2
+        assert result.stderr == "fedmill: --job is missing (jobs: second, tiny)\n"
+        assert len(rows(run("rounds", two_jobs.config, "--job", "tiny", "--json"))) == 3
+        assert "none yet" in run("rounds", two_jobs.config, "--job", "second").output
+        unknown = run("rounds", two_jobs.config, "--job", "third")
+        assert (unknown.exit_code, "'third'" in unknown.stderr) == (2, True)
+
+
+class TestModels:
+    """``fedmill models``."""
+
+    @pytest.mark.parametrize("words", [["models"], ["models", "list"]])
+    def test_json(self, run: Run, plant: SimpleNamespace, words: list[str]) -> None:
+        """With and without the word ``list``: versions, aliases, and what is still there."""
+        listed = rows(run(*words, plant.config, "--json"))
+        assert [row["version"] for row in listed] == plant.versions
+        assert [row["alias"] for row in listed] == ["", "stable", "candidate"]
+        assert [row["weights"] for row in listed] == ["forgotten", "kept", "kept"]
+        assert [row["value"] for row in listed] == [None, 0.875, None]
+        assert [row["windows"] for row in listed] == [0, 8, 0]
+        assert [row["round"] for row in listed] == [None, 1, 2]
+
+    def test_table(self, run: Run, plant: SimpleNamespace) -> None:
+        """The options of ``list`` work without the word as well."""
+        output = run("models", "--last", 1, plant.config).output
+        assert "candidate" in output
+        assert "stable" not in output
+
+    def test_help(self, run: Run) -> None:
+        """It names both commands."""
+        for words in (["models", "--help"], ["models"]):
+            output = run(*words).output
+            assert "list" in output
+            assert "export" in output
+
+
+class TestErrors:
+    """One line and the exit code of its kind, for every listing."""
+
+    COMMANDS = ("fleet", "jobs", "rounds", "models")
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_coordinator_that_never_ran(self, run: Run, empty: Path, command: str) -> None:
+        """There is no database, and none is made."""
+        result = run(command, empty)
+        assert result.exit_code == 21
+        assert result.stderr.startswith(f"fedmill: {empty.parent}/state/fedmill.sqlite: no such")
+        assert result.stderr.endswith("(run `fedmill serve` first)\n")
+        assert result.stderr.count("\n") == 1
+        assert not (empty.parent / "state").exists()
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_missing_configuration(self, run: Run, tmp_path: Path, command: str) -> None:
+        """Named."""
+        result = run(command, tmp_path / "none.toml")
+        assert result.exit_code == 10
+        assert result.stderr.startswith("fedmill: ")
+        assert "none.toml: cannot be read" in result.stderr
+
+    def test_a_wrong_configuration(self, run: Run, empty: Path) -> None:
+        """With its line."""
+        empty.write_text("[broker]\nport = 'x'\n")
+        result = run("fleet", empty)
+        assert result.exit_code == 10
+        assert "coordinator.toml:2: broker.port" in result.stderr
+
+    def test_a_damaged_database(self, run: Run, plant: SimpleNamespace) -> None:
+        """No traceback."""
+        (plant.config.parent / "state" / "fedmill.sqlite").write_bytes(b"no database" * 99)
+        for name in ("-wal", "-shm"):
+            (plant.config.parent / "state" / f"fedmill.sqlite{name}").unlink(missing_ok=True)
+        result = run("jobs", plant.config)
+        assert result.exit_code == 21
+        assert "is not a database" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_an_unknown_command(self, run: Run) -> None:
+        """It is an error of use."""
+        assert run("fleece").exit_code == 2
+
+    def test_help_lists_every_command(self, run: Run) -> None:
+        """Without importing them."""
+        output = run("--help").output
+        for name in ("serve", "job", "jobs", "fleet", "rounds", "models", "demo"):
+            assert f"\n  {name} " in output
+
+    def test_version(self, run: Run) -> None:
+        """As every program has."""
+        assert run("--version").output.startswith("fedmill, version ")
