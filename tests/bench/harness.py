@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
-import psutil  # type: ignore[import-untyped]  # ships no types
+import psutil
 from msgspec import Struct
 
 from fedmill_shared.errors import Interrupted, UsageError

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
-import psutil  # type: ignore[import-untyped]  # ships no types
+import psutil
 import pytest
 from tests.bench import __main__ as command
 from tests.bench import harness

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.system.fleet import Fleet, federation
 
 from fedmill_coordinator.demo.recipes.plan import Plant
 from fedmill_shared.job import Job
-from tests.system.fleet import Fleet, federation
 
 
 class Launch(Protocol):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A federation as it is deployed, small enough for a test, whose processes can be hurt one by one."""
+"""A federation as it is deployed, small enough for a test; its processes can be hurt singly."""
 
 import os
 import shlex
@@ -182,8 +182,10 @@ class Fleet:
         return found
 
     def kill_broker(self) -> None:
-        """Kill -9 the broker."""
-        self.broker().kill()
+        """Kill -9 the broker; its port is free again on return."""
+        process = self.broker()
+        process.kill()
+        process.wait(STOP_SECONDS)
 
     def start(self, *names: str) -> None:
         """Start the coordinator or agents."""

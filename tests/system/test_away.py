@@ -2,7 +2,6 @@
 """Agents that come late, or were away: they get the model as it is now and take part."""
 
 import pytest
-
 from tests.system.conftest import Launch
 from tests.system.fleet import COORDINATOR, Fleet, a_job
 

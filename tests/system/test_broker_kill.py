@@ -2,7 +2,6 @@
 """The broker dies and comes back without a memory."""
 
 import pytest
-
 from tests.system.conftest import Launch
 from tests.system.fleet import COORDINATOR, a_job
 

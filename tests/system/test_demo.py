@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec import json
+from tests.system.fleet import PATIENCE_SECONDS, STOP_SECONDS, marked, run, sweep
 
 from fedmill_coordinator.demo.processes import program
-from tests.system.fleet import PATIENCE_SECONDS, STOP_SECONDS, marked, run, sweep
 
 pytestmark = pytest.mark.system
 
@@ -85,7 +85,7 @@ class TestReport:
         """The model runs in a plain ONNX Runtime, the database and the plot can be read."""
         import sqlite3
         from contextlib import closing
-        from xml.etree import ElementTree
+        from xml.etree import ElementTree as ET
 
         import onnx
         import onnxruntime
@@ -98,7 +98,7 @@ class TestReport:
         assert np.isfinite(outputs).all()
         with closing(sqlite3.connect(artifacts["database"])) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert ElementTree.parse(artifacts["plot"]).getroot().tag.endswith("svg")  # noqa: S314
+        assert ET.parse(artifacts["plot"]).getroot().tag.endswith("svg")  # noqa: S314
 
 
 class TestInterrupt:
@@ -151,7 +151,11 @@ class TestRefusal:
 class TestRealData:
     @pytest.mark.parametrize(
         ("name", "task", "agents"),
-        [("cwru", "classification", 4), ("cmapss", "regression", 10), ("tep", "classification", 4)],
+        [
+            ("cwru", "classification", 4),
+            ("tep", "classification", 4),
+            pytest.param("cmapss", "regression", 10, marks=pytest.mark.slow),
+        ],
     )
     def test_runs_through(self, folder: Path, name: str, task: str, agents: int) -> None:
         """Three rounds on the recordings as they are published, and a score for every plant."""

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from msgspec import json, msgpack
+from tests.system.fleet import Fleet, federation
 
 from fedmill_coordinator.aggregation import RULES, Update
 from fedmill_coordinator.registry.versions import Architecture
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.link.blocks import BLOB_LIMIT
 from fedmill_shared.models.normaliser import Normaliser
-from tests.system.fleet import Fleet, federation
 
 pytestmark = pytest.mark.system
 

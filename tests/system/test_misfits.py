@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 from msgspec import json
+from tests.system.fleet import Fleet, Source, a_job, a_plant, federation, recording
 
 from fedmill_coordinator.demo.recipes.plan import Plant
-from tests.system.fleet import Fleet, Source, a_job, a_plant, federation, recording
 
 pytestmark = pytest.mark.system
 

@@ -5,7 +5,6 @@ import signal
 
 import psutil
 import pytest
-
 from tests.system.conftest import Launch
 from tests.system.fleet import COORDINATOR, a_job, processes_of
 

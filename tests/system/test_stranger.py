@@ -8,6 +8,8 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 from msgspec import Struct, json, structs
+from tests.system.conftest import Launch
+from tests.system.fleet import COORDINATOR, Fleet, a_job
 
 from fedmill_shared.files import sha256
 from fedmill_shared.link.base import Connected, LinkEvent
@@ -26,13 +28,13 @@ from fedmill_shared.messages import (
 )
 from fedmill_shared.metrics import ClassificationStatistic, RegressionStatistic, Statistic
 from fedmill_shared.signals.moments import Cell, Moments
-from tests.system.conftest import Launch
-from tests.system.fleet import COORDINATOR, Fleet, a_job
 
 pytestmark = pytest.mark.system
 
 NOISE = np.random.default_rng(0).bytes(250_000)
+FRAME = b"FMF1" + bytes(100)
 END = "the-end"
+OTHER = ("block", "nonsense")
 
 
 @contextmanager
@@ -49,29 +51,23 @@ def stranger(fleet: Fleet) -> Iterator[MqttLink]:
         link.stop()
 
 
-def garbage(kind: str, good: dict[str, bytes]) -> list[bytes]:
-    """Payloads that no decoder may take: noise, nothing, cut off, foreign."""
-    whole = good.get(kind, b"")
-    return [NOISE, b"", b"\x00", b"\xc1" * 40, b"[" * 50_000, whole[: len(whole) // 2]]
-
-
-def good_messages(fleet: Fleet) -> dict[str, bytes]:
-    """One well-formed message of some kinds, to be cut off."""
-    block = next(blocks_of(b"not what you expect"))
-    return {"update": encode(an_offer(fleet)), "block": block}
+def garbage(fleet: Fleet) -> list[bytes]:
+    """Payloads that no decoder may take: noise, nothing, foreign, cut off."""
+    whole = (encode(an_offer(fleet)), next(blocks_of(b"not what you expect")))
+    halves = (message[: len(message) // 2] for message in whole)
+    return [NOISE, b"", b"\x00", b"\xc1" * 40, b"[" * 50_000, *halves]
 
 
 def an_offer(fleet: Fleet) -> UpdateOffer:
     """An update that would fit the open round, but for its frame."""
     current = fleet.store.current_round(fleet.job.name)
     assert current is not None
-    frame = b"FMF1" + bytes(100)
     return UpdateOffer(
         job=fleet.job.name,
         round=current.round,
         base=current.base,
-        sha256=sha256(frame),
-        size=len(frame),
+        sha256=sha256(FRAME),
+        size=len(FRAME),
         examples=10,
         loss=0.1,
         seconds=0.1,
@@ -121,6 +117,28 @@ def impossible(fleet: Fleet) -> list[tuple[str, str, Struct]]:
     ]
 
 
+def say_garbage(link: MqttLink, fleet: Fleet) -> None:
+    """Everything that is no message, on every topic."""
+    payloads = garbage(fleet)
+    up = [f"{agent}/up/{kind}" for agent in ("agent-3", "stranger") for kind in (*UP, *OTHER)]
+    down = [f"agent-1/down/{kind}" for kind in (*DOWN, *OTHER)]
+    for topic in (*up, *down, *(f"all/{kind}/tiny" for kind in (*ALL, *OTHER))):
+        for payload in payloads:
+            link.publish(f"fedmill/v1/{topic}", payload)
+    for topic in wrong_topics():
+        link.publish(topic, NOISE)
+
+
+def say_lies(link: MqttLink, fleet: Fleet) -> None:
+    """Well-formed messages that are not true, and blocks that nobody asked for."""
+    for agent, kind, message in impossible(fleet):
+        link.publish(f"fedmill/v1/{agent}/up/{kind}", encode(message))
+    link.publish("fedmill/v1/stranger/up/update", encode(an_offer(fleet)))
+    for block in (*blocks_of(FRAME), *blocks_of(NOISE)):
+        for topic in ("stranger/up/block", "agent-3/up/block", "all/block/tiny"):
+            link.publish(f"fedmill/v1/{topic}", block)
+
+
 class TestStranger:
     def test_garbage_stops_nobody(self, launch: Launch) -> None:
         """Refusals are logged, every round has its three updates, and the listings still work."""
@@ -128,25 +146,8 @@ class TestStranger:
         held = fleet.hold("agent-3")
         fleet.wait("two updates", lambda: fleet.received(1) == ["agent-1", "agent-2"])
         with stranger(fleet) as link:
-            good = good_messages(fleet)
-            for kind in (*UP, "block", "nonsense"):
-                for payload in garbage(kind, good):
-                    link.publish(f"fedmill/v1/agent-3/up/{kind}", payload)
-                    link.publish(f"fedmill/v1/stranger/up/{kind}", payload)
-            for kind in (*DOWN, *ALL, "block", "nonsense"):
-                for payload in garbage(kind, good):
-                    link.publish(f"fedmill/v1/agent-1/down/{kind}", payload)
-                    link.publish(f"fedmill/v1/all/{kind}/tiny", payload)
-            for topic in wrong_topics():
-                link.publish(topic, NOISE)
-            for agent, kind, message in impossible(fleet):
-                link.publish(f"fedmill/v1/{agent}/up/{kind}", encode(message))
-            frame = b"FMF1" + bytes(100)
-            link.publish("fedmill/v1/stranger/up/update", encode(an_offer(fleet)))
-            for block in (*blocks_of(frame), *blocks_of(NOISE)):
-                link.publish("fedmill/v1/stranger/up/block", block)
-                link.publish("fedmill/v1/agent-3/up/block", block)
-                link.publish("fedmill/v1/all/block/tiny", block)
+            say_garbage(link, fleet)
+            say_lies(link, fleet)
             for topic in (f"agent-1/up/{END}", f"agent-1/down/{END}", f"all/{END}/tiny"):
                 link.publish(f"fedmill/v1/{topic}", b"")
             for name in (COORDINATOR, "agent-1", "agent-2"):
@@ -155,12 +156,12 @@ class TestStranger:
         fleet.finish()
 
         assert [record.included for record in fleet.rounds()] == [fleet.agents] * 4
+        told = fleet.store.evaluations(fleet.job.name)
+        assert {record.agent for record in told} == set(fleet.agents)
         assert len(fleet.events(COORDINATOR, "message.refused")) >= 80
         texts = [event["text"] for event in fleet.events(COORDINATOR, "agent.refused")]
         for wrong in ("starts from", "round 99", "bytes are too many", "classes differ", "frame:"):
             assert any(wrong in text for text in texts), wrong
-        told = fleet.store.evaluations(fleet.job.name)
-        assert {record.agent for record in told} == set(fleet.agents)
         for command in ("jobs", "rounds", "fleet"):
             done = fleet.run("fedmill_coordinator", command, fleet.layout.coordinator, "--json")
             assert (done.returncode, done.stderr) == (0, "")

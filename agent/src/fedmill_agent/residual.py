@@ -71,7 +71,7 @@ class Residual:
         What was made for another layout than the residual's is forgotten either way.
         """
         digest = parcel.offer.sha256
-        if digest in self._state.settled:
+        if included or digest in self._state.settled:
             return
         vector, schema = self._state.vector, self._state.schema
         if not included and vector and schema and _layout(parcel.frame) == schema:

@@ -104,7 +104,8 @@ Dropout = Annotated[
     Meta(
         ge=0.0,
         lt=1.0,
-        description="Share of activations dropped while training, before the head and between fully connected layers.",
+        description="Share of activations dropped while training: before the head, and between "
+        "fully connected layers.",
     ),
 ]
 Norm = Annotated[

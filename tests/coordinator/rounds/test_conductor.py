@@ -122,6 +122,7 @@ class TestWholeJob:
         details = json.decode(closed.report)
         assert details["loss"] == 0.5
         assert (details["report"]["agents"], details["report"]["examples"]) == (2, 32)
+        assert world.traffic.so_far("tiny") == (0, 0)
         assert (opened.state, opened.base) == ("open", world.rows.versions("tiny")[1].version)
 
 
@@ -285,6 +286,15 @@ class TestRefused:
         [receipt] = world.deliver(A, delta=np.ones(world.elements, np.float32))
         assert (receipt.fate, "came first" in receipt.reason) == ("refused", True)
         assert [u.sha256 for u in world.rows.updates("tiny", 1)] == [first.sha256]
+
+    def test_one_update_at_a_time(self, make_world: Make) -> None:
+        """Announcing another one gives the first one up: an agent cannot fill the memory."""
+        world = make_world().running(A, B)
+        first, second = world.update(A), world.update(A, delta=np.ones(world.elements, np.float32))
+        for offer, _ in (first, second):
+            world.conductor.offer(A, offer)
+        assert not world.conductor.block(A, parse_block_of(first[1]))
+        assert world.conductor.block(A, parse_block_of(second[1]))
 
     def test_blocks_that_nobody_announced(self, make_world: Make) -> None:
         """They are of no update and take no memory."""
@@ -624,6 +634,7 @@ class TestAbandoned:
         assert world.rows.current_round("tiny") is None
         assert world.voice.take("job")[-1].state == "stopped"
         assert world.voice.take("round")[-1].round == 0
+        world.voice.said.clear()
         world.start()
         assert world.state == "stopped"
         assert world.voice.take("version")

@@ -36,7 +36,7 @@ HEADER = FrameHeader(
 VECTOR = np.array([0.0, 1.0, -2.0, 0.5], np.float32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VECTORS = hnp.arrays(np.float32, st.integers(0, 40), elements=FINITE)
-every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=str)
+every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
 
 
 def _make(codec: str = "fp32", vector: Vector = VECTOR, header: FrameHeader = HEADER) -> bytes:

@@ -29,7 +29,7 @@ class TestCodecs:
         with pytest.raises(FrameError, match=r"77 is unknown .*one version"):
             by_number(77)
 
-    @pytest.mark.parametrize("codec", CODECS.values(), ids=str)
+    @pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
     def test_lossless_is_a_promise(self, codec: Codec) -> None:
         """A codec decodes to the same bits if and only if it says so."""
         vector = np.random.default_rng(0).normal(size=999).astype(np.float32)
@@ -37,7 +37,7 @@ class TestCodecs:
         assert np.array_equal(decoded, vector) == codec.lossless
 
     @pytest.mark.parametrize("elements", [0, 1, 4096, 5000])
-    @pytest.mark.parametrize("codec", CODECS.values(), ids=str)
+    @pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
     def test_bound_holds(self, codec: Codec, elements: int) -> None:
         """No encoding needs more bytes than the codec's bound."""
         vector = np.random.default_rng(0).normal(size=elements).astype(np.float32)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Job, Mlp, Model, Wdcnn
+from fedmill_shared.job import Job, Mlp, Model
 from fedmill_shared.models import build
 from fedmill_shared.models.flat import FlatModel
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fedmill_shared import __version__
-from fedmill_shared.errors import FedmillError
+from fedmill_shared.errors import FedmillError, Interrupted
 
 COMMANDS = {
     "serve": "Run the coordinator.",
@@ -47,6 +47,9 @@ class LazyGroup(click.Group):
         except FedmillError as error:
             click.echo(f"fedmill: {' '.join(str(error).split())}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("fedmill: interrupted", err=True)
+            sys.exit(Interrupted.exit_code)
 
 
 @click.command(cls=LazyGroup)

@@ -73,8 +73,8 @@ def round_notice(job: str, current: RoundRecord | None, past: Past) -> RoundNoti
 def received_for(store: Store, current: RoundRecord) -> list[UpdateRecord]:
     """The updates that wait for the close of ``current``, by agent."""
     updates = store.updates(current.job, current.round)
-    mine = [u for u in updates if u.state == "received" and u.base == current.base]
-    return sorted(mine, key=lambda update: update.agent)
+    waiting = [update for update in updates if update.state == "received"]
+    return sorted(waiting, key=lambda update: update.agent)
 
 
 def aggregate(

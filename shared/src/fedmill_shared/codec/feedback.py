@@ -9,13 +9,12 @@ Seide et al. 2014 ("1-bit stochastic gradient descent", Interspeech), proved by 
 The residual is a transaction of two steps, because an update that was sent may still be refused::
 
     compensated = compensate(delta, residual)      # send its encoding, keep decoded = decode(...)
-    pending = carry(compensated, decoded)          # on disk, beside the old residual
+    residual = carry(compensated, decoded)         # on disk, before the next training
 
-``pending`` replaces the residual only when the round's result lists the update as included. An
-update that was late, lost or refused changed no model, so the old residual stays as it was; its
-delta is not added back, because the next training starts from a newer model and sees the same
-windows again. A change of schema drops the residual. Error feedback and differential privacy
-exclude each other: the residual would leak past the clipping bound.
+If the round's result lists the update as included, that was all. An update that was late, lost or
+refused changed no model: what was sent, ``decoded``, is added back to the residual, and nothing
+that was learned is lost. A change of schema drops the residual. Error feedback and differential
+privacy exclude each other: the residual would leak past the clipping bound.
 """
 
 import numpy as np

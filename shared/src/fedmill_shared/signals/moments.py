@@ -19,7 +19,8 @@ from fedmill_shared.errors import DataError, FrameError
 from fedmill_shared.signals.cells import FLOOR, LARGEST, Cells, connected, fold, gather, pool
 
 CELLS = 256
-_NUMBERS = 15_000  # cells x signals of one message: 9 bytes for each mean and M2, below the packet limit
+# Cells x signals of one message: 9 bytes for each mean and M2, below the packet limit.
+_NUMBERS = 15_000
 _MOST = 1 << 40
 _BLOCK = 1 << 20  # values handled at a time
 
