@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker dies and comes back without a memory."""
 
+import time
+
 import pytest
 from tests.system.conftest import Launch
 from tests.system.fleet import COORDINATOR, a_job
@@ -24,14 +26,23 @@ class TestBroker:
             (lost,) = fleet.events(name, "broker.unreachable", level="error")
             assert lost["remedy"]
 
-    def test_killed_while_the_last_version_is_scored_the_job_still_ends(
+    def test_killed_with_the_coordinator_the_last_version_is_still_scored(
         self, launch: Launch
     ) -> None:
-        """An evaluation that was lost with the broker is told again, not waited for."""
+        """What agents told of the last version is gone with both: they tell it again when asked."""
         fleet = launch(a_job(rounds=2, deadline_seconds=300.0))
         fleet.wait("the last round", lambda: fleet.closed() == 2)
+        fleet.process(COORDINATOR).suspend()
+        for agent in fleet.agents:
+            fleet.wait(
+                f"the last version at {agent}",
+                lambda agent=agent: fleet.events(agent, "version.installed", number=2) != [],
+            )
+        time.sleep(0.5)  # no event tells that a version has been scored
+        fleet.kill(COORDINATOR)
         fleet.kill_broker()
         fleet.start_broker()
+        fleet.start(COORDINATOR)
         fleet.finish()
         alias = fleet.store.alias(fleet.job.name, "stable")
         assert alias is not None

@@ -88,7 +88,7 @@ class Participation:
         self._trained_for: tuple[int, str] | None = None
         self._round: RoundNotice | None = None
         self._tasks: dict[int, protocol.Request] = {}
-        self._evaluated: set[str] = set()
+        self._evaluation: EvaluationReport | None = None
         self._verdicts: dict[str, bool] = {}
         if self._residual.set_aside is not None:
             log.error("residual.set_aside", path=str(self._residual.set_aside))
@@ -112,18 +112,10 @@ class Participation:
         self._submit(protocol.Warm(**self._task()))
 
     def installed(self) -> None:
-        """A new version is active: evaluate it if asked to, and train if its round is open."""
+        """A version is active: evaluate it if asked to, and train if its round is open."""
         notice = self._deployment.active
-        if notice is not None and notice.evaluate and notice.version not in self._evaluated:
-            self._evaluated = {notice.version}
-            self._submit(
-                protocol.Evaluate(
-                    **self._task(),
-                    weights=self._deployment.weights_path(),
-                    regimes=self._deployment.regimes(),
-                    version=notice.version,
-                )
-            )
+        if notice is not None and notice.evaluate:
+            self._evaluate(notice.version)
         self._train_if_open()
 
     def announce_round(self, notice: RoundNotice) -> None:
@@ -156,15 +148,13 @@ class Participation:
             case protocol.Trained():
                 self._trained(task, answer)
             case protocol.Evaluated():
-                self._ports.send(
-                    "evaluation",
-                    EvaluationReport(
-                        job=self._job.name,
-                        version=answer.version,
-                        statistic=answer.statistic,
-                        last=answer.last,
-                    ),
+                self._evaluation = EvaluationReport(
+                    job=self._job.name,
+                    version=answer.version,
+                    statistic=answer.statistic,
+                    last=answer.last,
                 )
+                self._ports.send("evaluation", self._evaluation)
             case protocol.Failed():
                 self._log.error("training.failed", kind=answer.error, error=answer.message)
         self._settle_waiting()
@@ -175,14 +165,11 @@ class Participation:
     def trainer_died(self, numbers: Collection[int]) -> bool:
         """Forget the tasks with these ``numbers``; True if any was ours and is lost."""
         lost = [self._tasks.pop(number) for number in numbers if number in self._tasks]
-        if any(isinstance(task, protocol.Evaluate) for task in lost):
-            self._evaluated.clear()
         self._settle_waiting()
         return bool(lost)
 
     def reconnected(self) -> None:
-        """Tell again whatever the broker may have lost: updates, and the last evaluation."""
-        self._evaluated.clear()  # the coordinator announces its version to whoever reconnects
+        """Offer again whatever has no final receipt."""
         self._sent_at = dict.fromkeys(self._sent_at, -math.inf)
         self.tick()
 
@@ -197,6 +184,24 @@ class Participation:
                 del self._sent_at[digest]
             else:
                 self._send(parcel)
+
+    def _evaluate(self, version: str) -> None:
+        told = self._evaluation
+        if told is not None and told.version == version:
+            # The coordinator asks again: it restarted, and what it was told may be lost.
+            self._ports.send("evaluation", told)
+            return
+        tasks = self._tasks.values()
+        if any(isinstance(task, protocol.Evaluate) and task.version == version for task in tasks):
+            return
+        self._submit(
+            protocol.Evaluate(
+                **self._task(),
+                weights=self._deployment.weights_path(),
+                regimes=self._deployment.regimes(),
+                version=version,
+            )
+        )
 
     def _train_if_open(self) -> None:
         notice, active = self._round, self._deployment.active

@@ -74,7 +74,7 @@ class Residual:
         if included or digest in self._state.settled:
             return
         vector, schema = self._state.vector, self._state.schema
-        if not included and vector and schema and _layout(parcel.frame) == schema:
+        if vector and schema and _layout(parcel.frame) == schema:
             held = np.frombuffer(vector, dtype="<f4")
             _, dropped = decode_frame(parcel.frame, elements=len(held))
             vector = (held + dropped).astype("<f4").tobytes()
