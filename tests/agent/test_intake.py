@@ -96,9 +96,15 @@ class TestMapping:
 
     def test_tags(self) -> None:
         """The source's own tag, else the job's, else the signal's name."""
-        assert map_source(JOB, source()).tags == ["PLC.heat", "force"]
-        assert map_source(JOB, source(tags={"heat": "T1"})).tags == ["T1", "force"]
-        assert map_source(JOB, source(tags={"force": "F", "heat": ""})).tags == ["PLC.heat", "F"]
+        assert map_source(JOB.name, JOB.signals, source()).tags == ["PLC.heat", "force"]
+        assert map_source(JOB.name, JOB.signals, source(tags={"heat": "T1"})).tags == [
+            "T1",
+            "force",
+        ]
+        assert map_source(JOB.name, JOB.signals, source(tags={"force": "F", "heat": ""})).tags == [
+            "PLC.heat",
+            "F",
+        ]
 
     @pytest.mark.parametrize(
         ("fields", "told"),

@@ -5,6 +5,7 @@ source -> unit conversion -> quality -> window -> score, and -> store with its l
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from fedmill_agent.sources.runner import SourceEnded, SourceEvent
 from fedmill_agent.store.splits import SplitPolicy, StoredSplit
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.errors import DataError, FedmillError, SchemaError
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Signal
 from fedmill_shared.log import Logger
 from fedmill_shared.signals.quality import mend, usable
 from fedmill_shared.signals.units import affine
@@ -39,31 +40,41 @@ class Mapping:
     factor: NDArray[np.float64]
     offset: NDArray[np.float64]
 
+    def convert(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """``values`` (signals, samples) from the source's units to the job's."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is bad, not an error
+            return (values * self.factor + self.offset).astype(np.float32)
 
-def map_source(job: Job, source: SourceOptions) -> Mapping:
-    """Tags and unit conversions of ``source`` for the signals of ``job``.
+
+def map_source(job: str, signals: Sequence[Signal], source: SourceOptions) -> Mapping:
+    """Tags and unit conversions of ``source`` for the ``signals`` of the job called ``job``.
 
     Raises:
         SchemaError: a unit is unknown or cannot be converted, or the source maps a signal that
             the job does not have.
     """
-    names = [signal.name for signal in job.signals]
+    names = [signal.name for signal in signals]
     for signal in {*source.tags, *source.units} - set(names):
         raise SchemaError(
-            f"source {source.name!r} maps signal {signal!r}, which job {job.name!r} does not have",
+            f"source {source.name!r} maps signal {signal!r}, which job {job!r} does not have",
             remedy=f"signals of the job: {', '.join(names)}",
         )
-    try:
-        pairs = [affine(source.units.get(s.name, s.unit), s.unit) for s in job.signals]
-    except SchemaError as error:
-        raise SchemaError(
-            f"source {source.name!r}: {error.message}", remedy=error.remedy
-        ) from error
+    pairs = [_conversion(source, signal) for signal in signals]
     return Mapping(
-        [source.tags.get(s.name) or s.tag or s.name for s in job.signals],
+        [source.tags.get(s.name) or s.tag or s.name for s in signals],
         np.array([factor for factor, _ in pairs])[:, None],
         np.array([offset for _, offset in pairs])[:, None],
     )
+
+
+def _conversion(source: SourceOptions, signal: Signal) -> tuple[float, float]:
+    try:
+        return affine(source.units.get(signal.name, signal.unit), signal.unit)
+    except SchemaError as error:
+        raise SchemaError(
+            f"source {source.name!r}: signal {signal.name!r}: {error.message}",
+            remedy=error.remedy,
+        ) from error
 
 
 @dataclass(slots=True)
@@ -93,7 +104,7 @@ class Intake:
         window_ns = round(1e9 * job.window.length / job.signals[0].rate_hz)
         self._policy = SplitPolicy(store, job.evaluation, window_ns=window_ns)
         self._feeds = {
-            source.name: _Feed(source, map_source(job, source), self._windower())
+            source.name: _Feed(source, map_source(job.name, job.signals, source), self._windower())
             for source in config.sources
         }
         self.bad_windows = 0
@@ -169,9 +180,7 @@ class Intake:
         return Windower(self._job.window.length, self._job.stride, self._job.window.pad)
 
     def _cut(self, feed: _Feed, samples: Samples) -> list[Window]:
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is bad, not an error
-            converted = samples.values * feed.mapping.factor + feed.mapping.offset
-            values = converted.astype(np.float32)
+        values = feed.mapping.convert(samples.values)
         return feed.windower.push(
             samples.run, samples.unit, samples.start_ns, samples.period_ns, values
         )

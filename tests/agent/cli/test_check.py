@@ -58,6 +58,26 @@ class TestGood:
         assert f"broker 127.0.0.1:{mosquitto}: connected" in capsys.readouterr().out
 
 
+class TestGateway:
+    def test_what_the_machine_has(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Processors, memory and disk are shown first."""
+        main(["check", str(configure()), "--offline"])
+        assert "processors" in capsys.readouterr().out
+
+    def test_a_disk_too_small_for_its_store(
+        self,
+        configure: Configure,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A store that may grow beyond the free space is a problem before it is one."""
+        path = configure()
+        path.write_text(path.read_text() + "\n[store]\nmax_bytes = 4000000000000000\n")
+        assert main(["check", str(path), "--offline"]) == 21
+        assert "lower store.max_bytes" in capsys.readouterr().out
+
+
 class TestBad:
     @pytest.mark.parametrize(
         ("extra", "code", "told"),

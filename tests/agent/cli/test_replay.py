@@ -118,6 +118,48 @@ class TestClassification:
         assert first.split()[:2] == ["a", "2024-01-01T00:00:07.000Z"]
         assert first.split()[2:] == second.split()[2:]
 
+    def test_another_column_in_another_unit(
+        self,
+        press: Versions,
+        export: Export,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A recording in m/s2 under a name of the plant's own gives what it gives in g."""
+        in_g = two_classes()
+        plant = {run: [9.80665 * value for value in values] for run, values in in_g.items()}
+        write_csv(tmp_path / "g.csv", in_g)
+        text = write_csv(tmp_path / "plant.csv", plant).read_text()
+        (tmp_path / "plant.csv").write_text(text.replace("vibration", "PLC_4711", 1))
+        common = ["--model", str(export(press)), "--set", "run_column=run", "--set", "run=x"]
+        assert main(["replay", str(tmp_path / "g.csv"), *common]) == 0
+        expected = capsys.readouterr().out
+        options = ["--tag", "vibration=PLC_4711", "--unit", "vibration=m/s2"]
+        assert main(["replay", str(tmp_path / "plant.csv"), *common, *options]) == 0
+        assert capsys.readouterr().out == expected
+
+    @pytest.mark.parametrize(
+        ("option", "code"),
+        [
+            (["--unit", "vibration"], 2),
+            (["--unit", "vibration=degC"], 12),
+            (["--tag", "wibration=x"], 12),
+        ],
+    )
+    def test_a_wrong_mapping(
+        self,
+        press: Versions,
+        export: Export,
+        capsys: pytest.CaptureFixture[str],
+        option: list[str],
+        code: int,
+    ) -> None:
+        """The signal, the unit or the missing equals sign is named."""
+        model = export(press)
+        path = write_csv(model.with_name("a.csv"), two_classes())
+        assert main(["replay", str(path), "--model", str(model), *option]) == code
+        assert option[1].split("=")[0] in capsys.readouterr().err
+
     @pytest.mark.data
     @pytest.mark.parametrize("name", ["12k_DE/IR007_0.mat", "normal/Normal_0.mat"])
     def test_a_real_bearing(

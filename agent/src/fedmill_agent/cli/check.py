@@ -15,7 +15,8 @@ from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.intake import map_source
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import LabelInterval, Samples, SourceOptions
-from fedmill_shared.errors import BrokerError, DataError, FedmillError
+from fedmill_shared.errors import BrokerError, DataError, FedmillError, StoreError
+from fedmill_shared.files import make_folder
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent
@@ -23,6 +24,8 @@ from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
 CONNECT_SECONDS = 5.0
 EVENTS = 64
+TRAINING_BYTES = 350 << 20
+"""What the training process of a small model takes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"{options.config}: configuration of agent {config.agent.id} is well formed")
     job = load_job(options.job) if options.job else None
     problems: list[FedmillError] = []
+    _attempt(problems, partial(_check_gateway, config))
     if not options.offline:
         _attempt(problems, lambda: _check_broker(config))
     for source in config.sources:
@@ -52,6 +56,33 @@ def _attempt(problems: list[FedmillError], check: Callable[[], None]) -> None:
         check()
     except FedmillError as error:
         problems.append(error)
+
+
+def _check_gateway(config: AgentConfig) -> None:
+    """Show what the machine has, and whether that is enough.
+
+    Raises:
+        StoreError: the state folder cannot be used, or its disk cannot hold one job's windows.
+    """
+    import psutil  # noqa: PLC0415  for the command, not for the daemon
+
+    memory = psutil.virtual_memory()
+    state = make_folder(Path(config.agent.state))
+    disk = psutil.disk_usage(str(state))
+    print(
+        f"gateway: {psutil.cpu_count()} processors, {memory.available / 2**20:.0f} of "
+        f"{memory.total / 2**20:.0f} MiB memory free, {disk.free / 1e9:.1f} GB free in {state}"
+    )
+    if config.training.enabled and memory.available < TRAINING_BYTES:
+        print(
+            f"  training may need {TRAINING_BYTES >> 20} MiB: a round may fail for lack of memory"
+        )
+    if disk.free < config.store.max_bytes:
+        raise StoreError(
+            f"{state}: {disk.free / 1e9:.1f} GB free, but store.max_bytes allows "
+            f"{config.store.max_bytes / 1e9:.1f} GB for each job",
+            remedy="lower store.max_bytes or free some space",
+        )
 
 
 def _check_broker(config: AgentConfig) -> None:
@@ -94,7 +125,7 @@ def _check_source(source: SourceOptions, job: Job | None) -> None:
             print(f"source {source.name}: maps no tags; give --job to check it against a job")
             return
     else:
-        mapping = map_source(job, source)
+        mapping = map_source(job.name, job.signals, source)
         tags, names = mapping.tags, [signal.name for signal in job.signals]
         rate_hz = job.signals[0].rate_hz
     events = list(islice(kind.read(source, tags, rate_hz), EVENTS))

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_agent.intake import map_source
 from fedmill_agent.sources import kind_of, kinds
 from fedmill_agent.sources.base import RunEnded, Samples, SourceOptions
 from fedmill_shared.errors import DataError, UsageError
@@ -32,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="an option of the source kind, as in the configuration (rate_hz=48000)",
     )
+    for option, example in (("--tag", "force=Load_cell_3"), ("--unit", "force=lbf")):
+        parser.add_argument(
+            option,
+            action="append",
+            default=[],
+            metavar=f"SIGNAL={option[2:].upper()}",
+            help=f"{option[2:]} of a signal in this recording, if not the model's ({example})",
+        )
     parser.add_argument("--json", action="store_true", help="one JSON object per window")
 
 
@@ -45,7 +54,9 @@ def run(options: argparse.Namespace) -> int:
     session = OnnxSession.from_file(options.model)
     schema = read_schema(session.metadata)
     count = 0
-    for window in read_windows(make_source(options.file, options.kind, options.set), schema):
+    source = make_source(options.file, options.kind, options.set)
+    source = msgspec.structs.replace(source, tags=pairs(options.tag), units=pairs(options.unit))
+    for window in read_windows(source, schema):
         outputs = session.run(window.values[None])[0]
         print(_line(window, outputs, schema, as_json=options.json))
         count += 1
@@ -77,21 +88,33 @@ def make_source(path: Path, kind: str | None, settings: list[str]) -> SourceOpti
         raise UsageError(f"--set: {error}") from error
 
 
+def pairs(settings: list[str]) -> dict[str, str]:
+    """``["force=lbf"]`` as a mapping.
+
+    Raises:
+        UsageError: there is no equals sign in one of them.
+    """
+    for setting in settings:
+        if "=" not in setting:
+            raise UsageError(f"{setting!r} is not SIGNAL=VALUE", remedy="write it like force=lbf")
+    return {name: value for name, _, value in (setting.partition("=") for setting in settings)}
+
+
 def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]:
     """Usable windows of ``source``, cut as the model's job cuts them.
 
     Raises:
         DataError: the recording cannot be read, or lacks a signal.
+        SchemaError: a unit cannot be converted, or a signal is not one of the model's.
     """
     window = schema.window
     windower = Windower(window.length, window.stride or window.length, window.pad)
-    tags = [source.tags.get(s.name) or s.tag or s.name for s in schema.signals]
+    mapping = map_source(schema.job, schema.signals, source)
     kind = kind_of(source)
-    for event in kind.read(source, tags, schema.signals[0].rate_hz):
+    for event in kind.read(source, mapping.tags, schema.signals[0].rate_hz):
         match event:
             case Samples():
-                with np.errstate(over="ignore"):  # what overflows is bad, not an error
-                    values = event.values.astype(np.float32)
+                values = mapping.convert(event.values)
                 found = windower.push(
                     event.run, event.unit, event.start_ns, event.period_ns, values
                 )
