@@ -368,7 +368,26 @@ class TestJobs:
         plant = make_plant()
         path = Path(plant.config.coordinator.jobs[0])
         path.write_text(path.read_text().replace("rounds = 2", "rounds = 3"))
-        with pytest.raises(JobError, match=r"started with another job file .*new name"):
+        with pytest.raises(JobError, match=r"changed: federation .*new name"):
+            plant.make()
+
+    def test_a_changed_file_of_a_finished_job(self, make_plant: Callable[..., Plant]) -> None:
+        """It is over: agents still get its model, as it was run."""
+        plant = make_plant()
+        plant.store.update_job("tiny", updated_ns=1, state="stopped")
+        path = Path(plant.config.coordinator.jobs[0])
+        path.write_text(path.read_text().replace("rounds = 2", "rounds = 3"))
+        plant.make()
+
+    def test_two_files_of_one_name(self, make_plant: Callable[..., Plant]) -> None:
+        """Both are named, and nothing is started with either."""
+        plant = make_plant()
+        first = Path(plant.config.coordinator.jobs[0])
+        second = first.with_name("twin.toml")
+        second.write_text(first.read_text())
+        section = msgspec.structs.replace(plant.config.coordinator, jobs=[str(first), str(second)])
+        plant.config = msgspec.structs.replace(plant.config, coordinator=section)
+        with pytest.raises(JobError, match=r"twin\.toml are both named 'tiny'"):
             plant.make()
 
     def test_a_broken_file(self, make_plant: Callable[..., Plant]) -> None:

@@ -316,7 +316,7 @@ class TestCanonical:
         assert job_from_canonical(canonical(job(text))) == job(text)
 
     @given(
-        rates=st.floats(1e-9, 1e9),
+        rates=st.floats(1e-6, 1e9),
         model=st.one_of(
             st.builds(Mlp, hidden=st.lists(st.integers(1, 4096), min_size=2, max_size=2)),
             st.builds(Gru, hidden=st.integers(1, 1024), layers=st.integers(1, 4)),

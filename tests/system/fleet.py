@@ -210,10 +210,15 @@ class Fleet:
         """The coordinator or an agent."""
         return psutil.Process(self._daemons.pid(name))
 
+    def trainers(self, agent: str) -> list[psutil.Process]:
+        """The training process of an agent; none before it is one, between fork and exec."""
+        children = self.process(agent).children()
+        return [child for child in children if "fedmill_agent.training" in child.cmdline()]
+
     def trainer(self, agent: str) -> psutil.Process:
-        """The training process of an agent."""
-        (child,) = self.process(agent).children()
-        return child
+        """The training process of an agent, which runs or is about to."""
+        self.wait(f"trainer of {agent}", lambda: self.trainers(agent) != [])
+        return self.trainers(agent)[0]
 
     def hold(self, agent: str) -> psutil.Process:
         """Freeze the trainer of an agent once its statistics are in: the first round stays open."""

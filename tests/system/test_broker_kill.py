@@ -29,21 +29,29 @@ class TestBroker:
     def test_killed_with_the_coordinator_the_last_version_is_still_scored(
         self, launch: Launch
     ) -> None:
-        """What an agent told of the last version is gone with both: it tells it again."""
-        fleet = launch(a_job(rounds=2, goal=2, deadline_seconds=300.0))
-        held = fleet.hold("agent-3")
-        fleet.wait("the others' scores", lambda: len(scored(fleet)) == 2)
+        """What an agent told of the last version is gone with both: it tells it again.
+
+        The agent is so slow that the weights which it was to train from are gone: no error.
+        """
+        fleet = launch(a_job(rounds=6, goal=2, deadline_seconds=300.0))
+        slow = fleet.trainer("agent-3")
+        slow.suspend()
+        fleet.wait("the others' scores", lambda: scored(fleet) == {"agent-1", "agent-2"})
         fleet.process(COORDINATOR).suspend()
-        held.resume()
-        fleet.wait("work of agent-3", lambda: fleet.events("agent-3", "update.sent") != [])
+        slow.resume()
+        fleet.wait("work of agent-3", lambda: fleet.events("agent-3", "training.outdated") != [])
         time.sleep(0.5)  # meanwhile it scores the last version, and no event tells
         fleet.kill(COORDINATOR)
         fleet.kill_broker()
-        assert len(scored(fleet)) == 2
+        assert scored(fleet) == {"agent-1", "agent-2"}
+
         fleet.start_broker()
         fleet.start(COORDINATOR)
         fleet.finish()
         assert scored(fleet) == set(fleet.agents)
+        assert not fleet.heard("agent.refused")
+        errors = {event["event"] for event in fleet.events("agent-3", level="error")}
+        assert errors == {"broker.unreachable"}
 
 
 def scored(fleet: Fleet) -> set[str]:

@@ -18,8 +18,9 @@ from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerPr
 from fedmill_agent.work import Fed, Outside
 from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import BrokerError, FedmillError, FrameError
+from fedmill_shared.errors import BrokerError, FedmillError, FrameError, JobError
 from fedmill_shared.files import make_folder
+from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
 from fedmill_shared.link.blocks import parse_block
 from fedmill_shared.log import Logger
@@ -202,6 +203,8 @@ class Daemon:
             seat.state(notice.state)
             return
         if seat is not None:
+            if not self._readable(notice):
+                return
             seat.close()
         self._seats[notice.job] = self._open(notice.job, notice.text)
         self._seats[notice.job].state(notice.state)
@@ -209,6 +212,17 @@ class Daemon:
         for kind in ("version", "round"):  # they may have come before the job
             if (notice.job, kind) in self._heard:
                 self._pass_on(self._heard[notice.job, kind], retained=True)
+
+    def _readable(self, notice: JobNotice) -> bool:
+        """Whether the new text of a job is one; if not, the seat that works goes on."""
+        try:
+            job_from_canonical(notice.text)
+        except JobError as error:
+            self._log.error("job.refused", job=notice.job, kind="JobError", error=str(error))
+            refusal = Refusal(job=notice.job, reason="JobError", text=str(error)[:2000])
+            self._send("refusal", refusal)
+            return False
+        return True
 
     def _open(self, job: str, text: bytes) -> Seat:
         return Seat(job, text, self._outside, self._log.bind(job=job))

@@ -24,6 +24,7 @@ from fedmill_shared.messages import (
     EvaluationReport,
     MomentsReport,
     Receipt,
+    Refusal,
     RoundNotice,
     UpdateOffer,
 )
@@ -133,13 +134,15 @@ class Participation:
         if receipt.fate == "refused":
             self._log.warning("update.refused", round=receipt.round, reason=receipt.reason)
         if receipt.fate != "received":
-            self._settle(receipt.sha256, included=receipt.fate == "included")
+            # What was refused is unfit: sent again inside the next delta, it would spoil that too.
+            self._settle(receipt.sha256, included=receipt.fate in ("included", "refused"))
 
     def answer(self, answer: protocol.Answer) -> bool:
         """Take what the trainer did; False if it was for somebody else."""
         task = self._tasks.pop(answer.number, None)
         if task is None:
             return False
+        outdated = isinstance(answer, protocol.Failed) and self._outdated(task)
         match answer:
             case protocol.MomentsCollected():
                 self._ports.send(
@@ -155,10 +158,16 @@ class Participation:
                     last=answer.last,
                 )
                 self._ports.send("evaluation", self._evaluation)
+            case protocol.Failed() if outdated:
+                self._log.info("training.outdated", kind=answer.error, error=answer.message)
             case protocol.Failed():
                 self._log.error("training.failed", kind=answer.error, error=answer.message)
+                text = answer.message[:2000]
+                self._ports.send(
+                    "refusal", Refusal(job=self._job.name, reason=answer.error, text=text)
+                )
         self._settle_waiting()
-        if isinstance(answer, protocol.Trained):
+        if outdated or isinstance(answer, protocol.Trained):
             self._train_if_open()  # a round may have opened meanwhile
         return True
 
@@ -184,6 +193,17 @@ class Participation:
                 del self._sent_at[digest]
             else:
                 self._send(parcel)
+
+    def _outdated(self, task: protocol.Request) -> bool:
+        """Whether ``task`` is for a version whose weights may have made room for newer ones."""
+        match task:
+            case protocol.Train():
+                version = task.base
+            case protocol.Evaluate():
+                version = task.version
+            case _:
+                return False
+        return self._deployment.active is None or self._deployment.active.version != version
 
     def _evaluate(self, version: str) -> None:
         told = self._evaluation

@@ -87,9 +87,7 @@ class Seat:
         """The trainer answered; False if another seat had asked."""
         if self._work is None or not self._work.participation.answer(answer):
             return False
-        if isinstance(answer, protocol.Failed):
-            self._tell_refusal(answer.error, answer.message)
-        else:
+        if not isinstance(answer, protocol.Failed):
             self._deaths = 0
         return True
 

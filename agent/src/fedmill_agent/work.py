@@ -72,7 +72,6 @@ class Work:
         self._reading = ""
         config = outside.config
         self._folder = make_folder(job_folder(config.agent.state, name))
-        write_atomic(self._folder / "job.json", text)
         self.store = WindowStore(
             windows_file(config.agent.state, self.job),
             clock=outside.clock,
@@ -84,6 +83,8 @@ class Work:
         except FedmillError:
             self.store.close()
             raise
+        # Only a job that can be served is taken up again after a restart.
+        write_atomic(self._folder / "job.json", text)
         self._start()
 
     def start_next(self, ended: str = "") -> None:

@@ -19,6 +19,7 @@ from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FrameError, JobError
 from fedmill_shared.files import sha256
+from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical, job_from_canonical, load_job
 from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
 from fedmill_shared.link.blocks import parse_block
@@ -71,7 +72,7 @@ class Daemon:
         self._stopping = False
         self._conductors = {
             conductor.job.name: conductor
-            for conductor in (self._conductor(Path(path)) for path in config.coordinator.jobs)
+            for conductor in (self._conductor(*item) for item in _jobs(config).items())
         }
 
     def stop(self) -> None:
@@ -188,8 +189,7 @@ class Daemon:
             if conductor.block(agent, block):
                 self._traffic.up(name, message.topic, message.payload)
 
-    def _conductor(self, path: Path) -> Conductor:
-        job = load_job(path)
+    def _conductor(self, path: Path, job: Job) -> Conductor:
         text = canonical(job)
         record = self._store.job(job.name)
         if record is None:
@@ -204,11 +204,9 @@ class Daemon:
                     updated_ns=now,
                 )
             )
-        elif job_from_canonical(record.text.encode()) != job:
-            raise JobError(
-                f"{path}: job {job.name!r} was started with another job file",
-                remedy="give the changed job a new name, or remove the old state folder",
-            )
+        else:
+            job = self._stored(path, job, record)
+            text = record.text.encode()
         return Conductor(
             job,
             text,
@@ -219,6 +217,28 @@ class Daemon:
             voice=self,
             clock=self._clock,
             log=self._log.bind(job=job.name),
+        )
+
+    def _stored(self, path: Path, job: Job, record: JobRecord) -> Job:
+        """The job as it was started; a finished one goes on being served whatever its file says.
+
+        Raises:
+            JobError: the file has changed and the job is not over.
+        """
+        stored = job_from_canonical(record.text.encode())
+        if stored == job:
+            return stored
+        changed = ", ".join(
+            field
+            for field in job.__struct_fields__
+            if getattr(stored, field) != getattr(job, field)
+        )
+        if record.state in ("finished", "stopped"):
+            self._log.warning("job.outdated", job=job.name, path=str(path), changed=changed)
+            return stored
+        raise JobError(
+            f"{path}: job {job.name!r} was started with another job file; changed: {changed}",
+            remedy="undo the change, or give the changed job a new name",
         )
 
     def _give_up_if_unreachable(self, started: float) -> None:
@@ -246,3 +266,22 @@ def _hand_over(conductor: Conductor, agent: str, body: Struct) -> None:
             conductor.evaluation(agent, body)
         case BlobRequest():
             conductor.request(agent, body)
+
+
+def _jobs(config: CoordinatorConfig) -> dict[Path, Job]:
+    """Every job by its file, all read before any is started.
+
+    Raises:
+        JobError: a job file is wrong, or two name the same job.
+    """
+    jobs: dict[Path, Job] = {}
+    for path in map(Path, config.coordinator.jobs):
+        job = load_job(path)
+        twins = [other for other, known in jobs.items() if known.name == job.name]
+        if twins:
+            raise JobError(
+                f"coordinator.jobs: {twins[0]} and {path} are both named {job.name!r}",
+                remedy="give one of them another name",
+            )
+        jobs[path] = job
+    return jobs

@@ -7,6 +7,7 @@ from msgspec import json, msgpack
 
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import RoundRecord
+from fedmill_shared.errors import DataError
 from fedmill_shared.metrics import Statistic, merge_all, primary
 
 
@@ -39,8 +40,11 @@ def metric_of(store: Store, job: str, version: str) -> Metric | None:
     told = [s for s in statistics_of(store, job, version).values() if s.count]
     if not told:
         return None
-    merged = merge_all(told)
-    name, value, higher_is_better = primary(merged)
+    try:
+        merged = merge_all(told)
+        name, value, higher_is_better = primary(merged)
+    except DataError:  # sums that no float holds: somebody reported nonsense
+        return None
     return Metric(name, value, higher_is_better, merged.count)
 
 

@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
 Fraction = Annotated[float, Meta(ge=0.0, le=0.9)]
 Positive = Annotated[float, Meta(gt=0.0)]
+Rate = Annotated[float, Meta(ge=1e-6, le=1e9)]
+Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -33,7 +35,7 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unit: Annotated[
         str, Meta(description="Canonical unit; agents convert to it or are refused.")
     ] = "1"
-    rate_hz: Annotated[Positive, Meta(description="Samples per second (Hz) of the window.")] = 1.0
+    rate_hz: Annotated[Rate, Meta(description="Samples per second (Hz) of the window.")] = 1.0
     tag: Annotated[
         str,
         Meta(description="Name of the source's tag or column where an agent maps none itself."),
@@ -227,18 +229,19 @@ class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     rounds: Annotated[Count, Meta(description="Rounds of the job.")] = 20
     minimum: Annotated[
-        Count, Meta(description="A round with fewer updates at its deadline is tried again.")
+        Count, Meta(description="A round with fewer updates at its deadline gets another deadline.")
     ] = 2
     goal: Annotated[
         int,
         Meta(
             ge=0,
             le=1_000_000,
-            description="A round closes at once with this many updates; 0: every agent online.",
+            description="With this many agents the statistics are agreed, and a round closes, at "
+            "once; 0: with every agent online.",
         ),
     ] = 0
     deadline_seconds: Annotated[
-        Positive, Meta(description="Seconds until a round closes with at least `minimum` updates.")
+        Seconds, Meta(description="Seconds until a round closes with at least `minimum` updates.")
     ] = 120.0
     rule: Annotated[
         Literal["fedavg", "fedsgd", "fedavgm"],
@@ -288,8 +291,12 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = "run"
     validation: Annotated[
-        Fraction, Meta(description="Share of units, runs or blocks held out for validation.")
-    ] = 0.1
+        Fraction,
+        Meta(
+            description="Share of units, runs or blocks kept aside, for choices that are made "
+            "later: neither trained on nor part of the test."
+        ),
+    ] = 0.0
     test: Annotated[
         Fraction, Meta(description="Share of units, runs or blocks held out for the test.")
     ] = 0.2

@@ -69,6 +69,8 @@ _EXIT_CODES = """\
 Every command ends with one of these; the message on standard error names the remedy. This page is
 generated from `fedmill_shared.errors` (`python -m fedmill_shared.job_reference docs`).
 
+`fedmill-agent status` also ends with 3: the agent has run here, and is not running now.
+
 | Code | Error | When |
 |---|---|---|
 | 0 | | Everything asked for was done. |

@@ -49,6 +49,11 @@ class OnnxSession:
                 "the model does not take one float32 tensor (windows, signals, samples)",
                 remedy="use a model exported by fedmill",
             )
+        if outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:
+            raise ModelError(
+                "the model does not give one float32 tensor (windows, outputs)",
+                remedy="use a model exported by fedmill",
+            )
         self._input: str = inputs[0].name
         self._outputs: list[str] = [outputs[0].name]
         self._shape: list[int | str | None] = inputs[0].shape[1:]
@@ -185,7 +190,7 @@ def check_canary(
         ModelError: it names the largest error.
     """
     outputs = session.run(inputs)
-    if outputs.shape != expected.shape or expected.size == 0:
+    if outputs.shape != expected.shape or expected.size == 0 or expected.ndim != 2:
         raise ModelError(f"canary: outputs have shape {outputs.shape}, expected {expected.shape}")
     rounding = _ROUNDING * float(np.abs(expected).max())
     limit = tolerance * float(np.ptp(expected)) + rounding

@@ -72,6 +72,14 @@ class TestExport:
         assert result.exit_code == 21
         assert "damaged" in result.stderr
 
+    def test_a_folder_instead_of_a_file(
+        self, run: Run, plant: SimpleNamespace, tmp_path: Path
+    ) -> None:
+        """It says what is missing."""
+        result = run("models", "export", plant.config, tmp_path)
+        assert result.exit_code == 2
+        assert "give the name of a file" in result.stderr
+
     def test_a_folder_that_is_not_there(
         self, run: Run, plant: SimpleNamespace, tmp_path: Path
     ) -> None:

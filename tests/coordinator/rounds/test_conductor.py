@@ -496,6 +496,16 @@ class TestStatistics:
         assert world.state == "running"
         assert [m.agent for m in world.rows.moments("tiny")] == [A, B]
 
+    def test_another_schema_reaches_no_model(self, make_world: Make) -> None:
+        """An update and a score made from other signals or units do not count either."""
+        world = make_world(goal=0)
+        world.running(A, B)
+        world.join(C, schema="ab" * 32)
+        assert [r.fate for r in world.deliver(C)] == ["refused"]
+        assert [u.agent for u in world.rows.updates("tiny", 1)] == []
+        world.evaluate(C)
+        assert C not in {e.agent for e in world.rows.evaluations("tiny")}
+
     def test_a_corrected_schema_is_taken(self, make_world: Make) -> None:
         """After an update of its software the agent may join."""
         world = make_world()
@@ -592,10 +602,26 @@ class TestEvaluations:
         assert len(world.rows.evaluations("tiny")) == 4
 
 
+class TestDivergence:
+    def test_an_update_beyond_reason_is_refused(self, make_world: Make) -> None:
+        """One agent that diverged costs nobody the round: the others' updates make the version."""
+        world = make_world(goal=0).running(A, B)
+        bad = np.full(world.elements, 3e38, np.float32)
+        [receipt] = world.deliver(A, delta=bad)
+        assert receipt.fate == "refused"
+        assert "at most 1e+06 is plausible" in receipt.reason
+        assert world.rows.updates("tiny", 1) == []
+
+
 class TestAbandoned:
     """Rounds whose result is no model."""
 
     HUGE = 3e38
+
+    @pytest.fixture(autouse=True)
+    def let_divergence_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What reception would refuse stands for any result that is no model."""
+        monkeypatch.setattr("fedmill_coordinator.rounds.reception.LARGEST_CHANGE", np.inf)
 
     def spoil(self, world: SimpleNamespace) -> None:
         """Both agents diverge: the sum overflows, or the model computes nonsense."""

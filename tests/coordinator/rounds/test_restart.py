@@ -189,10 +189,13 @@ class TestPoints:
         assert first.included == {agent: offer.sha256 for agent, (offer, _) in sent.items()}
         assert world.voice.take("version")[0].number == 1
 
-    def test_after_an_abandoned_round(self, make_world: Make) -> None:
+    def test_after_an_abandoned_round(
+        self, make_world: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Nobody was included, and that is what is told."""
         import numpy as np
 
+        monkeypatch.setattr("fedmill_coordinator.rounds.reception.LARGEST_CHANGE", np.inf)
         world = make_world().running(A, B)
         world.deliver(A, B, delta=np.full(world.elements, 3e38, np.float32))
         self.restarted(world)

@@ -132,7 +132,7 @@ class Deployment:
     def regimes(self) -> int:
         """Operating conditions of the active version's normaliser."""
         tables = [t for t in self.manifest().tensors if t.name == "standardise.mean"]
-        return tables[0].shape[0] if tables else 1
+        return tables[0].shape[0] if tables and len(tables[0].shape) == 2 else 1
 
     def _layout(self, notice: VersionNotice) -> Manifest:
         try:

@@ -35,10 +35,16 @@ def opened(config: Path) -> Iterator[Store]:
         StoreError: the coordinator never ran.
     """
     settings = load(config)
-    if not settings.database.exists():
+    try:
+        settings.database.stat()
+    except FileNotFoundError as error:
         raise StoreError(
             f"{settings.database}: no such database", remedy="run `fedmill serve` first"
-        )
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{settings.database}: {error.strerror}", remedy="run this as the coordinator's user"
+        ) from error
     with SqlStore.in_file(settings.database) as store:
         yield store
 

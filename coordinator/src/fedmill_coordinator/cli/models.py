@@ -86,6 +86,8 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
 )
 def export(config: Path, file: Path, job: str | None, wanted: str) -> None:
     """Write a version as one self-contained ONNX file, for any other tool."""
+    if file.is_dir():
+        raise UsageError(f"{file}: is a folder", remedy="give the name of a file in it")
     with opened(config) as store:
         name = chosen_job(store, job)
         record = find_version(store, name, wanted)

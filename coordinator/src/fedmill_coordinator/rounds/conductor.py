@@ -10,7 +10,7 @@ from msgspec import json, structs
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.registry.releases import Releases
 from fedmill_coordinator.rounds.machine import Decision, View, decide
-from fedmill_coordinator.rounds.reception import Reception
+from fedmill_coordinator.rounds.reception import Reception, receipt_for
 from fedmill_coordinator.rounds.results import (
     Past,
     aggregate,
@@ -23,12 +23,7 @@ from fedmill_coordinator.rounds.results import (
 from fedmill_coordinator.rounds.statistics import Statistics
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import (
-    UPDATE_REFUSED,
-    JobState,
-    RefusalRecord,
-    RoundRecord,
-)
+from fedmill_coordinator.store.records import UPDATE_REFUSED, JobState, RefusalRecord, RoundRecord
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
@@ -49,6 +44,7 @@ from fedmill_shared.messages import (
 from fedmill_shared.schema import schema_hash
 
 ABANDONED_IN_A_ROW = 3
+FOREIGN_SCHEMA = "signals, units or classes differ from the job's"
 
 
 class Conductor:
@@ -105,7 +101,8 @@ class Conductor:
         """An agent has windows and wants to take part."""
         if join.schema != self._schema:
             self._foreign.add(agent)
-            self._note(agent, "schema", "signals, units or classes differ from the job's")
+            self._joined.discard(agent)
+            self._note(agent, "schema", FOREIGN_SCHEMA)
             return
         self._foreign.discard(agent)
         self._excused.discard(agent)
@@ -140,7 +137,9 @@ class Conductor:
 
     def offer(self, agent: str, offer: UpdateOffer) -> None:
         """An agent announces an update."""
-        if self._releases.ready:
+        if agent in self._foreign:
+            self._answer(agent, receipt_for(offer, "refused", FOREIGN_SCHEMA), attempt=False)
+        elif self._releases.ready:
             receipt = self._reception.offer(agent, offer, self._round, self._releases.learned)
             if receipt is not None:
                 fits = self._round is not None and offer.base == self._round.base
@@ -163,7 +162,8 @@ class Conductor:
         Raises:
             FrameError: what it reports does not fit the job.
         """
-        if self._store.version(self.job.name, report.version) is None:
+        unknown = self._store.version(self.job.name, report.version) is None
+        if unknown or agent in self._foreign:
             return
         for record in evaluation_records(self.job, agent, report, self._clock.now_ns()):
             self._store.save_evaluation(record)

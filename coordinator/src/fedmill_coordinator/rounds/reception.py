@@ -17,6 +17,10 @@ UPDATE_SLACK = 65_536
 """Bytes an update may have beyond its raw float32 size."""
 
 
+LARGEST_CHANGE = 1e6
+"""No honest weight moves this far in a round; a few such updates would end the job for everyone."""
+
+
 class Reception:
     """Owns the half-arrived updates of one job."""
 
@@ -37,13 +41,15 @@ class Reception:
         if known is not None:
             return known
         if offer.size > 4 * elements + UPDATE_SLACK:
-            return _receipt(offer, "refused", f"{offer.size} bytes are too many for this model")
+            return receipt_for(offer, "refused", f"{offer.size} bytes are too many for this model")
         is_current = current is not None and current.round == offer.round
         asked = current if is_current else self._store.round(self._job, offer.round)
         if asked is None:
-            return _receipt(offer, "refused", f"round {offer.round} has not been opened")
+            return receipt_for(offer, "refused", f"round {offer.round} has not been opened")
         if offer.base != asked.base:
-            return _receipt(offer, "refused", f"round {offer.round} starts from {asked.base[:12]}")
+            return receipt_for(
+                offer, "refused", f"round {offer.round} starts from {asked.base[:12]}"
+            )
         assembler = self._assemblers.setdefault(agent, Assembler())
         for waiting_agent, digest in list(self._offers):
             if waiting_agent == agent and digest != offer.sha256:  # one update at a time
@@ -66,19 +72,19 @@ class Reception:
         if block.size != offer.size:
             self._forget(agent, block.blob)
             reason = f"update: {block.size} bytes came, {offer.size} were announced"
-            return _receipt(offer, "refused", reason)
+            return receipt_for(offer, "refused", reason)
         try:
             frame = self._assemblers[agent].add(block)
         except FrameError as error:
             self._forget(agent, block.blob)
-            return _receipt(offer, "refused", str(error))
+            return receipt_for(offer, "refused", str(error))
         if frame is None:
             return None
         self._forget(agent, block.blob)
         try:
             check_update(frame, offer, elements, schema)
         except FedmillError as error:
-            return _receipt(offer, "refused", str(error))
+            return receipt_for(offer, "refused", str(error))
         return self._keep(agent, offer, frame, current)
 
     def _keep(
@@ -103,7 +109,7 @@ class Reception:
             reason="" if in_time else "the round was closed",
         )
         self._store.add_update(record)
-        return _receipt(offer, record.state, record.reason)
+        return receipt_for(offer, record.state, record.reason)
 
     def _forget(self, agent: str, blob: str) -> None:
         del self._offers[agent, blob]
@@ -114,8 +120,8 @@ class Reception:
             if (update.agent, update.base) != (agent, offer.base):
                 continue
             if update.sha256 == offer.sha256:
-                return _receipt(offer, update.state, update.reason)
-            return _receipt(
+                return receipt_for(offer, update.state, update.reason)
+            return receipt_for(
                 offer, "refused", f"another update for round {offer.round} came first, and counts"
             )
         return None
@@ -142,10 +148,17 @@ def check_update(
             raise FrameError(f"update: {field} is {found!r} in the frame, {wanted!r} was announced")
     if offer.examples == 0:
         raise FrameError("update: made from no training window")
+    largest = float(np.abs(delta).max(initial=0.0))
+    if largest > LARGEST_CHANGE:
+        raise FrameError(
+            f"update: a weight changes by {largest:.3g}, at most {LARGEST_CHANGE:g} is plausible",
+            remedy="training diverged on the agent; look at its data and its learning rate",
+        )
     return delta
 
 
-def _receipt(offer: UpdateOffer, fate: Fate, reason: str = "") -> Receipt:
+def receipt_for(offer: UpdateOffer, fate: Fate, reason: str = "") -> Receipt:
+    """The receipt of the update that ``offer`` announced."""
     return Receipt(
         job=offer.job, round=offer.round, sha256=offer.sha256, fate=fate, reason=reason[:2000]
     )

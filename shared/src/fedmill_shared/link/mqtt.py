@@ -77,6 +77,7 @@ class MqttLink:
         """Begin to connect; returns at once and keeps trying for ever."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_SECONDS
+        properties.MaximumPacketSize = LARGEST_PACKET  # the broker drops what is larger
         self._client.connect_async(
             self._endpoint.host,
             self._endpoint.port,

@@ -11,6 +11,9 @@ from fedmill_shared.errors import DataError
 
 Pad = Literal["none", "edge"]
 
+FARTHEST_NS = 230 * 366 * 86_400 * 10**9
+"""Times are within 230 years of 1970; int64 ns end at 292."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
@@ -82,7 +85,8 @@ class Windower:
         """Add consecutive samples ``values`` (signals, n); windows that are now complete.
 
         Raises:
-            DataError: the run changes its unit, its number of signals or its sample period.
+            DataError: the run changes its unit, its number of signals or its sample period, or
+                its times are more than 230 years from 1970.
         """
         finished: list[Window] = []
         if values.shape[1] == 0:
@@ -96,6 +100,11 @@ class Windower:
         _check(run, state, unit, period_ns, len(values))
         self._runs.pop(run, None)
         self._runs[run] = state
+        if not -FARTHEST_NS <= start_ns <= start_ns + period_ns * values.shape[1] <= FARTHEST_NS:
+            raise DataError(
+                f"run {run!r} has samples from {start_ns} ns on, {period_ns} ns apart",
+                remedy="times must lie within 230 years of 1970; check the source's clock and rate",
+            )
         times = start_ns + period_ns * np.arange(values.shape[1], dtype=np.int64)
         first = 0
         if state.seen:
