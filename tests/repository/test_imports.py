@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom: the borders of DESIGN.md, section 2, on the syntax trees."""
+"""Who may import whom: the borders between the packages, on the syntax trees."""
 
 import graphlib
 import re
