@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+import structlog
 
 NOBODY = 65534
 
@@ -35,3 +36,10 @@ def as_nobody() -> Callable[[], AbstractContextManager[None]]:
             os.seteuid(0)
 
     return act
+
+
+@pytest.fixture(autouse=True)
+def no_log_configuration_left() -> Iterator[None]:
+    """A command that was run inside a test leaves no stream behind that the test has closed."""
+    yield
+    structlog.reset_defaults()
