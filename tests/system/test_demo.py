@@ -61,6 +61,7 @@ def started(folder: Path, command: Sequence[str]) -> "subprocess.Popen[str]":
 
 
 class TestReport:
+    @pytest.mark.slow
     def test_two_runs_of_one_seed_report_the_same(self, folder: Path) -> None:
         """All documented keys, artifacts that can be used, and figures that repeat."""
         outputs = []

@@ -111,7 +111,7 @@ def impossible(fleet: Fleet) -> list[tuple[str, str, Struct]]:
         ("stranger", "evaluation", scored(version, number)),
         ("stranger", "evaluation", scored(other, three)),
         ("stranger", "moments", MomentsReport(job=job, moments=Moments(cells=[cell]))),
-        ("stranger", "join", Join(job=job, schema=other, windows={})),
+        ("foreigner", "join", Join(job=job, schema=other, windows={})),
         ("stranger", "request", BlobRequest(job=job, blob=other, missing=[0])),
         ("agent-1", "request", BlobRequest(job=job, blob=version, missing=[1 << 39])),
     ]
