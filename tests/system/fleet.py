@@ -43,7 +43,7 @@ COORDINATOR = "coordinator"
 CLASSES = ["normal", "outer"]
 MARK = "FEDMILL_TEST_FLEET"
 PATIENCE_SECONDS = 60.0
-STOP_SECONDS = 2.0
+STOP_SECONDS = 5.0  # two on a free machine; tests share theirs
 POLL_SECONDS = 0.02
 
 Source = dict[str, object]

@@ -13,7 +13,7 @@ from typing import Self
 
 from fedmill_shared.errors import FedmillError
 
-STOP_SECONDS = 1.5
+STOP_SECONDS = 0.9
 
 
 def program(module: str, *arguments: str | Path) -> list[str]:
