@@ -4,6 +4,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 import structlog
@@ -18,6 +19,16 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
     with broker(tmp_path_factory.mktemp("mosquitto")) as port:
         yield port
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """Folder of the real data sets: FEDMILL_DATA, or shared/data beside the repository."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("FEDMILL_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; set FEDMILL_DATA")
+    return folder
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ class TestModelFamily:
         template, model = export_template(job, module), FlatModel(module)
         assert {tensor.role for tensor in model.manifest.tensors} == {"backbone", "head", "buffer"}
         windows = np.random.default_rng(0).normal(size=(5, 1, 64)).astype(np.float32)
-        outputs = OnnxSession.from_template(template, model.dump()).run(windows)
+        outputs = OnnxSession.from_template(template, model.vector).run(windows)
         np.testing.assert_allclose(outputs, model.predict(windows), atol=1e-5)
 
     def test_training(self, job: Job) -> None:

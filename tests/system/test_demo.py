@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill demo``: what a newcomer runs first."""
 
-import os
 import signal
 import subprocess
 import time
@@ -18,7 +17,6 @@ from fedmill_coordinator.demo.processes import program
 
 pytestmark = pytest.mark.system
 
-DATA = Path(os.environ.get("FEDMILL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 KEYS = {
     "data",
     "task",
@@ -148,7 +146,6 @@ class TestRefusal:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no data sets at {DATA}; set FEDMILL_DATA")
 class TestRealData:
     @pytest.mark.parametrize(
         ("name", "task", "agents"),
@@ -158,9 +155,12 @@ class TestRealData:
             pytest.param("cmapss", "regression", 10, marks=pytest.mark.slow),
         ],
     )
-    def test_runs_through(self, folder: Path, name: str, task: str, agents: int) -> None:
+    def test_runs_through(
+        self, folder: Path, data_folder: Path, name: str, task: str, agents: int
+    ) -> None:
         """Three rounds on the recordings as they are published, and a score for every plant."""
-        command = demo("--data", DATA / name, "--rounds", "3", "--json", "--out", folder / "out")
+        data, out = data_folder / name, folder / "out"
+        command = demo("--data", data, "--rounds", "3", "--json", "--out", out)
         done = run(folder, command)
         assert done.returncode == 0, done.stderr
         report = report_of(done.stdout)

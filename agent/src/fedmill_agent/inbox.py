@@ -3,17 +3,9 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Somebody asked the agent to end."""
-
-    reason: str
 
 
 class Inbox(Generic[T]):

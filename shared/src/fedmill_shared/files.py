@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are either the old ones or the new ones, never half of each."""
 
+import fcntl
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedmill_shared.errors import StoreError
@@ -53,6 +55,27 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise StoreError(f"{path}: folder is not writable", remedy="chown it to the service user")
     return path
+
+
+@contextmanager
+def state_folder(path: Path, owner: str) -> Iterator[Path]:
+    """Make and hold ``path``, so that two daemons never write the same files.
+
+    Raises:
+        StoreError: it cannot be used, or another ``owner`` ("agent", "coordinator") holds it.
+    """
+    handle = os.open(make_folder(path) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{path}: another {owner} is running with this state folder",
+                remedy="stop it, or give this one a folder of its own",
+            ) from error
+        yield path
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,12 +8,10 @@ import prevents both (its ``Privacy.md``; microsoft/onnxruntime#27379).
 
 import os
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from fedmill_shared.errors import ModelError
@@ -60,9 +58,7 @@ class OnnxSession:
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     @classmethod
-    def from_template(
-        cls, template: bytes, weights: NDArray[np.float32], *, threads: int = 1
-    ) -> Self:
+    def from_template(cls, template: bytes, weights: NDArray[np.float32]) -> Self:
         """Bind ``weights`` (elements,) to a graph-only ``template``; both may be freed afterwards.
 
         Weights come in as external data and never with ``SessionOptions.add_initializer``: that
@@ -76,7 +72,7 @@ class OnnxSession:
                 f"weights are {weights.dtype} {weights.shape}, not a flat float32 vector"
             )
         data = np.ascontiguousarray(weights).view(np.uint8)
-        options = _options(threads)
+        options = _options()
         options.add_external_initializers_from_files_in_memory(
             [WEIGHTS_FILE], [data], [data.nbytes]
         )
@@ -91,7 +87,7 @@ class OnnxSession:
         return session
 
     @classmethod
-    def from_file(cls, path: Path, *, threads: int = 1) -> Self:
+    def from_file(cls, path: Path) -> Self:
         """Load a self-contained ONNX file.
 
         Raises:
@@ -99,7 +95,7 @@ class OnnxSession:
         """
         if not path.is_file():
             raise ModelError(f"{path}: no such model file", remedy="check the path")
-        return cls(str(path), _options(threads))
+        return cls(str(path), _options())
 
     def run(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (B, outputs) for ``windows`` (B, signals, L).
@@ -126,51 +122,6 @@ class OnnxSession:
             wanted == side or not isinstance(wanted, int)
             for side, wanted in zip(shape[1:], self._shape, strict=True)
         )
-
-
-class Canary(Struct, frozen=True):
-    """Inputs and the outputs they must give: travels with every version, little-endian float32.
-
-    Attributes:
-        inputs: bytes of the windows.
-        input_shape: (N, signals, L).
-        outputs: bytes of the expected outputs.
-        output_shape: (N, outputs).
-        tolerance: allowed error as a share of the spread of the expected outputs.
-    """
-
-    inputs: bytes
-    input_shape: tuple[int, int, int]
-    outputs: bytes
-    output_shape: tuple[int, int]
-    tolerance: float = 1e-3
-
-    @classmethod
-    def of(
-        cls,
-        inputs: NDArray[np.float32],
-        outputs: NDArray[np.float32],
-        tolerance: float = 1e-3,
-    ) -> Self:
-        """A canary of ``inputs`` (N, signals, L) and ``outputs`` (N, outputs)."""
-        batch, signals, length = inputs.shape
-        return cls(
-            inputs=inputs.astype("<f4").tobytes(),
-            input_shape=(batch, signals, length),
-            outputs=outputs.astype("<f4").tobytes(),
-            output_shape=(batch, outputs.shape[1]),
-            tolerance=tolerance,
-        )
-
-    def check(self, session: OnnxSession) -> None:
-        """Run the canary through ``session``.
-
-        Raises:
-            ModelError: the session gives other outputs, or the canary itself is malformed.
-        """
-        inputs = _array(self.inputs, self.input_shape, "inputs")
-        outputs = _array(self.outputs, self.output_shape, "outputs")
-        check_canary(session, inputs, outputs, self.tolerance)
 
 
 def check_canary(
@@ -210,12 +161,6 @@ def check_canary(
         )
 
 
-def _array(data: bytes, shape: tuple[int, ...], field: str) -> NDArray[np.float32]:
-    if min(shape) < 1 or len(data) != 4 * prod(shape):
-        raise ModelError(f"canary: {field} of {len(data)} bytes do not have the shape {shape}")
-    return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32, copy=False)
-
-
 @cache
 def _runtime() -> Any:
     import onnxruntime  # noqa: PLC0415  41 MiB that only a process with a model should pay
@@ -240,10 +185,10 @@ def _refusal(what: str, error: Exception) -> ModelError:
     )
 
 
-def _options(threads: int) -> Any:
+def _options() -> Any:
     """As little memory and as few threads as possible: a gateway has other work."""
     options = _runtime().SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations, jobs and exported models on disk."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,16 +38,6 @@ minimum = 1
 validation = 0.0
 test = 0.25
 """
-
-
-@pytest.fixture
-def data_folder() -> Path:
-    """Folder of the real data sets: FEDMILL_DATA, or shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-    folder = Path(os.environ.get("FEDMILL_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip(f"no data sets in {folder}; set FEDMILL_DATA")
-    return folder
 
 
 @pytest.fixture

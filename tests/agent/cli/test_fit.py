@@ -17,10 +17,11 @@ from fedmill_agent.places import windows_file
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.runner import SourceRunner
 from fedmill_agent.store.windows import WindowStore
-from fedmill_agent.training.baseline import Score, fit_and_score
+from fedmill_agent.training.baseline import fit_and_score
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import load_job
+from fedmill_shared.metrics.score import Score
 
 Configure = Callable[..., Path]
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 from tests.agent.kit import LENGTH, Journal, Versions, a_job
 
-from fedmill_agent.inference.deployment import WINDOW, Deployment, apply_delta
+from fedmill_agent.inference.deployment import Deployment, apply_delta
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import ManualClock
@@ -17,7 +17,7 @@ from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, encode_frame, prefix
 from fedmill_shared.errors import FrameError, ModelError
 from fedmill_shared.files import sha256
-from fedmill_shared.link.blocks import BLOCK_SIZE, Block, blocks_of, parse_block
+from fedmill_shared.link.blocks import BLOCK_SIZE, TRANSFER_WINDOW, Block, blocks_of, parse_block
 from fedmill_shared.messages import BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import LEARNED
 from fedmill_shared.signals.windows import Window
@@ -219,7 +219,7 @@ class TestLosses:
                 assert running.asked == []
                 running.deployment.receive(parse_block(block))
         assert asked == [list(range(8)), list(range(8, 16)), list(range(16, 20))]
-        assert WINDOW == 8
+        assert TRANSFER_WINDOW == 8
 
     def test_only_what_is_missing_is_asked_for_again(self, running: Gateway) -> None:
         """Blocks that came stay; each one that comes is a reason to go on waiting."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmill_agent.store.dataset import LabelRow, WindowRow, join, last_of_runs
+from fedmill_agent.store.dataset import LabelRow, WindowRow, join
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 10)),
@@ -86,16 +86,3 @@ class TestJoin:
         assert truth.known("classification").tolist() == [True, False, False]
         assert truth.known("regression").tolist() == [False, True, False]
         assert truth.known(None).tolist() == [True, True, False]
-
-
-class TestLast:
-    def test_one_of_each_run(self) -> None:
-        """The window that ends last, in runs of two, one and three windows."""
-        rows = windows(
-            *(("a", 0, n) for n in (1, 2)), ("b", 0, 1), *(("c", 0, n) for n in (1, 2, 3))
-        )
-        assert last_of_runs(rows).tolist() == [False, True, True, False, False, True]
-
-    def test_nothing_of_nothing(self) -> None:
-        """No windows, no last window."""
-        assert last_of_runs([]).tolist() == []

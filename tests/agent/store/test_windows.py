@@ -71,8 +71,6 @@ class TestLoad:
         store.add([window(n, run) for run in ("a", "b") for n in range(4)], "test")
         store.add_labels([LabelInterval("a", 0, 31, "", 31.0, 0.0), LabelInterval("b", 0, 23)])
         assert store.load("test").numbers.tolist() == [24.0, 16.0, 8.0, 0.0, 0.0, 0.0, 0.0]
-        last = store.load("test", last_only=True)
-        assert (last.runs, last.numbers.tolist()) == (["a"], [0.0])
 
     def test_a_task_wants_its_own_labels(self, store: WindowStore) -> None:
         """Classes and numbers in one store do not disturb each other."""

@@ -46,7 +46,7 @@ class TestFit:
         assert (score.agent, score.windows, score.last.count) == ("a", 24, 6)
         assert score.metrics == summary(score.statistic)
         assert score.metrics["accuracy"] > 0.8
-        first, again = (fit(with_rule(), train, agents=1).dump() for _ in range(2))
+        first, again = (fit(with_rule(), train, agents=1).vector for _ in range(2))
         assert first.tobytes() == again.tobytes()
 
     def test_one_round_of_averaging_is_local_work(self, folder: Path) -> None:
@@ -58,15 +58,15 @@ class TestFit:
         model.load(initial_vector(job, normaliser, seed_for("press", "model")))
         examples = local.make_examples(job, train.inputs, train.texts, train.numbers, train.runs)
         local.train(model, job, examples, round_=1, seed=seed_for("press", 1, "fit"))
-        np.testing.assert_allclose(fit(job, train, agents=1).dump(), model.dump(), atol=1e-6)
+        np.testing.assert_allclose(fit(job, train, agents=1).vector, model.vector, atol=1e-6)
 
     def test_the_servers_rule_counts(self, folder: Path) -> None:
         """Momentum and the server's rate change the result; without momentum it is the mean."""
         train = load(folder, "train")
-        plain = fit(with_rule(), train, agents=1).dump()
-        still = fit(with_rule("fedavgm", server_momentum=0.0), train, agents=1).dump()
-        moved = fit(with_rule("fedavgm", server_momentum=0.9), train, agents=1).dump()
-        slow = fit(with_rule(server_learning_rate=0.1), train, agents=1).dump()
+        plain = fit(with_rule(), train, agents=1).vector
+        still = fit(with_rule("fedavgm", server_momentum=0.0), train, agents=1).vector
+        moved = fit(with_rule("fedavgm", server_momentum=0.9), train, agents=1).vector
+        slow = fit(with_rule(server_learning_rate=0.1), train, agents=1).vector
         assert still.tobytes() == plain.tobytes()
         assert not np.allclose(moved, plain)
         assert not np.allclose(slow, plain)

@@ -10,10 +10,11 @@ import pytest
 from msgspec import json
 
 from fedmill_coordinator.demo import baselines as module
-from fedmill_coordinator.demo.baselines import Fits, Score
+from fedmill_coordinator.demo.baselines import Fits
 from fedmill_coordinator.demo.layout import Layout
 from fedmill_shared.errors import Interrupted, TrainerError
 from fedmill_shared.metrics.classification import ClassificationStatistic
+from fedmill_shared.metrics.score import Score
 
 STATISTIC = ClassificationStatistic(2, (3, 1, 0, 0), 1.0)
 
@@ -62,7 +63,14 @@ class TestFits:
         found = Fits(lambda: False).run(layout, done.append)
         assert sorted(done) == ["a", "b", "c", "pooled"]
         expected = {
-            name: Score(name, 4, {"accuracy": 0.75}, STATISTIC, STATISTIC) for name in "abc"
+            name: Score(
+                agent=name,
+                windows=4,
+                metrics={"accuracy": 0.75},
+                statistic=STATISTIC,
+                last=STATISTIC,
+            )
+            for name in "abc"
         }
         assert found.local_only == found.pooled == expected
         assert found.merged() == {"local-only": 0.75, "pooled": 0.75}

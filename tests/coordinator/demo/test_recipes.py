@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes: every folder of recordings becomes a fair federation, or an error that says why not."""
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,6 @@ from fedmill_shared.errors import DataError
 from fedmill_shared.job_check import check, load_job
 
 Make = Callable[..., Path]
-DATA = Path(os.environ.get("FEDMILL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def of(plant: Plant, split: str, field: str = "label") -> list[object]:
@@ -348,13 +346,12 @@ class TestParts:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no data sets at {DATA}; set FEDMILL_DATA")
 class TestRealData:
     """The recordings themselves."""
 
     @pytest.mark.parametrize(("name", "agents"), [("cwru", 4), ("cmapss", 10), ("tep", 4)])
-    def test_plans(self, name: str, agents: int) -> None:
+    def test_plans(self, name: str, agents: int, data_folder: Path) -> None:
         """Each folder is recognised, and its classes are those of the example."""
-        found, plan = plan_for(DATA / name, 0)
+        found, plan = plan_for(data_folder / name, 0)
         assert (found, len(plan.plants)) == (name, agents)
         assert plan.job.labels == example(name).labels

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from msgspec import json, msgpack, structs
 
-from fedmill_coordinator.demo.baselines import Baselines, Score
+from fedmill_coordinator.demo.baselines import Baselines
 from fedmill_coordinator.demo.recipes import Plan, Plant
 from fedmill_coordinator.demo.report import Artifacts, Outcome, Report, make_report, print_table
 from fedmill_coordinator.store.memory import MemoryStore
@@ -23,6 +23,7 @@ from fedmill_shared.job import Job
 from fedmill_shared.metrics import Statistic
 from fedmill_shared.metrics.classification import ClassificationStatistic
 from fedmill_shared.metrics.regression import RegressionStatistic
+from fedmill_shared.metrics.score import Score
 from fedmill_shared.models.manifest import Manifest, Tensor
 
 V0, V1 = "0" * 64, "1" * 64
@@ -42,7 +43,7 @@ def error(rmse: float, count: int) -> RegressionStatistic:
 
 def a_score(agent: str, statistic: Statistic, last: Statistic) -> Score:
     """A line of ``fedmill-agent fit``."""
-    return Score(agent, statistic.count, {}, statistic, last)
+    return Score(agent=agent, windows=statistic.count, metrics={}, statistic=statistic, last=last)
 
 
 Told = dict[str, tuple[Statistic, Statistic]]

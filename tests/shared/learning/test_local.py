@@ -88,12 +88,12 @@ class TestDelta:
         """The model is left at the new weights; its statistics are not part of the delta."""
         job = make_job(regression=regression)
         model = _model(job)
-        before = model.dump()
+        before = model.vector.copy()
         result = train(model, job, make_some(job, 10), round_=1, seed=3)
         learned = len(result.delta)
         assert learned == model.learned.numel() < before.size
-        np.testing.assert_array_equal(result.delta, model.dump()[:learned] - before[:learned])
-        np.testing.assert_array_equal(model.dump()[learned:], before[learned:])
+        np.testing.assert_array_equal(result.delta, model.vector[:learned] - before[:learned])
+        np.testing.assert_array_equal(model.vector[learned:], before[learned:])
         assert result.delta.any()
         assert result.examples == 10
 
@@ -196,11 +196,11 @@ class TestFedSgd:
         """Over all examples, also where they do not fit one batch; the weights stay."""
         job = make_job(regression=regression, rule="fedsgd", batch_size=4, epochs=3)
         model, examples = _model(job), make_some(job, count)
-        before = model.dump()
+        before = model.vector.copy()
         result = train(model, job, examples, round_=1, seed=3)
         loss, gradient = _gradient(job, examples)
         np.testing.assert_allclose(result.delta, -gradient, rtol=1e-4, atol=1e-6)
-        np.testing.assert_array_equal(model.dump(), before)
+        np.testing.assert_array_equal(model.vector, before)
         assert (result.steps, result.examples) == (1, count)
         assert result.loss == pytest.approx(loss, rel=1e-5)
 

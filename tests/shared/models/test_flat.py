@@ -46,7 +46,7 @@ class TestMemory:
     def test_load_and_dump(self, pair: Pair, windows: torch.Tensor) -> None:
         """Loaded weights are used by the next forward pass; a dump is a copy."""
         ordinary, flat = pair
-        before = flat.dump()
+        before = flat.vector.copy()
         flat.load(before * np.float32(0.5))
         with torch.no_grad():
             for value in ordinary.state_dict().values():
@@ -58,9 +58,9 @@ class TestMemory:
         """Size and type must be the manifest's."""
         _, flat = pair
         with pytest.raises(ModelError, match="the manifest wants"):
-            flat.load(flat.dump()[:-1])
+            flat.load(flat.vector[:-1])
         with pytest.raises(ModelError, match="float64"):
-            flat.load(flat.dump().astype(np.float64))
+            flat.load(flat.vector.astype(np.float64))
 
 
 class TestGradient:

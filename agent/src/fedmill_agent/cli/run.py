@@ -2,8 +2,6 @@
 """``fedmill-agent run``: the daemon."""
 
 import argparse
-import fcntl
-import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -14,8 +12,7 @@ from fedmill_agent.daemon import Daemon, subscriptions
 from fedmill_agent.memory import use_little_memory
 from fedmill_shared import log
 from fedmill_shared.clock import SystemClock
-from fedmill_shared.errors import StoreError
-from fedmill_shared.files import make_folder
+from fedmill_shared.files import state_folder
 from fedmill_shared.link.base import Link, Message, Sink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
@@ -35,23 +32,20 @@ def run(options: argparse.Namespace) -> int:
     use_little_memory()
     config = load(options.config)
     log.configure(level=config.agent.log_level)
-    lock = _lock(Path(config.agent.state))
-    daemon = Daemon(
-        config,
-        lambda sink, will: _connect(config, sink, will),
-        SystemClock(),
-        log.get_logger(),
-    )
+    with state_folder(Path(config.agent.state), "agent"):
+        daemon = Daemon(
+            config,
+            lambda sink, will: _connect(config, sink, will),
+            SystemClock(),
+            log.get_logger(),
+        )
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        daemon.stop()
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            daemon.stop()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    try:
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
         daemon.run()
-    finally:
-        os.close(lock)
     return 0
 
 
@@ -64,17 +58,3 @@ def _connect(config: AgentConfig, sink: Sink, will: Message) -> Link:
         will=will,
     )
     return MqttLink(endpoint, sink)
-
-
-def _lock(state: Path) -> int:
-    """Hold the state folder, so that two daemons never write the same files."""
-    handle = os.open(make_folder(state) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise StoreError(
-            f"{state}: another agent is running with this state folder",
-            remedy="stop it, or give this one a folder of its own",
-        ) from error
-    return handle

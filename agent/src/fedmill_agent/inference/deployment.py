@@ -16,14 +16,13 @@ from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import Clock
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FedmillError, FrameError, ModelError, StoreError
-from fedmill_shared.link.blocks import Assembler, Block
+from fedmill_shared.link.blocks import TRANSFER_WINDOW, Assembler, Block
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import UNREADABLE, BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import LEARNED, Manifest, vector_bytes, version_of
 from fedmill_shared.onnx_session import OnnxSession, check_canary
 from fedmill_shared.tensors import unpack_tensor
 
-WINDOW = 8
 PATIENCE_SECONDS = 1.0
 CANARY_TOLERANCE = 1e-3
 """Allowed error as a share of the spread of the expected outputs."""
@@ -209,7 +208,7 @@ class Deployment:
         return vector
 
     def _pull(self, blob: str) -> None:
-        indices = self._assembler.missing(blob)[:WINDOW]
+        indices = self._assembler.missing(blob)[:TRANSFER_WINDOW]
         self._outstanding[blob] = set(indices)
         job = self._target.job if self._target is not None else ""
         self._request(BlobRequest(job=job, blob=blob, missing=indices))

@@ -96,13 +96,6 @@ def join(windows: list[WindowRow], labels: Iterable[LabelRow]) -> Truth:
     return Truth(texts, numbers)
 
 
-def last_of_runs(windows: list[WindowRow]) -> NDArray[np.bool_]:
-    """Which of ``windows`` (n,), sorted by (run, end_ns), are the last of their run."""
-    mask = np.zeros(len(windows), np.bool_)
-    mask[[last - 1 for _, last in _places(windows).values()]] = True
-    return mask
-
-
 def _places(windows: list[WindowRow]) -> dict[str, tuple[int, int]]:
     """First and one past the last position of each run."""
     places: dict[str, tuple[int, int]] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.store.database import Result, Work, fault, open_reader, transact
-from fedmill_agent.store.dataset import Dataset, LabelRow, Task, WindowRow, join, last_of_runs
+from fedmill_agent.store.dataset import Dataset, LabelRow, Task, WindowRow, join
 from fedmill_agent.store.splits import SPLITS, StoredSplit
 
 
@@ -61,14 +61,12 @@ class WindowReader:
             }
         )
 
-    def load(
-        self, split: StoredSplit, *, task: Task | None = None, last_only: bool = False
-    ) -> Dataset:
+    def load(self, split: StoredSplit, *, task: Task | None = None) -> Dataset:
         """The labelled windows of ``split``, in the same order every time.
 
-        ``task`` wants only labels of its kind; ``last_only`` only the last window of each run.
+        ``task`` wants only labels of its kind.
         """
-        return self._read(lambda database: _load(database, split, task, last_only=last_only))
+        return self._read(lambda database: _load(database, split, task))
 
     def generation(self, split: StoredSplit | None = None) -> int:
         """A number that changes whenever ``load`` may give something new (None: for any split)."""
@@ -134,14 +132,10 @@ def _rows(
     return [WindowRow(*row) for row in windows], [LabelRow(*row) for row in labels]
 
 
-def _load(
-    database: sqlite3.Connection, split: StoredSplit, task: Task | None, *, last_only: bool
-) -> Dataset:
+def _load(database: sqlite3.Connection, split: StoredSplit, task: Task | None) -> Dataset:
     windows, labels = _rows(database, split)
     truth = join(windows, labels)
     wanted = truth.known(task)
-    if last_only:
-        wanted &= last_of_runs(windows)
     chosen = [windows[i] for i in np.flatnonzero(wanted)]
     shape = fact(database, "signals"), fact(database, "length")
     inputs = np.empty((len(chosen), *shape), np.float32)

@@ -5,27 +5,17 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 import torch
-from msgspec import Struct
 
 from fedmill_agent.store.dataset import Dataset
 from fedmill_agent.training.worker import examples_of, moments_of, quiet_torch
 from fedmill_shared.job import Job
 from fedmill_shared.learning import local
-from fedmill_shared.metrics import Statistic, summary
+from fedmill_shared.metrics import summary
+from fedmill_shared.metrics.score import Score
 from fedmill_shared.models import build, initial_vector
 from fedmill_shared.models.flat import FlatModel
 from fedmill_shared.seeds import seed_for
 from fedmill_shared.signals.agreement import normaliser_of
-
-
-class Score(Struct, frozen=True, kw_only=True):
-    """Metrics of one agent's held-out windows, and the statistics they come from."""
-
-    agent: str
-    windows: int
-    metrics: dict[str, float]
-    statistic: Statistic
-    last: Statistic
 
 
 def fit(job: Job, train: Dataset, *, agents: int) -> FlatModel:

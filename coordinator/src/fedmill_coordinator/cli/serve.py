@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill serve``: the daemon."""
 
-import fcntl
 import gc
-import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,8 +13,7 @@ from fedmill_coordinator.daemon import SUBSCRIPTIONS, Daemon
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import log
 from fedmill_shared.clock import SystemClock
-from fedmill_shared.errors import StoreError
-from fedmill_shared.files import make_folder
+from fedmill_shared.files import state_folder
 from fedmill_shared.link.base import Link, Sink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
@@ -31,8 +26,11 @@ def command(config: Path) -> None:
     """Run the coordinator that the file CONFIG describes, until SIGTERM or Ctrl-C."""
     settings = load(config)
     log.configure(level=settings.coordinator.log_level)
-    state = make_folder(Path(settings.coordinator.state))
-    with _locked(state), SqlStore(f"sqlite:///{settings.database}") as store:
+    state = Path(settings.coordinator.state)
+    with (
+        state_folder(state, "coordinator"),
+        SqlStore(f"sqlite:///{settings.database}") as store,
+    ):
         daemon = Daemon(
             settings,
             lambda sink: _connect(settings, sink),
@@ -61,21 +59,3 @@ def _connect(settings: CoordinatorConfig, sink: Sink) -> Link:
         inflight=INFLIGHT,
     )
     return MqttLink(endpoint, sink)
-
-
-@contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Hold the state folder, so that two coordinators never write the same database."""
-    handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise StoreError(
-            f"{state}: another coordinator is running with this state folder",
-            remedy="stop it, or give this one a folder of its own",
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(handle)

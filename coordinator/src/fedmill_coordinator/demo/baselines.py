@@ -7,25 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec import Struct, json
+from msgspec import json
 
 from fedmill_coordinator.demo.layout import Layout
 from fedmill_coordinator.demo.processes import program
 from fedmill_shared.errors import Interrupted, TrainerError
-from fedmill_shared.metrics import Statistic, merge_all, primary
+from fedmill_shared.metrics import merge_all, primary
+from fedmill_shared.metrics.score import Score
 
 WORKERS = 2
 POOLED = "pooled"
-
-
-class Score(Struct, frozen=True):
-    """One line of ``fedmill-agent fit``."""
-
-    agent: str
-    windows: int
-    metrics: dict[str, float]
-    statistic: Statistic
-    last: Statistic
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from fedmill_coordinator.demo.baselines import Baselines, Score
+from fedmill_coordinator.demo.baselines import Baselines
 from fedmill_coordinator.demo.recipes import Plan
 from fedmill_coordinator.progress import statistics_of
 from fedmill_coordinator.store.base import Store
 from fedmill_shared.errors import DataError
 from fedmill_shared.metrics import Statistic, merge_all, primary, summary
+from fedmill_shared.metrics.score import Score
 from fedmill_shared.models.manifest import Manifest
 
 

@@ -15,12 +15,11 @@ from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FrameError, ModelError, StoreError
 from fedmill_shared.job import Job
-from fedmill_shared.link.blocks import BLOB_LIMIT, blocks_of
+from fedmill_shared.link.blocks import BLOB_LIMIT, TRANSFER_WINDOW, blocks_of
 from fedmill_shared.messages import BlobName, BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import vector_bytes
 from fedmill_shared.models.normaliser import Normaliser
 
-WINDOW = 8
 KEPT_VERSIONS = 12
 PRUNE_EVERY = 16
 
@@ -164,7 +163,7 @@ class Releases:
                 self._voice.broadcast(self._job.name, "block", block)
 
     def blocks(self, request: BlobRequest) -> Iterator[bytes]:
-        """Blocks that an agent asks for, at most ``WINDOW``; only of the announced version.
+        """At most ``TRANSFER_WINDOW`` blocks that an agent asks for, of the announced version only.
 
         Raises:
             FrameError: the blob is not on offer, or has no such block.
@@ -172,7 +171,7 @@ class Releases:
         if request.blob not in self._offered:
             raise FrameError(f"blob {request.blob[:12]} is not part of the announced version")
         blob = self._blobs.get(request.blob, BLOB_LIMIT)
-        yield from blocks_of(blob, request.missing[:WINDOW])
+        yield from blocks_of(blob, request.missing[:TRANSFER_WINDOW])
 
     @property
     def _record(self) -> VersionRecord:

@@ -112,11 +112,8 @@ def train(model: FlatModel, job: Job, examples: Examples, *, round_: int, seed: 
 
 def predict(model: FlatModel, inputs: torch.Tensor) -> NDArray[np.float32]:
     """Outputs (examples, outputs) in evaluation mode."""
-    model.module.eval()
-    with torch.no_grad():
-        parts = [model.module(batch) for batch in torch.split(inputs, EVALUATION_BATCH)]
-    result: NDArray[np.float32] = torch.cat(parts).numpy()
-    return result
+    parts = torch.split(inputs, EVALUATION_BATCH)
+    return np.concatenate([model.predict(part.numpy()) for part in parts])
 
 
 def evaluate(model: FlatModel, job: Job, examples: Examples) -> tuple[Statistic, Statistic]:

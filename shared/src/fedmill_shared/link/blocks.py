@@ -15,6 +15,8 @@ from fedmill_shared.files import sha256
 
 BLOCK_SIZE = 128 * 1024
 BLOB_LIMIT = 512 * 1024 * 1024
+TRANSFER_WINDOW = 8
+"""Blocks that may be asked for at once, and are answered at most."""
 _HEADER = struct.Struct("<4s32sIIQI")
 _MAGIC = b"FMB1"
 

@@ -62,10 +62,6 @@ class FlatModel:
         self.manifest.check(vector)
         np.copyto(self.vector, vector)
 
-    def dump(self) -> NDArray[np.float32]:
-        """A copy (size,) of everything."""
-        return self.vector.copy()
-
     def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (B, outputs) for ``windows`` (B, signals, L), as in inference: no dropout."""
         training = self.module.training

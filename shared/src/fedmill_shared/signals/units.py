@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedmill_shared.errors import SchemaError
 
 _INCH = Fraction("0.0254")
@@ -139,15 +136,3 @@ def affine(source: str, target: str) -> tuple[float, float]:
     factor = before.factor / after.factor
     offset = (before.offset - after.offset) / after.factor
     return float(factor), float(offset)
-
-
-def convert(values: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
-    """``values`` (any shape) in ``target`` instead of ``source``; the same array if they agree.
-
-    Raises:
-        SchemaError: a unit is unknown, or the two measure different things.
-    """
-    factor, offset = affine(source, target)
-    if factor == 1.0 and offset == 0.0:
-        return values
-    return values * factor + offset
