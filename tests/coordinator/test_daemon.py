@@ -336,7 +336,7 @@ class TestConnection:
 
         plant.clock.monotonic = monotonic
         plant.link.start = lambda: None
-        with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1883 \(start the broker"):
+        with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1883: no broker has answered \(start"):
             plant.daemon.run()
 
     def test_stop(self, make_plant: Callable[..., Plant]) -> None:

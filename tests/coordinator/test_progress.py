@@ -4,7 +4,13 @@
 import pytest
 from msgspec import msgpack
 
-from fedmill_coordinator.progress import latest_metric, loss_of, metric_of, statistics_of
+from fedmill_coordinator.progress import (
+    latest_metric,
+    loss_of,
+    metric_of,
+    metrics_by_agent,
+    statistics_of,
+)
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_coordinator.store.records import (
     EvaluationRecord,
@@ -111,6 +117,39 @@ class TestMetric:
         after = latest_metric(store, "rig")
         assert after is not None
         assert after.value == 0.5
+
+
+class TestAgents:
+    """Each agent by itself."""
+
+    def test_the_newest_version_that_each_has_scored(self, store: MemoryStore) -> None:
+        """One may be behind the other; windows of the last split count apart."""
+        score(store, "a", RIGHT)
+        score(store, "b", RIGHT)
+        score(store, "b", OTHER, number=1)
+        score(store, "a", OTHER, number=1, split="test-last")
+        told = {
+            agent: (record.number, metric.value, metric.windows)
+            for agent, (record, metric) in metrics_by_agent(store, "rig", {"a", "b"}).items()
+        }
+        assert told == {"a": (0, 0.75, 4), "b": (1, 0.5, 8)}
+
+    def test_only_those_that_were_asked_for(self, store: MemoryStore) -> None:
+        """And of those only who has scored anything."""
+        score(store, "a", RIGHT)
+        score(store, "b", NOTHING)
+        assert set(metrics_by_agent(store, "rig", {"b", "c"})) == set()
+        assert set(metrics_by_agent(store, "rig", {"a", "b"})) == {"a"}
+        assert metrics_by_agent(store, "unknown", {"a"}) == {}
+
+    def test_a_version_scored_on_nothing_does_not_hide_the_one_before(
+        self, store: MemoryStore
+    ) -> None:
+        """The figure and its version belong together."""
+        score(store, "a", RIGHT)
+        score(store, "a", NOTHING, number=1)
+        record, metric = metrics_by_agent(store, "rig", {"a"})["a"]
+        assert (record.number, metric.value) == (0, 0.75)
 
 
 class TestLoss:

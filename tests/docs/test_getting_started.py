@@ -131,5 +131,6 @@ class TestOwnRecordings:
         """Both parts are read, and the stroke is shown in its own unit."""
         (line,) = [c for c in commands(root) if "press-3.toml" in c]
         shown = output_of(line, place)
-        assert "source line-3: 8 samples read, 10 Hz" in shown
+        assert "source line-3: 8 samples read in 2 runs, 10 Hz\n" in shown
+        assert "2 windows; 2 labelled: burr 1, good 1" in shown
         assert re.search(r"stroke +tag stroke_in +0 to 0\.47 in, 100 % good", shown)

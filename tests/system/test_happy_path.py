@@ -51,7 +51,7 @@ class TestFinishedJob:
         rows = json.decode(fleet.stdout)
         assert [row["agent"] for row in rows] == finished.agents
         assert {row["state"] for row in rows} == {"online"}
-        assert {row["model"] for row in rows} == {version[:12]}
+        assert {row["model"] for row in rows} == {version}
         assert {row["last_refusal"] for row in rows} == {""}
         for agent, config in finished.layout.agents.items():
             told = finished.run("fedmill_agent", "status", config, "--json")

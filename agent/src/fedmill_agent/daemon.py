@@ -148,11 +148,12 @@ class Daemon:
             for seat in self._seats.values():
                 seat.reconnected()
             return
+        remedy = f"{event.remedy}; " if event.remedy else ""
         self._log.error(
             "broker.unreachable",
             reason=event.reason,
             broker=f"{self._config.broker.host}:{self._config.broker.port}",
-            remedy="scoring goes on; the agent keeps trying",
+            remedy=f"{remedy}scoring goes on, and the agent keeps trying",
         )
 
     def _receive(self, message: Message) -> None:

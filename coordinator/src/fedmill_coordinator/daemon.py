@@ -70,6 +70,8 @@ class Daemon:
         self._connected = False
         self._ever_connected = False
         self._stopping = False
+        self._address = f"{config.broker.host}:{config.broker.port}"
+        self._failure = Disconnected("no broker has answered", "start the broker")
         self._conductors = {
             conductor.job.name: conductor
             for conductor in (self._conductor(*item) for item in _jobs(config).items())
@@ -153,14 +155,14 @@ class Daemon:
                 self._log.info("broker.connected", session_present=event.session_present)
                 for conductor in self._conductors.values():
                     conductor.announce()
-            case Disconnected(reason):
+            case Disconnected():
                 self._connected = False
-                broker = f"{self._config.broker.host}:{self._config.broker.port}"
+                self._failure = event
                 self._log.error(
                     "broker.unreachable",
-                    reason=reason,
-                    broker=broker,
-                    remedy="start the broker; the coordinator keeps trying",
+                    reason=event.reason,
+                    broker=self._address,
+                    remedy="; ".join(filter(None, [event.remedy, "the coordinator keeps trying"])),
                 )
             case Message():
                 self._receive(event)
@@ -247,8 +249,7 @@ class Daemon:
             return
         if self._clock.monotonic() - started > patience:
             raise BrokerError(
-                f"no MQTT broker answers at {self._config.broker.host}:{self._config.broker.port}",
-                remedy="start the broker, or correct [broker] host and port",
+                f"{self._address}: {self._failure.reason}", remedy=self._failure.remedy
             )
 
 

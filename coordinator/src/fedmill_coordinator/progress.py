@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the store says of a job's progress: for listings, the live view and reports."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from msgspec import json, msgpack
 
 from fedmill_coordinator.store.base import Store
-from fedmill_coordinator.store.records import RoundRecord
+from fedmill_coordinator.store.records import RoundRecord, VersionRecord
 from fedmill_shared.errors import DataError
 from fedmill_shared.metrics import Statistic, merge_all, primary
 
@@ -37,15 +38,7 @@ def statistics_of(
 
 def metric_of(store: Store, job: str, version: str) -> Metric | None:
     """The merged metric of ``version``; None while nobody has scored it on any window."""
-    told = [s for s in statistics_of(store, job, version).values() if s.count]
-    if not told:
-        return None
-    try:
-        merged = merge_all(told)
-        name, value, higher_is_better = primary(merged)
-    except DataError:  # sums that no float holds: somebody reported nonsense
-        return None
-    return Metric(name, value, higher_is_better, merged.count)
+    return _merged(statistics_of(store, job, version).values())
 
 
 def latest_metric(store: Store, job: str) -> Metric | None:
@@ -57,6 +50,36 @@ def latest_metric(store: Store, job: str) -> Metric | None:
     return None
 
 
+def metrics_by_agent(
+    store: Store, job: str, agents: Collection[str]
+) -> dict[str, tuple[VersionRecord, Metric]]:
+    """Of each of ``agents`` the newest version that it has scored, and its own metric of it.
+
+    An agent that has scored none on any window is left out.
+    """
+    found: dict[str, tuple[VersionRecord, Metric]] = {}
+    for record in reversed(store.versions(job)):
+        if len(found) == len(agents):
+            break
+        for agent, statistic in statistics_of(store, job, record.version).items():
+            metric = _merged([statistic])
+            if metric is not None and agent in agents:
+                found.setdefault(agent, (record, metric))
+    return found
+
+
 def loss_of(record: RoundRecord) -> float | None:
     """Mean training loss of a closed round."""
     return json.decode(record.report.encode(), type=dict[str, object]).get("loss")  # type: ignore[return-value]
+
+
+def _merged(statistics: Iterable[Statistic]) -> Metric | None:
+    told = [statistic for statistic in statistics if statistic.count]
+    if not told:
+        return None
+    try:
+        merged = merge_all(told)
+        name, value, higher_is_better = primary(merged)
+    except DataError:  # sums that no float holds: somebody reported nonsense
+        return None
+    return Metric(name, value, higher_is_better, merged.count)

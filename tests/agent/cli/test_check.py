@@ -2,10 +2,15 @@
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
+import numpy as np
 import pytest
+from scipy.io import savemat
 
-from fedmill_agent.cli import main
+from fedmill_agent.cli import main, trial
+from fedmill_shared.link.base import Connected, LinkEvent
+from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
 Configure = Callable[..., Path]
 
@@ -19,22 +24,58 @@ class TestGood:
     def test_a_source_that_fits(
         self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Its signals are shown with tag, extent and share of good samples."""
+        """Its signals are shown with tag, extent and share of good samples; then what they give."""
         assert main(["check", str(configure()), "--job", str(job_file), "--offline"]) == 0
         output = capsys.readouterr().out
         assert "configuration of agent a is well formed" in output
-        assert "192 samples read, 1 Hz" in output
+        assert "192 samples read in 8 runs, 1 Hz (the job's; the source tells none)" in output
         assert "tag vibration" in output
         assert "100 % good" in output
+        assert "  24 windows; 24 labelled: good 12, worn 12\n" in output
+        assert "job press: 24 windows, 24 with a label to learn or test by\n" in output
+        assert "missing" not in output
         assert problems(output) == []
 
-    def test_without_a_job(self, configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
-        """Tags that the configuration maps can be read; without any there is nothing to read."""
-        assert main(["check", str(configure()), "--offline"]) == 0
-        assert "give --job" in capsys.readouterr().out
-        mapped = configure(extra='tags = {shake = "vibration"}')
-        assert main(["check", str(mapped), "--offline"]) == 0
-        assert "shake" in capsys.readouterr().out
+    @pytest.mark.parametrize(
+        ("extra", "rate"),
+        [
+            ("", "rate unknown"),
+            ("rate_hz = 50.0", "50 Hz"),
+            ('time_column = "run"\nrun_column = ""', "0.2 Hz"),
+        ],
+    )
+    def test_without_a_job(
+        self,
+        configure: Configure,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        extra: str,
+        rate: str,
+    ) -> None:
+        """Tags that the configuration maps can be read; the rate is the file's, or unknown."""
+        path = configure()
+        text = path.read_text().replace('run_column = "run"\n', "")
+        (tmp_path / "a.csv").write_text("run,vibration,label\n0,1,good\n5,2,good\n10,3,worn\n")
+        path.write_text(text + extra + "\n")
+        assert main(["check", str(path), "--offline"]) == 0
+        assert f"source line: {rate}; maps no tags, give --job" in capsys.readouterr().out
+        path.write_text(text + extra + '\ntags = {shake = "vibration"}\n')
+        assert main(["check", str(path), "--offline"]) == 0
+        output = capsys.readouterr().out
+        assert f"source line: 3 samples read, {rate}\n" in output
+        assert "  shake                tag vibration        1 to 3, 100 % good\n" in output
+
+    def test_a_simulated_source_without_a_job(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It is read at a rate at which its resonances can be seen."""
+        path = tmp_path / "rig.toml"
+        path.write_text(
+            '[agent]\nid = "a"\n[[sources]]\nkind = "rig"\nname = "rig"\nseconds = 1.0\n'
+            'tags = {x = "vibration"}\n'
+        )
+        assert main(["check", str(path), "--offline"]) == 0
+        assert "samples read, rate unknown" in capsys.readouterr().out
 
     def test_missing_values_are_shown(
         self,
@@ -43,19 +84,153 @@ class TestGood:
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A signal without a value is seen at a glance."""
+        """A signal without a value is seen at a glance, and what follows from it."""
         path = configure()
         (tmp_path / "a.csv").write_text("run,vibration,label\n" + "r,nan,good\n" * 9)
         assert main(["check", str(path), "--job", str(job_file), "--offline"]) == 0
-        assert "nothing good, 0 % good" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert "nothing good, 0 % good" in output
+        assert "  missing: a whole window of 8 samples; 2 lack values\n" in output
+        assert "missing: labelled windows; the agent would score" in output
 
     @pytest.mark.system
     def test_a_broker_that_answers(
         self, configure: Configure, mosquitto: int, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """It is named."""
+        """It is named; the daemon of this agent keeps its place, and no session is left."""
+        events: SimpleQueue[LinkEvent] = SimpleQueue()
+        place = {"host": "127.0.0.1", "port": mosquitto, "subscriptions": ()}
+        daemon = MqttLink(Endpoint(client_id="a", **place), events.put)
+        daemon.start()
+        assert isinstance(events.get(timeout=20), Connected)
         assert main(["check", str(configure(port=mosquitto))]) == 0
         assert f"broker 127.0.0.1:{mosquitto}: connected" in capsys.readouterr().out
+        probe = MqttLink(Endpoint(client_id="a.check", **place), events.put)
+        probe.start()
+        assert events.get(timeout=20) == Connected(session_present=False)
+        probe.stop()
+        daemon.stop()
+
+
+class TestDelivery:
+    def told(
+        self,
+        configure: Configure,
+        job_file: Path,
+        capsys: pytest.CaptureFixture[str],
+        **written: str,
+    ) -> list[str]:
+        """What is printed of a recording, behind its signals."""
+        path = configure(extra=written.get("extra", ""))
+        if "content" in written:
+            path.with_name("a.csv").write_text(written["content"])
+        if "without" in written:
+            path.write_text(path.read_text().replace(written["without"], ""))
+        main(["check", str(path), "--job", str(job_file), "--offline"])
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines[2:] if " tag " not in line and "problem" not in line]
+
+    def test_no_labels(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The option that would name them is told."""
+        without = 'label_column = "label"'
+        assert self.told(configure, job_file, capsys, without=without)[1:] == [
+            "  24 windows; none labelled",
+            "  missing: labels, so nothing is learned here; give it `label_column`",
+            "job press: 24 windows, 0 with a label to learn or test by",
+            "  missing: labelled windows; the agent would score, and take no part in rounds",
+        ]
+
+    def test_some_labels(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Windows without one, and classes that never come."""
+        content = "run,vibration,label\n" + "r,1,good\n" * 8 + "r,1,\n" * 8
+        assert self.told(configure, job_file, capsys, content=content)[1:] == [
+            "  2 windows; 1 labelled: good 1",
+            "  missing: labels for 1 windows, which are not learned from",
+            "job press: 2 windows, 1 with a label to learn or test by",
+            "  missing: labels of worn, which other agents must have",
+        ]
+
+    def test_empty_and_short_labels(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A column without content, and labels that are shorter than a window."""
+        content = "run,vibration,label\n" + "r,1,\n" * 8
+        missing = self.told(configure, job_file, capsys, content=content)[2]
+        assert missing.endswith("`label_column` is 'label', and empty there")
+        content = "run,vibration,label\n" + "r,1,good\nr,1,worn\n" * 4
+        missing = self.told(configure, job_file, capsys, content=content)[2]
+        assert missing.endswith("labels cover no whole window")
+
+    def test_live(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Its windows are scored only; that is no fault of its labels."""
+        assert self.told(configure, job_file, capsys, extra='split = "live"')[1:] == [
+            "  24 windows; 24 labelled: good 12, worn 12",
+            '  they are scored, and not learned from: split is "live"',
+            "job press: 24 windows, 0 with a label to learn or test by",
+            "  missing: labelled windows; the agent would score, and take no part in rounds",
+        ]
+
+    def test_short_runs(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """No window is whole."""
+        content = "run,vibration,label\n" + "r,1,good\n" * 7
+        assert self.told(configure, job_file, capsys, content=content)[1:3] == [
+            "  missing: a whole window of 8 samples; runs are shorter, or have gaps",
+            "job press: 0 windows, 0 with a label to learn or test by",
+        ]
+
+    def test_numbers(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Of a regression the smallest and the largest are told, in the job's unit."""
+        text = job_file.read_text().replace('name = "press"', 'name = "press"\ntask = "regression"')
+        job_file.write_text(text.replace('classes = ["good", "worn"]', 'unit = "h"'))
+        content = "run,vibration,label\n" + "".join(f"r,1,{30 - i}\n" for i in range(24))
+        extra = 'label_kind = "number"'
+        assert self.told(configure, job_file, capsys, content=content, extra=extra)[1:] == [
+            "  3 windows; 3 labelled, 7 to 23 h",
+            "job press: 3 windows, 3 with a label to learn or test by",
+        ]
+
+    @pytest.mark.parametrize(
+        ("bound", "least"), [("MOST_VALUES", 1), ("MOST_WINDOWS", 1), ("MOST_SECONDS", -1.0)]
+    )
+    def test_only_the_beginning(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        configure: Configure,
+        *,
+        job_file: Path,
+        capsys: pytest.CaptureFixture[str],
+        bound: str,
+        least: float,
+    ) -> None:
+        """A long or a live source is not read for ever."""
+        monkeypatch.setattr(trial, bound, least)
+        first = self.told(configure, job_file, capsys)[0]
+        assert first.startswith("source line: 24 samples read (not to the end), 1 Hz")
+
+    def test_a_rate_that_is_brought_down(
+        self, tmp_path: Path, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The source's own is shown beside the job's."""
+        savemat(tmp_path / "a.mat", {"vibration": np.arange(64.0)})
+        path = tmp_path / "a.toml"
+        path.write_text(
+            '[agent]\nid = "a"\n[[sources]]\nkind = "mat"\nname = "m"\npath = "a.mat"\n'
+            'rate_hz = 4.0\nlabel = "good"\n'
+        )
+        assert main(["check", str(path), "--job", str(job_file), "--offline"]) == 0
+        output = capsys.readouterr().out
+        assert "source m: 16 samples read, 1 Hz (from 4 Hz)\n" in output
+        assert "2 windows; 2 labelled: good 2" in output
 
 
 class TestGateway:
@@ -87,6 +262,7 @@ class TestBad:
             ('units = {vibration = "degC"}', 12, "degC"),
             ('units = {vibration = "furlong"}', 12, "furlong"),
             ("rate_hz = 3.0", 13, "3 samples per second"),
+            ('time_column = "times"', 13, "time_column is 'times': the file has no such column"),
         ],
     )
     def test_sources(
@@ -109,6 +285,7 @@ class TestBad:
         ("content", "code", "told"),
         [
             ("run,vibration,label\nr,1,cracked\nr,2,cracked\n", 13, "label 'cracked'.*good, worn"),
+            ("run,vibration,label\nr,1,x\nr,2,y\n", 13, "label 'x', 'y' are none.*good, worn"),
             ("run,vibration,label\n", 13, "'line' delivers no samples"),
             ("\x00\x01", 13, "a.csv"),
         ],
@@ -133,6 +310,69 @@ class TestBad:
         assert told.rsplit(".*", maxsplit=1)[-1] in problem
         assert found == code
 
+    def test_signals_that_are_missing(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """All of them are named, with the tags that were looked for."""
+        signals = "".join(f'[[signals]]\nname = "{name}"\n' for name in ("force", "stroke"))
+        job_file.write_text(job_file.read_text() + signals)
+        path = configure(extra='tags = {force = "force_kN"}')
+        assert main(["check", str(path), "--job", str(job_file), "--offline"]) == 13
+        [problem] = problems(capsys.readouterr().out)
+        assert "lacks 2 of 3 signals: force (tag 'force_kN'), stroke (tag 'stroke');" in problem
+        assert "tags are run, vibration, label" in problem
+
+    def test_another_rate_in_the_time_column(
+        self,
+        configure: Configure,
+        job_file: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The rate that the file has is told."""
+        path = configure(extra='time_column = "t"')
+        rows = "".join(f"r,1,good,{i / 10}\n" for i in range(9))
+        (tmp_path / "a.csv").write_text("run,vibration,label,t\n" + rows)
+        assert main(["check", str(path), "--job", str(job_file), "--offline"]) == 13
+        [problem] = problems(capsys.readouterr().out)
+        assert "its own rate is 10 Hz, the job's 1 Hz" in problem
+
+    @pytest.mark.parametrize(
+        ("task", "extra", "told"),
+        [
+            ("regression", "", "labels with classes ('good', 'worn'), job press learns a number"),
+            (
+                "classification",
+                'label_kind = "number"',
+                "labels with numbers, job press learns classes",
+            ),
+        ],
+    )
+    def test_labels_of_another_kind(
+        self,
+        configure: Configure,
+        *,
+        job_file: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        task: str,
+        extra: str,
+        told: str,
+    ) -> None:
+        """Classes for a regression, and numbers for a classification."""
+        path = configure(extra=extra)
+        if task == "regression":
+            text = job_file.read_text().replace(
+                'name = "press"', 'name = "press"\ntask = "regression"'
+            )
+            job_file.write_text(text.replace('classes = ["good", "worn"]', ""))
+        else:
+            (tmp_path / "a.csv").write_text("run,vibration,label\n" + "r,1,7\n" * 8)
+        assert main(["check", str(path), "--job", str(job_file), "--offline"]) == 13
+        [problem] = problems(capsys.readouterr().out)
+        assert told in problem
+        assert "(write label_kind = " in problem
+
     def test_a_missing_recording(
         self,
         configure: Configure,
@@ -156,9 +396,39 @@ class TestBad:
             path = configure(port=port, extra='units = {vibration = "degC"}')
             assert main(["check", str(path), "--job", str(job_file)]) == 20
         broker, source = problems(capsys.readouterr().out)
-        assert f"127.0.0.1:{port}" in broker
+        assert f"127.0.0.1:{port}: no broker answers: Connection refused" in broker
         assert "start the broker" in broker
         assert "degC" in source
+
+    @pytest.mark.system
+    @pytest.mark.parametrize(
+        ("host", "told"),
+        [
+            ("broker.invalid", "broker.invalid:1883: the host name broker.invalid is unknown"),
+            ("a..b", "broker.host is 'a..b': no machine can have this name"),
+        ],
+    )
+    def test_a_host_that_is_unknown(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str], host: str, told: str
+    ) -> None:
+        """It is told apart from a broker that is down, and so is the remedy."""
+        path = configure()
+        path.write_text(path.read_text().replace("[broker]\n", f'[broker]\nhost = "{host}"\n'))
+        assert main(["check", str(path)]) == 20
+        [problem] = problems(capsys.readouterr().out)
+        assert told in problem
+        assert "(correct host below [broker], or make it known" in problem
+
+    def test_a_job_for_a_configuration(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The two are mixed up easily, and it is said which is which."""
+        assert main(["check", str(job_file)]) == 10
+        told = "job.toml:2: this is a job file: it has [job] (give an agent configuration, see"
+        assert told in capsys.readouterr().err
+        assert main(["check", str(configure()), "--job", str(configure())]) == 11
+        told = "a.toml:1: this is an agent configuration: it has [agent] (give a job file, see"
+        assert told in capsys.readouterr().err
 
     def test_a_broken_configuration_and_job(
         self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]

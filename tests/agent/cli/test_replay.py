@@ -3,6 +3,7 @@ import gzip
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,10 @@ from onnx import TensorProto, helper
 from scipy.io import savemat
 from tests.agent.kit import LENGTH, Versions, a_job, two_classes, write_csv
 
+from fedmill_agent import sources
 from fedmill_agent.cli import main
+from fedmill_agent.cli.settings import file_source
+from fedmill_agent.sources.cmapss import CmapssOptions
 from fedmill_shared.job import Job, Labels, Mlp, Signal, Task, Window
 
 Export = Callable[[Versions], Path]
@@ -262,20 +266,76 @@ class TestFaults:
         assert main(arguments) == 13
         assert str(tmp_path / path) in capsys.readouterr().err
 
-    @pytest.mark.parametrize("setting", ["sped=1", "speed", "rate_hz=fast", "kind=rig"])
+    @pytest.mark.parametrize(
+        ("name", "setting", "told"),
+        [
+            ("a.csv", "sped=1", "sped is unknown: a csv source has..(did you mean speed?)"),
+            ("a.csv", "speed", "'speed': there is no equals sign..(write it like rate_hz=48000)"),
+            ("a.csv", "rate_hz=fast", 'rate_hz is "fast": expected a number of at least 0..'),
+            ("a.csv", "rate_hz=nan", "rate_hz is nan: expected a finite..(write an ordinary"),
+            ("a.csv", "label_kind=x", 'label_kind is "x": expected "class" or "number"..'),
+            ("a.csv", "kind=rig", "kind=rig: it is not given so..(give --kind)"),
+            ("a.csv", "tags=x", "tags=x: it is not given so..(give --tag SIGNAL=TAG)"),
+            ("a.dat", "first_row=0", "first_row is 0: expected an integer of at least 1..(First"),
+            ("a.txt", "engines=1,b", 'engines[1] is "b": expected an integer..'),
+        ],
+    )
     def test_of_an_option(
+        self, capsys: pytest.CaptureFixture[str], name: str, setting: str, told: str
+    ) -> None:
+        """One line with the option, its value, what is allowed and what to do: exit code 2."""
+        assert main(["replay", name, "--model", "m.onnx", "--set", setting]) == 2
+        line = capsys.readouterr().err
+        problem, remedy = told.split("..")
+        assert line.startswith(f"fedmill-agent: --set {problem}")
+        assert remedy in line
+        assert line.count("\n") == 1
+
+    def test_of_options_together(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A rule of the kind of source names itself."""
+        assert main(["replay", "a.mat", "--model", "m.onnx", "--set", "begin=1"]) == 2
+        told = "fedmill-agent: --set: a mat source: `begin` 1 is not before `end` 1\n"
+        assert capsys.readouterr().err == told
+
+    def test_of_a_column(
         self,
         press: Versions,
         export: Export,
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
-        setting: str,
     ) -> None:
-        """A mistake on the command line is exit code 2."""
+        """The option that names it is told: it is no signal that is mapped wrongly."""
         path = write_csv(tmp_path / "a.csv", two_classes())
-        arguments = ["replay", str(path), "--model", str(export(press)), "--set", setting]
-        assert main(arguments) == 2
-        assert "--set" in capsys.readouterr().err
+        options = ["--model", str(export(press)), "--set", "run_column=batch"]
+        assert main(["replay", str(path), *options]) == 13
+        told = capsys.readouterr().err
+        assert "run_column is 'batch': the file has no such column" in told
+        assert "columns are run, vibration, label (correct `run_column`" in told
+
+    def test_of_the_kind(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A source that reads no file is none to replay."""
+        with pytest.raises(SystemExit) as ended:
+            main(["replay", "a.csv", "--model", "m.onnx", "--kind", "rig"])
+        assert ended.value.code == 2
+        assert "choose from" in capsys.readouterr().err
+
+    def test_of_an_installed_package(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A kind of source that cannot be loaded is an error like any other: exit code 10."""
+        point = EntryPoint("broken", "nowhere:KIND", sources.GROUP)
+        monkeypatch.setattr(sources, "_installed", lambda: [point])
+        assert main(["replay", "a.csv", "--model", "m.onnx"]) == 10
+        assert "source kind 'broken' (nowhere:KIND) cannot be used" in capsys.readouterr().err
+
+    def test_a_list_and_a_truth_value(self) -> None:
+        """Lists are separated by commas, with brackets or without."""
+        for text in ("engines=1,2", "engines=[1, 2]"):
+            source = file_source("cmapss", Path("a.txt"), [text, "repeat=true", "speed=2"])
+            assert source == CmapssOptions(
+                name="a.txt", path="a.txt", engines=(1, 2), repeat=True, speed=2.0
+            )
+        assert file_source("cmapss", Path("a.txt"), ["engines="]).engines == ()
 
     def test_of_the_model(
         self, press: Versions, tmp_path: Path, capsys: pytest.CaptureFixture[str]

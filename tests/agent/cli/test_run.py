@@ -109,6 +109,26 @@ class TestRun:
         process.terminate()
         assert process.wait(PATIENCE) == 0
 
+    def test_a_broker_whose_name_is_unknown(
+        self, configure: Configure, start: Callable[[Path], "subprocess.Popen[bytes]"]
+    ) -> None:
+        """The log says that, and what to do; a name that cannot be one ends the start."""
+        config = configure()
+        text = config.read_text()
+        config.write_text(text.replace("[broker]\n", '[broker]\nhost = "broker.invalid"\n'))
+        process = start(config)
+        for line in process.stderr:
+            if b"event=broker.unreachable" in line:
+                break
+        assert b'reason="the host name broker.invalid is unknown: ' in line
+        assert b'remedy="correct host below [broker], or make it known' in line
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        config.write_text(text.replace("[broker]\n", '[broker]\nhost = ""\n'))
+        impossible = start(config)
+        assert impossible.wait(PATIENCE) == 20
+        assert b"broker.host is '': no machine can have this name" in impossible.stderr.read()
+
     def test_a_folder_that_cannot_be_used(
         self, configure: Configure, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_agent.sources.base import Event, LabelInterval, RunEnded, Samples
-from fedmill_agent.sources.csv import CsvOptions, read
+from fedmill_agent.sources.csv import CsvOptions, read, told_rate
 from fedmill_shared.errors import DataError
 
 START = 1_704_067_200_000_000_000
@@ -88,6 +88,22 @@ class TestCells:
         csv.write_text(text)
         with pytest.raises(DataError, match=message):
             events(csv, ["a", "b"])
+
+    @pytest.mark.parametrize("option", ["run_column", "unit_column", "time_column", "label_column"])
+    @pytest.mark.parametrize(
+        ("name", "problem"), [("c", "the file has no such column"), ("b", "several have this name")]
+    )
+    def test_a_column_that_an_option_names(
+        self, csv: Path, option: str, name: str, problem: str
+    ) -> None:
+        """The option is at fault, and not the mapping of a signal."""
+        csv.write_text("a,b,b\n1,2,3\n")
+        with pytest.raises(DataError) as caught:
+            events(csv, ["a"], **{option: name})
+        assert str(caught.value) == (
+            f"{csv}: {option} is {name!r}: {problem}; columns are a, b, b "
+            f"(correct `{option}` of the source, or leave it out)"
+        )
 
     @given(
         data=st.one_of(st.binary(max_size=200), st.text('ab,1.\n"nan-;é', max_size=80)),
@@ -206,6 +222,26 @@ class TestTime:
         csv.write_text("a\n1\n")
         with pytest.raises(DataError, match="has 10 samples per second, the job wants 1"):
             list(read(CsvOptions(name="x", path=str(csv), rate_hz=10.0), ["a"], 1.0))
+
+
+class TestToldRate:
+    @pytest.mark.parametrize(
+        ("text", "options", "rate"),
+        [
+            ("t,a\n0,1\n0.1,1\n0.21,1\n5,1\n5.1,1\n5.2,1\n", {"time_column": "t"}, 10.0),
+            ("t,a\n0,x\n9,y\n9.5,y\n99,z\n", {"time_column": "t", "run_column": "a"}, 2.0),
+            ("t,a\n0,1\n0.1,1\n", {"time_column": "t", "rate_hz": 5.0}, 5.0),
+            ("t,a\n0,1\n", {"time_column": "t"}, 0.0),
+            ("t,a\n3,1\n3,1\n", {"time_column": "t"}, 0.0),
+            ("t,a\n0,1\n1,1\n", {}, 0.0),
+        ],
+    )
+    def test_from_times_or_options(
+        self, csv: Path, text: str, options: dict[str, object], rate: float
+    ) -> None:
+        """The usual spacing within runs, whatever gaps there are; 0 where nothing tells."""
+        csv.write_text(text)
+        assert told_rate(CsvOptions(name="x", path=str(csv), **options)) == pytest.approx(rate)
 
 
 class TestLabels:

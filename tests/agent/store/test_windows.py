@@ -197,6 +197,7 @@ class TestPredictions:
             store.add_predictions([Prediction("r", n, "v1", np.array([n, 0.5], np.float32), n)])
         store.add_predictions([Prediction("r", 3, "v1", np.array([9, 9], np.float32), 8)])
         found = store.predictions(2)
+        assert store.prediction_count() == 4
         assert [(p.end_ns, p.version, p.outputs.tolist(), p.scored_ns) for p in found] == [
             (2, "v1", [2, 0.5], 2),
             (3, "v1", [9, 9], 8),

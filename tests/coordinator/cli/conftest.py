@@ -36,8 +36,9 @@ NORMALISER = Normaliser(mean=((20.0, -3.0),), scale=((4.0, 0.5),))
 
 
 @pytest.fixture
-def run() -> Callable[..., Result]:
-    """Run ``fedmill`` with these arguments, in this process."""
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run ``fedmill`` with these arguments, in this process, not on a terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def invoke(*arguments: object) -> Result:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -144,13 +145,20 @@ def _close(store: SqlStore, opened: RoundRecord) -> None:
 def add_fleet(store: SqlStore, job: Job, made: list[NewVersion]) -> None:
     """One agent that works, one that was refused; evaluations and refusals."""
     for agent, online, phase in (("press-1", True, "joined"), ("press-2", False, "refused")):
+        at = JobPhase(
+            phase=phase,
+            version=made[2].version if online else "",
+            windows={"train": 9, "test": 8},
+            windows_scored=1234,
+            windows_bad=5,
+        )
         store.save_agent(
             AgentRecord(
                 agent=agent,
                 online=online,
                 last_seen_ns=time.time_ns(),
                 software="0.1.0",
-                jobs=json.encode({job.name: JobPhase(phase=phase)}).decode(),
+                jobs=json.encode({job.name: at}).decode(),
                 model_version=made[1].version if online else None,
                 resident_bytes=50 * 2**20,
                 windows_scored=1234,

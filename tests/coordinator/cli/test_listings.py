@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables for people and JSON for programs: fleet, jobs, rounds and models."""
 
+import re
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
-from msgspec import json
+from msgspec import json, structs
+
+from fedmill_coordinator.store.sql import SqlStore
+from fedmill_shared.messages import JobPhase
 
 Run = Callable[..., Result]
 
@@ -17,6 +22,13 @@ def rows(result: Result) -> list[dict[str, object]]:
     assert result.exit_code == 0, result.output
     assert result.output.count("\n") == 1
     return json.decode(result.output, type=list[dict[str, object]])
+
+
+def table(output: str, title: str) -> list[str]:
+    """The lines of the table under a title: heading, rule and rows."""
+    lines = output.splitlines()
+    start = lines.index(title) + 1
+    return list(takewhile(lambda line: line.strip(), lines[start:]))
 
 
 class TestFleet:
@@ -29,8 +41,23 @@ class TestFleet:
         assert first == {
             "agent": "press-1",
             "state": "online",
-            "jobs": "tiny: joined",
-            "model": plant.versions[1][:12],
+            "jobs": [
+                {
+                    "job": "tiny",
+                    "phase": "joined",
+                    "version": plant.versions[2],
+                    "number": 2,
+                    "windows": {"train": 9, "test": 8},
+                    "windows_scored": 1234,
+                    "windows_bad": 5,
+                    "metric": "accuracy",
+                    "value": 0.875,
+                    "metric_windows": 8,
+                    "metric_version": plant.versions[1],
+                    "metric_number": 1,
+                }
+            ],
+            "model": plant.versions[1],
             "windows_scored": 1234,
             "memory_MiB": 50.0,
             "clock_skew_ms": -1.5,
@@ -38,6 +65,8 @@ class TestFleet:
             "last_refusal": "",
         }
         assert (second["state"], second["model"]) == ("offline", "")
+        [stand] = second["jobs"]
+        assert (stand["phase"], stand["metric"], stand["value"]) == ("refused", "", None)
         assert second["last_refusal"] == "press-2: no signal force ([sources] \x1b[31m)"
 
     def test_table(self, run: Run, plant: SimpleNamespace) -> None:
@@ -46,6 +75,40 @@ class TestFleet:
         assert "press-1" in output
         assert "no signal force ([sources] " in output
         assert "\x1b" not in output
+
+    def test_the_metric_of_each_agent(self, run: Run, plant: SimpleNamespace) -> None:
+        """Beside the model that it has: the value, and the model that value is of."""
+        head, _, first, second, *_ = table(run("fleet", plant.config).output, "fleet of tiny")
+        assert re.search(r"phase +model +accuracy +of model +windows scored", head)
+        assert first.split()[5:8] == ["2", "0.8750", "1"]
+        assert first.split()[8:11] == ["1234", "5", "50.0"]
+        assert second.split()[-4:] == ["1234", "5", "50.0", "0.1.0"]
+
+    def test_several_jobs(self, run: Run, two_jobs: SimpleNamespace) -> None:
+        """Each has a table of its own, and those without a job have one."""
+        with SqlStore.in_file(two_jobs.config.parent / "state" / "fedmill.sqlite") as store:
+            known = store.agent("press-1")
+            assert known is not None
+            phases = {"tiny": JobPhase(phase="joined"), "second": JobPhase(phase="waiting")}
+            store.save_agent(structs.replace(known, jobs=json.encode(phases).decode()))
+            store.save_agent(structs.replace(known, agent="spare", jobs="{}"))
+        output = run("fleet", two_jobs.config).output
+        agents = {
+            title: [line.split()[0] for line in table(output, title)[2:]]
+            for title in ("fleet of second", "fleet of tiny", "agents without a job")
+        }
+        assert list(agents.values()) == [["press-1"], ["press-1", "press-2"], ["spare"]]
+        assert "accuracy" not in "".join(table(output, "fleet of second"))
+
+    def test_a_job_of_somebody_else(self, run: Run, plant: SimpleNamespace) -> None:
+        """A version that this coordinator did not make has no number here."""
+        with SqlStore.in_file(plant.config.parent / "state" / "fedmill.sqlite") as store:
+            known = store.agent("press-1")
+            assert known is not None
+            phases = {"foreign": JobPhase(phase="joined", version="ab" * 32)}
+            store.save_agent(structs.replace(known, jobs=json.encode(phases).decode()))
+        lines = table(run("fleet", plant.config).output, "fleet of foreign")
+        assert "ab" * 6 in lines[2].split()
 
 
 class TestJobs:
@@ -94,15 +157,27 @@ class TestRounds:
             "value": 0.875,
             "uplink_bytes": 1_500_000,
             "downlink_bytes": 20,
-            "version": plant.versions[1][:12],
+            "version": plant.versions[1],
         }
         assert [row["refused"] for row in listed] == [1, 0, 0]
 
     def test_table(self, run: Run, plant: SimpleNamespace) -> None:
-        """Bytes in megabytes, and no empty columns cut away."""
+        """Bytes in megabytes, versions by the start of their name."""
+        head, _, first, second, _ = table(run("rounds", plant.config).output, "rounds of tiny")
+        assert {"up MB", "down MB", "accuracy"} <= set(re.split(r"  +", head.strip()))
+        assert first.split()[-5:] == ["0.2500", "0.8750", "1.50", "0.00", plant.versions[1][:12]]
+        assert "abandoned" in second
+
+    def test_what_people_read_at_80_columns(
+        self, run: Run, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Everything but the time of day and the version's name, which the last line says."""
+        monkeypatch.setenv("COLUMNS", "80")
         output = run("rounds", plant.config).output
-        assert "1.50 MB" in output
-        assert "abandoned" in output
+        assert max(map(len, output.splitlines())) <= 80
+        assert output.splitlines()[-1] == "no room for: opened (UTC), version (see --json)"
+        for word in ("included", "late", "refused", "loss", "accuracy", "0.8750", "1.50"):
+            assert word in output
 
     @pytest.mark.parametrize(("last", "numbers"), [(1, [3]), (2, [2, 3]), (0, [1, 2, 3])])
     def test_last(self, run: Run, plant: SimpleNamespace, last: int, numbers: list[int]) -> None:

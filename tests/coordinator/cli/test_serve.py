@@ -81,7 +81,8 @@ class TestServe:
         port = free_port()
         code, line = ended(configure(port, seconds=0.5))
         assert code == 20
-        assert line.startswith(f"fedmill: no MQTT broker answers at 127.0.0.1:{port} (start")
+        told = f"fedmill: 127.0.0.1:{port}: no broker answers: Connection refused (start the broker"
+        assert line.startswith(told)
 
     def test_two_with_one_state_folder(
         self, configure: Callable[..., Path], mosquitto: int

@@ -64,6 +64,26 @@ class TestChart:
         assert ["stroke-dasharray" in line.attrib for line in lines] == [False, True]
         assert [line.attrib["stroke"] for line in lines] == list(COLOURS[:2])
 
+    def test_what_was_measured_is_marked(self) -> None:
+        """A dot for each measured point; a level has none."""
+        root = drawn(Curve("federated", [(0, 0.0), (4, 1.0)]), Curve("p", [(0, 0.5)], flat=True))
+        dots = [
+            (float(dot.attrib["cx"]), float(dot.attrib["cy"])) for dot in root.iter(f"{SVG}circle")
+        ]
+        assert dots == [(X0, Y0), (X1, Y1)]
+
+    @pytest.mark.parametrize(
+        ("last", "expected"),
+        [(1, "0 1"), (3, "0 1 2 3"), (12, "0 5 10"), (60, "0 20 40 60"), (130, "0 50 100")],
+    )
+    def test_rounds_are_whole_and_end_with_the_last(self, last: int, expected: str) -> None:
+        """No half rounds, and no empty room on the right."""
+        root = drawn(Curve("federated", [(0, 10.0), (last, 20.0)]))
+        [line] = points(root)
+        assert [x for x, _ in line] == [X0, X1]
+        below = [text for text in root.iter(f"{SVG}text") if text.get("y") == str(Y0 + 18)]
+        assert " ".join(text.text or "" for text in below) == expected
+
     def test_text_is_text(self) -> None:
         """Names with mark-up in them are shown as they are."""
         root = drawn(Curve("<script>&", [(0, 1.0), (1, 2.0)]))
@@ -121,6 +141,13 @@ class TestTicks:
     def test_literal(self, low: float, high: float, expected: list[float]) -> None:
         """As a person would choose them."""
         assert ticks(low, high) == expected
+
+    @pytest.mark.parametrize("span", [1, 2, 7, 12, 13, 80, 99, 1000, 12345])
+    def test_whole_ones(self, span: int) -> None:
+        """Where they may be no closer than 1."""
+        found = ticks(0, span, least=1.0)
+        assert all(tick == int(tick) for tick in found)
+        assert len(set(found)) == len(found) <= 8
 
     @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
     @settings(deadline=None)

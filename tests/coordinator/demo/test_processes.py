@@ -89,6 +89,42 @@ class TestEnd:
         processes.stop()
 
 
+class TestDismissal:
+    """Some are asked to end before the others."""
+
+    def test_only_they_end(self, tmp_path: Path, wait_for: Callable[[str, str], str]) -> None:
+        """Nobody waits for them, and that they end is no fault."""
+        with Processes(tmp_path) as processes:
+            for name in ("agent", "coordinator"):
+                processes.start(name, python(SLEEP))
+                wait_for(name, "ready")
+            assert processes.working(["agent"])
+            processes.dismiss(["agent"])
+            os.waitid(os.P_PID, processes.pid("agent"), os.WEXITED | os.WNOWAIT)
+            assert not processes.working(["agent"])
+            assert processes.working(["agent", "coordinator"])
+            processes.check()
+
+    def test_one_that_has_ended_already(self, tmp_path: Path) -> None:
+        """There is nobody to ask."""
+        with Processes(tmp_path) as processes:
+            processes.start("short", python("pass"))
+            os.waitid(os.P_PID, processes.pid("short"), os.WEXITED | os.WNOWAIT)
+            processes.dismiss(["short"])
+            assert not processes.working(["short"])
+
+    def test_started_again_it_is_watched_again(self, tmp_path: Path) -> None:
+        """The dismissal was of the process before."""
+        with Processes(tmp_path) as processes:
+            for _ in range(2):
+                processes.start("short", python("import sys; sys.exit('broken')"))
+                os.waitid(os.P_PID, processes.pid("short"), os.WEXITED | os.WNOWAIT)
+                with pytest.raises(FedmillError, match="short ended with exit code 1: broken"):
+                    processes.check()
+                processes.dismiss(["short"])
+                processes.check()
+
+
 class TestCheck:
     """A child that dies is reported."""
 

@@ -201,14 +201,31 @@ class TestTable:
         for text in ("higher is better", "90.0 %", "82.5 %", "all", "m.onnx", "f.sqlite", "p.svg"):
             assert text in output
         assert "last of run" not in output
-        assert "2 rounds in 12 s; 0.0 MB up" in output
+        assert "rounds 2 in 12 s over the wire 0.0 MB up, 0.0 MB down" in output
+        assert "in fp32 would have been 0.0 MB, 0.4 times as much" in output
+        assert "live windows 100 scored on the agents meanwhile" in output
+
+    def test_it_fits_80_columns(
+        self, report: Report, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Facts stay on their line, also large ones; a path may be longer."""
+        monkeypatch.setenv("COLUMNS", "80")
+        large = 123_456_789_000
+        large_one = structs.replace(
+            report, uplink_bytes=large, downlink_bytes=large, fp32_bytes=9 * large
+        )
+        for each in (report, large_one):
+            print_table(each)
+            assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
     def test_regression(
         self, tiny_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]
     ) -> None:
         """An error in the label's unit, lower is better, and the last window of each run."""
         job = tiny_job()
-        job = structs.replace(job, job=structs.replace(job.job, task="regression"))
+        labels = structs.replace(job.labels, classes=[], unit="cycle")
+        task = structs.replace(job.job, task="regression")
+        job = structs.replace(job, job=task, labels=labels)
         told: Told = {"a": (error(12.0, 4), error(10.0, 1))}
         scores = {"a": a_score("a", error(20.0, 4), error(30.0, 1))}
         outcome = Outcome(
@@ -218,7 +235,7 @@ class TestTable:
         assert report.overall.federated == pytest.approx(12.0)
         print_table(report)
         output = " ".join(capsys.readouterr().out.split())
-        for text in ("lower is better", "12.00", "last of run", "10.00"):
+        for text in ("rmse (cycle)", "lower is better", "12.00", "last of run", "10.00"):
             assert text in output
 
     def test_merged_baselines(self) -> None:

@@ -16,13 +16,41 @@ from fedmill_coordinator.demo.baselines import Baselines
 from fedmill_coordinator.demo.recipes import Plan, Plant
 from fedmill_coordinator.demo.watch import Snapshot
 from fedmill_coordinator.progress import Metric
-from fedmill_coordinator.store.records import JobRecord
+from fedmill_coordinator.store.records import AgentRecord, JobRecord
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared.errors import FedmillError, Interrupted
 from fedmill_shared.job import Job
 
 WAIT = "import time; time.sleep(600)"
 DIE = "import sys; sys.exit('fedmill: the disk is full')"
+DEAF = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+(pathlib.Path({folder!r}) / "here").touch()
+time.sleep(600)
+"""
+LEAVE = """
+import pathlib, signal, sys, time
+folder = pathlib.Path({folder!r})
+def leave(*_):
+    (folder / "left").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, leave)
+(folder / "here").touch()
+time.sleep(600)
+"""
+HEAR = """
+import pathlib, sqlite3, time
+folder = pathlib.Path({folder!r})
+def wait_and_write(name, text):
+    while not (folder / name).exists():
+        time.sleep(0.01)
+    with sqlite3.connect(folder / "coordinator" / "fedmill.sqlite", timeout=30) as database:
+        database.execute(text)
+wait_and_write("here", "UPDATE jobs SET state = 'finished'")
+wait_and_write("left", "UPDATE agents SET online = 0, windows_scored = 9")
+time.sleep(600)
+"""
 
 
 class View:
@@ -131,6 +159,84 @@ class TestEnds:
         assert [each.state for each in stage.view.shown] == ["finished"]
 
 
+class TestFarewell:
+    """Agents end first, and the coordinator hears what they scored at last."""
+
+    @pytest.fixture
+    def playing(
+        self, stage: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], AgentRecord]:
+        """Run to the baselines with an agent known to be online with 5 windows; what is told then.
+
+        The stand-in of the coordinator ends the job once the agent is there, and writes 9 windows
+        once it has gone.
+        """
+        told: list[AgentRecord] = []
+        stage.write("running")
+        database = stage.folder / "coordinator" / "fedmill.sqlite"
+        record = AgentRecord(agent="a", online=True, last_seen_ns=1, windows_scored=5)
+        with SqlStore.in_file(database) as store:
+            store.save_agent(record)
+        folder = str(stage.folder)
+        stage.scripts["fedmill_agent"] = LEAVE.format(folder=folder)
+        stage.scripts["fedmill_coordinator"] = HEAR.format(folder=folder)
+
+        def baselines(*_: object) -> None:
+            assert children() == []
+            with SqlStore.in_file(database) as store:
+                told.extend(store.agents())
+            raise Interrupted("here")
+
+        monkeypatch.setattr(module, "_baselines", baselines)
+
+        def play() -> AgentRecord:
+            with pytest.raises(Interrupted, match="here"):
+                stage.run()
+            return told[0]
+
+        return play
+
+    def test_the_last_windows_are_counted(self, playing: Callable[[], AgentRecord]) -> None:
+        """The coordinator is not ended before it has written them."""
+        record = playing()
+        assert (record.online, record.windows_scored) == (False, 9)
+
+    def test_one_that_never_leaves_is_not_waited_for(
+        self,
+        stage: SimpleNamespace,
+        playing: Callable[[], AgentRecord],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """It is ended with the others, and the count of its last heartbeat stays."""
+        monkeypatch.setattr(module, "FAREWELL_SECONDS", 0.05)
+        stage.scripts["fedmill_agent"] = DEAF.format(folder=str(stage.folder))
+        record = playing()
+        assert (record.online, record.windows_scored) == (True, 5)
+
+    def test_interrupted_meanwhile(
+        self, stage: SimpleNamespace, playing: Callable[[], AgentRecord]
+    ) -> None:
+        """Ctrl-C waits for nobody's farewell."""
+        stage.scripts["fedmill_agent"] = DEAF.format(folder=str(stage.folder))
+
+        def stopped() -> bool:
+            return any(each.state == "finished" for each in stage.view.shown)
+
+        with pytest.raises(Interrupted, match="the demo was stopped"):
+            stage.run(stopped)
+        assert children() == []
+
+    def test_a_coordinator_that_dies_meanwhile(
+        self, stage: SimpleNamespace, playing: Callable[[], AgentRecord]
+    ) -> None:
+        """Is reported; that the agents end is no fault."""
+        lines = stage.scripts["fedmill_coordinator"].splitlines()
+        stage.scripts["fedmill_coordinator"] = "\n".join([*lines[:-2], DIE])
+        with pytest.raises(FedmillError, match="coordinator ended with exit code 1"):
+            stage.run()
+        assert children() == []
+
+
 class TestCurves:
     """The chart of a job."""
 
@@ -156,8 +262,22 @@ class TestCurves:
         monkeypatch.setattr(module, "line_chart", line_chart)
         monkeypatch.setattr(Baselines, "merged", lambda _: {"pooled": 0.9})
         text = module._curves(store, tiny_job(), Baselines({}, {}))
-        assert text == "tiny: accuracy on held-out windows|round|accuracy"
+        title = "tiny: accuracy on the same held-out windows, higher is better"
+        assert text == f"{title}|round|accuracy (%)"
         assert drawn == {
-            "federated": ([(0.0, 0.25), (2.0, 0.75)], False),
-            "pooled": ([(0.0, 0.9), (2.0, 0.9)], True),
+            "federated 75.0 %": ([(0, 25.0), (2, 75.0)], False),
+            "pooled 90.0 %": ([(0, 90.0), (2, 90.0)], True),
         }
+
+    def test_an_error_is_drawn_in_its_unit(
+        self, tiny_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same numbers as in the table."""
+        store = SimpleNamespace(versions=lambda _: [SimpleNamespace(version="1", round=3)])
+        monkeypatch.setattr(module, "metric_of", lambda *_: Metric("rmse", 12.345, False, 4))
+        monkeypatch.setattr(Baselines, "merged", lambda _: {})
+        job = tiny_job()
+        labels = structs.replace(job.labels, classes=[], unit="cycle")
+        text = module._curves(store, structs.replace(job, labels=labels), Baselines({}, {}))
+        for words in ("rmse (cycle)", "federated 12.35", "lower is better"):
+            assert words in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec import Struct, msgpack, structs
 
-from fedmill_coordinator.cli.models import export_bytes
+from fedmill_coordinator.registry.catalogue import export_bytes
 from fedmill_coordinator.registry.releases import KEPT_VERSIONS, PRUNE_EVERY, Releases
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.memory import MemoryStore

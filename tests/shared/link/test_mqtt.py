@@ -28,12 +28,19 @@ TOPIC = "plant/a"
 class Client:
     """A link and its events."""
 
-    def __init__(self, port: int, name: str, will: Message | None = None) -> None:
+    def __init__(
+        self, port: int, name: str, will: Message | None = None, *, lasting: bool = True
+    ) -> None:
         self.events: SimpleQueue[LinkEvent] = SimpleQueue()
-        self.link = MqttLink(
-            Endpoint(host="127.0.0.1", port=port, client_id=name, subscriptions=[TOPIC], will=will),
-            self.events.put,
+        endpoint = Endpoint(
+            host="127.0.0.1",
+            port=port,
+            client_id=name,
+            subscriptions=[TOPIC],
+            will=will,
+            lasting=lasting,
         )
+        self.link = MqttLink(endpoint, self.events.put)
 
     def hear(self) -> LinkEvent:
         """The next event."""
@@ -46,8 +53,10 @@ def client() -> Iterator[Callable[..., Client]]:
     before = set(threading.enumerate())
     with ExitStack() as stack:
 
-        def make(port: int, name: str = "client", will: Message | None = None) -> Client:
-            made = Client(port, name, will)
+        def make(
+            port: int, name: str = "client", will: Message | None = None, *, lasting: bool = True
+        ) -> Client:
+            made = Client(port, name, will, lasting=lasting)
             stack.callback(made.link.stop)
             return made
 
@@ -94,22 +103,34 @@ class TestNoBroker:
         one = client(port)
         one.link.start()
         one.link.publish(TOPIC, b"early")
-        assert one.hear() == Disconnected(f"no broker answers at 127.0.0.1:{port}")
+        told = one.hear()
+        assert isinstance(told, Disconnected)
+        assert told.reason == "no broker answers: Connection refused"
+        assert "start the broker" in told.remedy
         own_broker(port)
         while not isinstance(event := one.hear(), Connected):
             assert isinstance(event, Disconnected)
         assert one.hear() == Message(TOPIC, b"early")
 
     def test_a_name_that_resolves_to_nothing(self) -> None:
-        """A mistyped host is a reason like any other."""
+        """A mistyped host is told apart from a broker that is down, on every attempt."""
         events: SimpleQueue[LinkEvent] = SimpleQueue()
         link = MqttLink(
             Endpoint(host="broker.invalid", port=1883, client_id="a", subscriptions=[]), events.put
         )
         link.start()
-        reason = events.get(timeout=PATIENCE)
+        told = [events.get(timeout=PATIENCE) for _ in range(2)]
         link.stop()
-        assert reason == Disconnected("no broker answers at broker.invalid:1883")
+        assert told[0] == told[1]
+        assert told[0].reason.startswith("the host name broker.invalid is unknown: ")
+        assert "correct host below [broker]" in told[0].remedy
+
+    @pytest.mark.parametrize("host", ["", "a..b", "x" * 64, "a\0b"])
+    def test_a_name_that_no_machine_can_have(self, host: str) -> None:
+        """Refused at once: the resolver could not even be asked."""
+        endpoint = Endpoint(host=host, port=1883, client_id="a", subscriptions=[])
+        with pytest.raises(BrokerError, match=r"broker\.host is .*: no machine can have this name"):
+            MqttLink(endpoint, lambda _: None)
 
     def test_a_broker_that_goes_and_comes(
         self, client: Callable[..., Client], own_broker: Callable[..., tuple[int, psutil.Process]]
@@ -141,8 +162,21 @@ class TestRefusal:
         port, _ = own_broker(allow_anonymous="allow_anonymous false")
         one = client(port)
         one.link.start()
-        assert one.hear() == Disconnected("Not authorized")
+        told = one.hear()
+        assert isinstance(told, Disconnected)
+        assert told.reason == "Not authorized"
+        assert "without user name and password" in told.remedy
         assert isinstance(one.hear(), Disconnected)
+
+
+class TestProbe:
+    def test_leaves_no_session(self, client: Callable[..., Client], mosquitto: int) -> None:
+        """What asks only whether the broker is there finds nothing, and leaves nothing behind."""
+        for lasting, held in ((True, False), (True, True), (False, False), (True, False)):
+            one = client(mosquitto, "probe", lasting=lasting)
+            one.link.start()
+            assert one.hear() == Connected(session_present=held)
+            one.link.stop()
 
 
 class TestLargestPacket:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fedmill-agent``: one file for each command; argparse, because the daemon starts through it."""
+"""``fedmill-agent``: one file for each command, and what they share.
+
+argparse, because the daemon starts through it.
+"""
 
 import argparse
 import os
@@ -10,6 +13,7 @@ from pathlib import Path
 from fedmill_shared import __version__
 from fedmill_shared.errors import FedmillError, Interrupted
 
+SUMMARY = "The agent on a gateway: scores sensor streams, and learns from them."
 COMMANDS = {
     "run": "read the sources, score them, and take part in jobs until stopped",
     "check": "check a configuration: broker, sources and, with --job, whether they fit",
@@ -23,16 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on standard error."""
     # Threads of numpy's BLAS cost memory and gain a gateway nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    parser = argparse.ArgumentParser(prog="fedmill-agent", description=__doc__)
+    parser = argparse.ArgumentParser(prog="fedmill-agent", description=SUMMARY)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = sys.argv[1:] if arguments is None else arguments
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
-        if name in given[:1]:  # only the command that is asked for is imported
-            import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
-    options = parser.parse_args(given)
     try:
+        for name, summary in COMMANDS.items():
+            command = commands.add_parser(name, help=summary, description=summary)
+            if name in given[:1]:  # only the command that is asked for is imported
+                import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
+        options = parser.parse_args(given)
         code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
     except FedmillError as error:
         print(f"fedmill-agent: {error}", file=sys.stderr)

@@ -2,27 +2,25 @@
 """``fedmill-agent check``: everything that can be known before the daemon starts."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-import numpy as np
-
 from fedmill_agent.cli import config_argument
+from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
+from fedmill_agent.cli.trial import Delivery, Extent, own_rate, read_for, read_tags
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.intake import map_source
-from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import LabelInterval, Samples, SourceOptions
+from fedmill_agent.sources.base import SourceOptions
+from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError, DataError, FedmillError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import load_job
-from fedmill_shared.link.base import Connected, Disconnected, LinkEvent
+from fedmill_shared.link.base import Disconnected, LinkEvent
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
 CONNECT_SECONDS = 5.0
-EVENTS = 64
 TRAINING_BYTES = 350 << 20
 """What the training process of a small model takes."""
 
@@ -43,8 +41,14 @@ def run(options: argparse.Namespace) -> int:
     _show_gateway(config)
     if not options.offline:
         _attempt(problems, lambda: _check_broker(config))
+    clock, tallies = SystemClock(), list[Tally]()
     for source in config.sources:
-        _attempt(problems, partial(_check_source, source, job))
+        if job is None:
+            _attempt(problems, partial(_check_mapped, source, clock))
+        else:
+            _attempt(problems, partial(_check_for, source, job, clock, tallies))
+    if job is not None and tallies:
+        print("\n".join(job_lines(job, tallies, learns=config.training.enabled)))
     for problem in problems:
         print(f"problem: {problem}")
     return problems[0].exit_code if problems else 0
@@ -83,82 +87,94 @@ def _show_gateway(config: AgentConfig) -> None:
 
 
 def _check_broker(config: AgentConfig) -> None:
+    """Sign in to the broker beside the daemon, and leave no session there.
+
+    Raises:
+        BrokerError: it cannot be found, does not answer, or refuses us.
+    """
     events: SimpleQueue[LinkEvent] = SimpleQueue()
-    broker = config.broker
+    address = f"{config.broker.host}:{config.broker.port}"
     endpoint = Endpoint(
-        host=broker.host,
-        port=broker.port,
-        client_id=f"{config.agent.id}-check",
+        host=config.broker.host,
+        port=config.broker.port,
+        # a full stop is in no agent's id: nobody is thrown out
+        client_id=f"{config.agent.id}.check",
         subscriptions=(),
+        lasting=False,
     )
     link = MqttLink(endpoint, events.put)
     link.start()
     try:
         event: LinkEvent = events.get(timeout=CONNECT_SECONDS)
     except Empty:
-        event = Disconnected(f"no answer within {CONNECT_SECONDS:.0f} s")
+        silence = f"nothing answers within {CONNECT_SECONDS:.0f} s"
+        event = Disconnected(silence, "correct host and port below [broker], or open the firewall")
     finally:
         link.stop()
-    if not isinstance(event, Connected):
-        reason = event.reason if isinstance(event, Disconnected) else "unexpected answer"
-        raise BrokerError(
-            f"broker {broker.host}:{broker.port}: {reason}",
-            remedy="start the broker, or correct [broker] host and port",
-        )
-    print(f"broker {broker.host}:{broker.port}: connected")
+    if isinstance(event, Disconnected):
+        remedy = event.remedy or "does a broker for MQTT 5 listen there, or another program?"
+        raise BrokerError(f"broker {address}: {event.reason}", remedy=remedy)
+    print(f"broker {address}: connected")
 
 
-def _check_source(source: SourceOptions, job: Job | None) -> None:
-    """Read the first events of ``source`` and show each signal.
+def _check_mapped(source: SourceOptions, clock: Clock) -> None:
+    """Show what can be known of ``source`` without a job.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not source.tags:
+        own_hz = own_rate(source)
+        rate = f"{own_hz:.6g} Hz" if own_hz else "rate unknown"
+        print(f"source {source.name}: {rate}; maps no tags, give --job to read it for a job")
+        return
+    delivery = read_tags(source, clock)
+    rate = f"{delivery.own_hz:.6g} Hz" if delivery.own_hz else "rate unknown"
+    print(f"source {source.name}: {_amount(source, delivery)}, {rate}")
+    for (name, tag), extent in zip(source.tags.items(), delivery.extents, strict=True):
+        _show_tag(name, tag, source.units.get(name, ""), extent, delivery.samples)
+
+
+def _check_for(source: SourceOptions, job: Job, clock: Clock, tallies: list[Tally]) -> None:
+    """Show what ``source`` delivers to ``job``, and add it to ``tallies``.
 
     Raises:
         SchemaError: it does not fit the job.
         DataError: it cannot be read, or has a label the job does not know.
     """
-    kind = kind_of(source)
-    if job is None:
-        tags, names, rate_hz = list(source.tags.values()), list(source.tags), 1.0
-        if not tags:
-            print(f"source {source.name}: maps no tags; give --job to check it against a job")
-            return
-    else:
-        mapping = map_source(job.name, job.signals, source)
-        tags, names = mapping.tags, [signal.name for signal in job.signals]
-        rate_hz = job.signals[0].rate_hz
-    events = list(islice(kind.read(source, tags, rate_hz), EVENTS))
-    chunks = [event for event in events if isinstance(event, Samples)]
-    if not chunks:
+    delivery = read_for(source, job, clock)
+    amount, rate_hz = _amount(source, delivery), delivery.rate_hz
+    origin = "" if delivery.own_hz else " (the job's; the source tells none)"
+    if delivery.own_hz > 1.5 * rate_hz:  # a whole multiple, or a time column that is not exact
+        origin = f" (from {delivery.own_hz:.6g} Hz)"
+    print(f"source {source.name}: {amount}, {rate_hz:.6g} Hz{origin}")
+    tags = map_source(job.name, job.signals, source).tags
+    for signal, tag, extent in zip(job.signals, tags, delivery.extents, strict=True):
+        unit = source.units.get(signal.name, signal.unit)
+        _show_tag(signal.name, tag, unit, extent, delivery.samples)
+    counted = tally(source, job, delivery)
+    for line in source_lines(source, job, delivery, counted):
+        print(f"  {line}")
+    tallies.append(counted)
+    check_labels(source, job, delivery)
+
+
+def _amount(source: SourceOptions, delivery: Delivery) -> str:
+    """How much was read.
+
+    Raises:
+        DataError: nothing.
+    """
+    if not delivery.samples:
         raise DataError(
             f"source {source.name!r} delivers no samples", remedy="look into its file or device"
         )
-    _check_labels(source, job, [event for event in events if isinstance(event, LabelInterval)])
-    values = np.concatenate([chunk.values for chunk in chunks], axis=1)
-    rate = 1e9 / chunks[0].period_ns
-    print(f"source {source.name}: {values.shape[1]} samples read, {rate:g} Hz")
-    _show(source, job, names, tags, values)
+    runs = f" in {len(delivery.runs)} runs" if len(delivery.runs) > 1 else ""
+    beginning = "" if delivery.whole else " (not to the end)"
+    return f"{delivery.samples} samples read{runs}{beginning}"
 
 
-def _show(
-    source: SourceOptions,
-    job: Job | None,
-    names: Sequence[str],
-    tags: Sequence[str],
-    values: "np.typing.NDArray[np.float64]",
-) -> None:
-    for row, (name, tag) in enumerate(zip(names, tags, strict=True)):
-        unit = source.units.get(name) or (job.signals[row].unit if job is not None else "")
-        good = values[row][np.isfinite(values[row])]
-        share = len(good) / values.shape[1]
-        extent = f"{good.min():.6g} to {good.max():.6g} {unit}" if len(good) else "nothing good"
-        print(f"  {name:<20} tag {tag:<16} {extent}, {100 * share:.0f} % good")
-
-
-def _check_labels(source: SourceOptions, job: Job | None, labels: list[LabelInterval]) -> None:
-    if job is None or job.job.task != "classification":
-        return
-    for label in labels:
-        if label.text not in job.labels.classes:
-            raise DataError(
-                f"source {source.name!r}: label {label.text!r} is not one of labels.classes",
-                remedy=f"classes of the job: {', '.join(job.labels.classes)}",
-            )
+def _show_tag(name: str, tag: str, unit: str, extent: Extent, samples: int) -> None:
+    found = f"{extent.low:.6g} to {extent.high:.6g} {unit}".rstrip()
+    share = f"{100 * extent.good / samples:.0f} % good"
+    print(f"  {name:<20} tag {tag:<16} {found if extent.good else 'nothing good'}, {share}")

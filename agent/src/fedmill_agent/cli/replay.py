@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_agent.cli.meaning import meaning, utc
+from fedmill_agent.cli.settings import file_kinds, file_source, pairs
 from fedmill_agent.intake import map_source
-from fedmill_agent.sources import kind_of, kinds
+from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import RunEnded, Samples, SourceOptions
 from fedmill_shared.errors import DataError, UsageError
 from fedmill_shared.models.schema import ModelSchema, read_schema
@@ -19,13 +21,14 @@ from fedmill_shared.signals.quality import mend, usable
 from fedmill_shared.signals.windows import Window, Windower
 
 SUFFIXES = {".mat": "mat", ".dat": "tep", ".csv": "csv", ".txt": "cmapss"}
+EXAMPLES = {"--tag": "force=Load_cell_3", "--unit": "force=lbf"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("file", type=Path, help="recording: .mat, .dat, .csv, .txt, also .gz")
     parser.add_argument("--model", type=Path, required=True, help="exported .onnx file")
-    parser.add_argument("--kind", choices=sorted(kinds()), help="format, if the name does not tell")
+    parser.add_argument("--kind", choices=file_kinds(), help="format, if the name does not tell")
     parser.add_argument(
         "--set",
         action="append",
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="an option of the source kind, as in the configuration (rate_hz=48000)",
     )
-    for option, example in (("--tag", "force=Load_cell_3"), ("--unit", "force=lbf")):
+    for option, example in EXAMPLES.items():
         parser.add_argument(
             option,
             action="append",
@@ -48,14 +51,17 @@ def run(options: argparse.Namespace) -> int:
     """Print one prediction for each window.
 
     Raises:
+        UsageError: an option is wrong.
         ModelError: the model is missing or was not exported by fedmill.
         DataError: the recording cannot be read or has no usable window.
     """
+    source = make_source(options.file, options.kind, options.set)
+    tags = pairs("--tag", options.tag, EXAMPLES["--tag"])
+    units = pairs("--unit", options.unit, EXAMPLES["--unit"])
+    source = msgspec.structs.replace(source, tags=tags, units=units)
     session = OnnxSession.from_file(options.model)
     schema = read_schema(session.metadata)
     count = 0
-    source = make_source(options.file, options.kind, options.set)
-    source = msgspec.structs.replace(source, tags=pairs(options.tag), units=pairs(options.unit))
     for window in read_windows(source, schema):
         outputs = session.run(window.values[None])[0]
         print(_line(window, outputs, schema, as_json=options.json))
@@ -78,26 +84,7 @@ def make_source(path: Path, kind: str | None, settings: list[str]) -> SourceOpti
     name = kind or SUFFIXES.get(Path(stem).suffix)
     if name is None:
         raise UsageError(f"{path}: the name does not tell the format", remedy="give --kind")
-    fields: dict[str, object] = {"kind": name, "name": path.name, "path": str(path)}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        fields[key] = value
-    try:
-        return msgspec.convert(fields, kinds()[name].options, strict=False)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"--set: {error}") from error
-
-
-def pairs(settings: list[str]) -> dict[str, str]:
-    """``["force=lbf"]`` as a mapping.
-
-    Raises:
-        UsageError: there is no equals sign in one of them.
-    """
-    for setting in settings:
-        if "=" not in setting:
-            raise UsageError(f"{setting!r} is not SIGNAL=VALUE", remedy="write it like force=lbf")
-    return {name: value for name, _, value in (setting.partition("=") for setting in settings)}
+    return file_source(name, path, settings)
 
 
 def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]:
@@ -128,16 +115,8 @@ def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]
 def _line(
     window: Window, outputs: NDArray[np.float32], schema: ModelSchema, *, as_json: bool
 ) -> str:
-    body: dict[str, object] = {
-        "run": window.run,
-        "end": np.datetime_as_string(np.datetime64(window.end_ns, "ns"), unit="ms") + "Z",
-    }
-    if schema.task == "classification":
-        shares = np.exp(outputs - outputs.max())
-        best = int(outputs.argmax())
-        body |= {"class": schema.classes[best], "probability": float(shares[best] / shares.sum())}
-    else:
-        body |= {"value": float(outputs[0]), "unit": schema.label_unit}
+    body: dict[str, str | float] = {"run": window.run, "end": utc(window.end_ns)}
+    body |= meaning(outputs, schema.classes, schema.label_unit)
     if as_json:
         return msgspec.json.encode(body).decode()
     words = (f"{v:.4f}" if isinstance(v, float) else str(v) for v in body.values())

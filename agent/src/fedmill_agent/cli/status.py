@@ -1,17 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fedmill-agent status``: what the daemon last said of itself."""
+"""``fedmill-agent status``: what the daemon last said of itself, and what its model said."""
 
 import argparse
+import textwrap
 import time
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from fedmill_agent.cli import config_argument
-from fedmill_agent.config import load
-from fedmill_agent.status import is_alive, read_status
+from fedmill_agent.cli.meaning import meaning, utc
+from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.places import job_folder, windows_file
+from fedmill_agent.status import Status, is_alive, read_status
+from fedmill_agent.store.reader import Prediction, WindowReader
+from fedmill_shared.errors import FedmillError, StoreError
+from fedmill_shared.job import Job
+from fedmill_shared.job_check import job_from_canonical
+from fedmill_shared.messages import JobPhase
 
 NOT_RUNNING = 3
+LAST = 5
+"""Predictions that are shown of each job."""
+COLUMNS = 80
+SHORT = 12
+"""Characters of a version that tell it from others."""
+_INDENT = 11
+_CLASS = 18
+_VALUE = 27
+
+
+class Predictions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the window store of one job holds of its model's predictions.
+
+    Attributes:
+        stored: how many.
+        last: the newest of them, the oldest first: run, end, version, scored, and what it says.
+        error: why they cannot be read.
+    """
+
+    stored: int
+    last: list[dict[str, str | float]]
+    error: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,21 +61,102 @@ def run(options: argparse.Namespace) -> int:
     config = load(options.config)
     status = read_status(Path(config.agent.state))
     running = is_alive(status)
+    predictions = {name: read_predictions(config.agent.state, name) for name in status.state.jobs}
     if options.json:
-        body = msgspec.to_builtins(status) | {"agent": config.agent.id, "running": running}
+        body = msgspec.to_builtins(status) | {
+            "agent": config.agent.id,
+            "running": running,
+            "predictions": msgspec.to_builtins(predictions),
+        }
         print(msgspec.json.encode(body).decode())
-        return 0 if running else NOT_RUNNING
-    age = (time.time_ns() - status.state.sent_ns) / 1e9
-    print(f"agent      {config.agent.id}")
-    print(
-        f"daemon     {'running' if running else 'not running'}, pid {status.pid}, {age:.0f} s ago"
-    )
-    print(f"broker     {'connected' if status.connected and running else 'not connected'}")
-    trainer = f"pid {status.trainer_pid}" if status.trainer_pid and running else "not running"
-    print(f"trainer    {trainer}")
-    print(f"memory     {status.state.resident_bytes / 2**20:.0f} MiB")
-    for name, job in status.state.jobs.items():
-        windows = ", ".join(f"{count} {split}" for split, count in job.windows.items())
-        print(f"job        {name}: {job.phase}, model {job.version[:12] or 'none yet'}")
-        print(f"           windows {windows}; scored {job.windows_scored}, bad {job.windows_bad}")
+    else:
+        _show_daemon(config, status, running=running)
+        for name, phase in status.state.jobs.items():
+            _show_job(name, phase)
+            _show_predictions(predictions[name])
     return 0 if running else NOT_RUNNING
+
+
+def read_predictions(state: str, name: str) -> Predictions:
+    """Predictions of the job ``name`` in the state folder; a fault is told, and hides no other job.
+
+    None are stored before the job was accepted, or since its signals, window or labels changed.
+    """
+    path = job_folder(state, name) / "job.json"
+    try:
+        job = job_from_canonical(path.read_bytes())
+        windows = windows_file(state, job)
+        if not windows.exists():
+            return Predictions(stored=0, last=[])
+        with WindowReader(windows) as reader:
+            last = [_in_words(prediction, job) for prediction in reader.predictions(LAST)]
+            return Predictions(stored=reader.prediction_count(), last=last)
+    except FileNotFoundError:
+        return Predictions(stored=0, last=[])
+    except OSError as problem:
+        error: FedmillError = StoreError(f"{path}: cannot be read: {problem.strerror}")
+    except FedmillError as problem:
+        error = problem
+    return Predictions(stored=0, last=[], error=str(error))
+
+
+def _in_words(prediction: Prediction, job: Job) -> dict[str, str | float]:
+    body: dict[str, str | float] = {"run": prediction.run, "end": utc(prediction.end_ns)}
+    body |= meaning(prediction.outputs, job.labels.classes, job.labels.unit)
+    return body | {"version": prediction.version, "scored": utc(prediction.scored_ns)}
+
+
+def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
+    age = (time.time_ns() - status.state.sent_ns) / 1e9
+    alive = "running" if running else "not running"
+    trainer = f"pid {status.trainer_pid}" if status.trainer_pid and running else "not running"
+    _show("agent", config.agent.id)
+    _show("daemon", f"{alive}, pid {status.pid}, {age:.0f} s ago")
+    _show("broker", "connected" if status.connected and running else "not connected")
+    _show("trainer", trainer)
+    _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
+
+
+def _show_job(name: str, job: JobPhase) -> None:
+    windows = ", ".join(f"{count} {split}" for split, count in job.windows.items())
+    _show("job", f"{name}: {job.phase}, model {job.version[:SHORT] or 'none yet'}")
+    _show("", f"windows {windows or 'none'}; scored {job.windows_scored}, bad {job.windows_bad}")
+
+
+def _show_predictions(predictions: Predictions) -> None:
+    if predictions.error:
+        _show("", f"predictions unknown: {predictions.error}")
+        return
+    newest = f", the newest {len(predictions.last)}:" if predictions.last else ""
+    _show("", f"predictions {predictions.stored} stored{newest}")
+    rows = [_cells(row) for row in predictions.last]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        print(f"{'':{_INDENT + 2}}{'  '.join(padded)}")
+
+
+def _cells(row: dict[str, str | float]) -> list[str]:
+    """One prediction as a row of at most ``COLUMNS``."""
+    end, version = str(row["end"]), str(row["version"])[:SHORT]
+    if "class" in row:
+        share = f"{100 * float(row['probability']):5.1f} %"
+        return [end, _cut(str(row["class"]), _CLASS), share, version]
+    return [end, _cut(f"{row['value']:.6g} {row['unit']}", _VALUE), version]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _show(label: str, text: str) -> None:
+    print(
+        textwrap.fill(
+            text,
+            COLUMNS,
+            initial_indent=f"{label:<{_INDENT}}",
+            subsequent_indent=" " * _INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )

@@ -98,7 +98,8 @@ def positions(path: str, tags: Sequence[str], known: Sequence[str]) -> list[int]
             problem = "there is no" if tag not in known else "there is more than one"
             raise DataError(
                 f"{path}: {problem} tag {tag!r}; tags are {shorten(known)}",
-                remedy="map the signal to one of them under `tags` of the source",
+                remedy="map the signal to one of them under `tags` of the source, or with --tag of "
+                "replay",
             )
     return [known.index(tag) for tag in tags]
 

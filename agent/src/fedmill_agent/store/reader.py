@@ -78,6 +78,12 @@ class WindowReader:
         """Windows that were discarded to stay within bytes and age, ever."""
         return self._fact("discarded")
 
+    def prediction_count(self) -> int:
+        """Predictions that are stored."""
+        return self._read(
+            lambda database: int(database.execute("SELECT count(*) FROM predictions").fetchone()[0])
+        )
+
     def predictions(self, limit: int = 1000) -> list[Prediction]:
         """The newest ``limit`` predictions, the oldest of them first."""
         rows = self._read(

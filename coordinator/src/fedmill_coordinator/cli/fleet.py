@@ -2,36 +2,56 @@
 """``fedmill fleet``."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from msgspec import json
 
 from fedmill_coordinator.cli.listing import config_argument, json_option, opened, show
+from fedmill_coordinator.cli.table import (
+    Column,
+    Row,
+    ago,
+    digest,
+    metric_column,
+    number,
+    show_table,
+    value,
+)
+from fedmill_coordinator.progress import metrics_by_agent
+from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.messages import JobPhase
 
 SILENT_SECONDS = 20
+Phases = dict[str, JobPhase]
 
 
 @click.command(name="fleet", short_help="List agents.")
 @config_argument
 @json_option
 def command(config: Path, *, as_json: bool) -> None:
-    """List the agents that the coordinator with the configuration CONFIG has heard of."""
+    """List the agents that the coordinator with the configuration CONFIG has heard of.
+
+    An agent has a line for each of its jobs; the metric is that of its own held-out windows under
+    the newest version that it has scored them with.
+    """
     with opened(config) as store:
         refusals = {refusal.agent: refusal.text for refusal in reversed(store.refusals())}
-        rows = []
-        for record in store.agents():
+        rows: list[dict[str, object]] = []
+        agents = store.agents()
+        phases = {a.agent: json.decode(a.jobs.encode(), type=Phases) for a in agents}
+        stand = _stand(store, phases)
+        for record in agents:
             age = (time.time_ns() - record.last_seen_ns) / 1e9
-            phases = json.decode(record.jobs.encode(), type=dict[str, JobPhase])
             rows.append(
                 {
                     "agent": record.agent,
                     "state": _state(record, age),
                     "last_seen_s": round(age),
-                    "jobs": ", ".join(f"{name}: {p.phase}" for name, p in phases.items()),
-                    "model": (record.model_version or "")[:12],
+                    "jobs": stand[record.agent],
+                    "model": record.model_version or "",
                     "windows_scored": record.windows_scored,
                     "memory_MiB": round(record.resident_bytes / 2**20, 1),
                     "clock_skew_ms": record.clock_skew_ms,
@@ -39,7 +59,10 @@ def command(config: Path, *, as_json: bool) -> None:
                     "last_refusal": refusals.get(record.agent, ""),
                 }
             )
-    show("fleet", rows, as_json=as_json, only_json=["software", "clock_skew_ms"])
+    if as_json or not rows:
+        show("fleet", rows, [], as_json=as_json)
+    else:
+        _show_tables(rows, stand)
 
 
 def _state(record: AgentRecord, age: float) -> str:
@@ -47,3 +70,76 @@ def _state(record: AgentRecord, age: float) -> str:
     if not record.online:
         return "offline"
     return "online" if age < SILENT_SECONDS else "silent"
+
+
+def _stand(store: Store, phases: dict[str, Phases]) -> dict[str, list[Row]]:
+    """Where each agent stands in each of its jobs."""
+    stand: dict[str, list[Row]] = {agent: [] for agent in phases}
+    for job in sorted({job for told in phases.values() for job in told}):
+        members = {agent: told[job] for agent, told in phases.items() if job in told}
+        numbers = {version.version: version.number for version in store.versions(job)}
+        metrics = metrics_by_agent(store, job, members)
+        for agent, phase in members.items():
+            scored, metric = metrics.get(agent, (None, None))
+            stand[agent].append(
+                {
+                    "job": job,
+                    "phase": phase.phase,
+                    "version": phase.version,
+                    "number": numbers.get(phase.version),
+                    "windows": phase.windows,
+                    "windows_scored": phase.windows_scored,
+                    "windows_bad": phase.windows_bad,
+                    "metric": metric.name if metric else "",
+                    "value": metric.value if metric else None,
+                    "metric_windows": metric.windows if metric else 0,
+                    "metric_version": scored.version if scored else "",
+                    "metric_number": scored.number if scored else None,
+                }
+            )
+    return stand
+
+
+def _show_tables(rows: Sequence[Row], stand: dict[str, list[Row]]) -> None:
+    """A table for each job, so that its metric has a column of its own; then what was refused."""
+    by_job: dict[str, list[Row]] = {}
+    for row in rows:
+        for part in stand[str(row["agent"])]:
+            by_job.setdefault(f"fleet of {part['job']}", []).append({**row, **part})
+    idle: list[Row] = [
+        {**row, "metric": "", "version": ""} for row in rows if not stand[str(row["agent"])]
+    ]
+    ordered = dict(sorted(by_job.items()))
+    if idle:
+        ordered["agents without a job"] = idle
+    tables = [(title, _columns(lines), lines) for title, lines in ordered.items()]
+    refused = [row for row in rows if row["last_refusal"]]
+    if refused:
+        said = [Column("agent", value("agent")), Column("text", value("last_refusal"), wraps=True)]
+        tables.append(("last refusals", said, refused))
+    for place, (title, columns, lines) in enumerate(tables):
+        if place:
+            click.echo()
+        show_table(title, columns, lines)
+
+
+def _columns(lines: Sequence[Row]) -> list[Column]:
+    return [
+        Column("agent", value("agent")),
+        Column("state", value("state")),
+        Column("seen ago", value("last_seen_s", ago), right=True, spare=1),
+        Column("phase", value("phase")),
+        Column("model", _model, right=True),
+        metric_column(lines),
+        Column("of model", value("metric_number"), right=True),
+        Column("windows scored", value("windows_scored"), right=True, spare=2),
+        Column("bad", value("windows_bad"), right=True, spare=3),
+        Column("memory MiB", value("memory_MiB"), right=True, spare=4),
+        Column("clock ms", value("clock_skew_ms", number), right=True, spare=5),
+        Column("software", value("software"), spare=6),
+    ]
+
+
+def _model(line: Row) -> str:
+    """The number of the version it scores with; that of a stranger's job is not known here."""
+    return value("number")(line) or digest(line["version"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fedmill_coordinator.cli.listing import config_argument, json_option, opened, show, when
+from fedmill_coordinator.cli.table import Column, metric_column, value
 from fedmill_coordinator.progress import latest_metric
 from fedmill_shared.job_check import job_from_canonical
 
@@ -33,4 +34,13 @@ def command(config: Path, *, as_json: bool) -> None:
                     "since": when(record.created_ns),
                 }
             )
-    show("jobs", rows, as_json=as_json)
+    columns = [
+        Column("job", value("job")),
+        Column("state", value("state")),
+        Column("rounds closed", value("rounds_closed"), right=True),
+        Column("of", value("rounds"), right=True),
+        metric_column(rows),
+        Column("versions", value("versions"), right=True, spare=1),
+        Column("since (UTC)", value("since"), spare=2),
+    ]
+    show("jobs", rows, columns, as_json=as_json)

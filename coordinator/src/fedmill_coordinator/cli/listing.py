@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the listing commands share: the store they read, and tables or JSON."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from fedmill_coordinator.cli.table import Column, Row, show_table
 from fedmill_coordinator.config import load
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.sql import SqlStore
@@ -20,10 +21,6 @@ job_option = click.option("--job", help="Name of the job; not needed if there is
 last_option = click.option(
     "--last", type=click.IntRange(min=0), default=20, show_default=True, help="How many; 0 for all."
 )
-
-Row = Mapping[str, object]
-WIDE = 200
-"""Columns of a table that goes into a file or a pipe."""
 
 
 @contextmanager
@@ -66,31 +63,14 @@ def chosen_job(store: Store, name: str | None) -> str:
     return str(name)
 
 
-def show(title: str, rows: Sequence[Row], *, as_json: bool, only_json: Sequence[str] = ()) -> None:
-    """Print ``rows`` as a table without the columns ``only_json``, or as one JSON array."""
+def show(title: str, rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool) -> None:
+    """Print ``rows`` whole as one JSON array, or what ``columns`` say of them as a table."""
     if as_json:
         click.echo(msgspec.json.encode(list(rows)).decode())
-        return
-    if not rows:
+    elif rows:
+        show_table(title, columns, rows)
+    else:
         click.echo(f"{title}: none yet")
-        return
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  slow to import, and not needed for JSON
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    columns = [name for name in rows[0] if name not in only_json]
-    for name in columns:
-        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(
-            name.removesuffix("_bytes").replace("_", " "), justify="right" if numeric else "left"
-        )
-    for row in rows:
-        table.add_row(*(Text(_text(name, row.get(name))) for name in columns))
-    console = Console()
-    console.width = console.width if console.is_terminal else WIDE
-    console.print(table)
 
 
 def when(moment_ns: int | None) -> str:
@@ -98,14 +78,3 @@ def when(moment_ns: int | None) -> str:
     if moment_ns is None:
         return ""
     return datetime.fromtimestamp(moment_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _text(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if name.endswith("_bytes") and isinstance(value, int):
-        return f"{value / 1e6:.2f} MB"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    # Some of it was said by agents: nothing in it may steer the terminal.
-    return "".join(c if c.isprintable() else " " for c in str(value))

@@ -4,7 +4,6 @@
 from pathlib import Path
 
 import click
-import numpy as np
 
 from fedmill_coordinator.cli.listing import (
     chosen_job,
@@ -16,14 +15,13 @@ from fedmill_coordinator.cli.listing import (
     show,
     when,
 )
+from fedmill_coordinator.cli.table import Column, digest, metric_column, value
 from fedmill_coordinator.config import load
 from fedmill_coordinator.progress import metric_of
-from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.registry.catalogue import export_bytes, find_version
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import VersionRecord
-from fedmill_shared.errors import StoreError, UsageError
+from fedmill_shared.errors import UsageError
 from fedmill_shared.files import write_atomic
-from fedmill_shared.link.blocks import BLOB_LIMIT
 
 
 class ListingGroup(click.Group):
@@ -64,7 +62,7 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
             rows.append(
                 {
                     "number": record.number,
-                    "version": record.version if as_json else record.version[:12],
+                    "version": record.version,
                     "alias": ", ".join(a.alias for a in aliases if a.version == record.version),
                     "round": record.round,
                     "created": when(record.created_ns),
@@ -74,7 +72,17 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
                     "weights": "kept" if record.weights else "forgotten",
                 }
             )
-    show(f"models of {name}", rows, as_json=as_json, only_json=["created"])
+    columns = [
+        Column("number", value("number"), right=True),
+        Column("version", value("version", digest)),
+        Column("alias", value("alias"), wraps=True),
+        Column("round", value("round"), right=True),
+        Column("created (UTC)", value("created"), spare=3),
+        metric_column(rows),
+        Column("windows", value("windows"), right=True, spare=2),
+        Column("weights", value("weights"), spare=1),
+    ]
+    show(f"models of {name}", rows, columns, as_json=as_json)
 
 
 @command.command(name="export")
@@ -94,40 +102,3 @@ def export(config: Path, file: Path, job: str | None, wanted: str) -> None:
         data = export_bytes(store, Blobs(load(config).blobs), record)
     write_atomic(file, data)
     click.echo(f"{file}: version {record.number} ({record.version[:12]}), {len(data)} bytes")
-
-
-def find_version(store: Store, job: str, wanted: str) -> VersionRecord:
-    """The version that an alias, a number or the start of a SHA-256 names.
-
-    Raises:
-        UsageError: nothing, or more than one version, has that name.
-    """
-    aliases = {alias.alias: alias.version for alias in store.aliases(job)}
-    sought = aliases.get(wanted, wanted)  # type: ignore[call-overload]
-    versions = store.versions(job)
-    found = [v for v in versions if v.version == sought or str(v.number) == sought]
-    found = found or [v for v in versions if len(sought) >= 6 and v.version.startswith(sought)]
-    if len(found) != 1:
-        raise UsageError(
-            f"--version is {wanted!r}, which names {len(found)} versions of job {job}",
-            remedy=f"aliases: {', '.join(aliases) or 'none yet'}; see `fedmill models list`",
-        )
-    return found[0]
-
-
-def export_bytes(store: Store, blobs: Blobs, record: VersionRecord) -> bytes:
-    """The self-contained ONNX file of a version.
-
-    Raises:
-        StoreError: its weights were forgotten, or a blob is damaged.
-    """
-    from fedmill_coordinator.registry.export import self_contained  # noqa: PLC0415  imports onnx
-
-    job = store.job(record.job)
-    if job is None or job.template is None or record.weights is None:
-        raise StoreError(
-            f"version {record.number} of job {record.job}: its weights are no longer kept",
-            remedy="choose one that `fedmill models list` shows as kept",
-        )
-    weights = np.frombuffer(blobs.get(record.weights, BLOB_LIMIT), "<f4")
-    return self_contained(blobs.get(job.template, BLOB_LIMIT), weights)

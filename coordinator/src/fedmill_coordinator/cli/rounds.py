@@ -17,6 +17,15 @@ from fedmill_coordinator.cli.listing import (
     show,
     when,
 )
+from fedmill_coordinator.cli.table import (
+    Column,
+    Row,
+    digest,
+    megabytes,
+    metric_column,
+    number,
+    value,
+)
 from fedmill_coordinator.progress import loss_of, metric_of
 from fedmill_coordinator.store.base import KEPT_REFUSALS
 from fedmill_coordinator.store.records import UPDATE_REFUSED, RoundRecord
@@ -52,10 +61,27 @@ def command(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
                     "value": metric.value if metric else None,
                     "uplink_bytes": record.uplink_bytes,
                     "downlink_bytes": record.downlink_bytes,
-                    "version": made.get(record.round, "")[:12],
+                    "version": made.get(record.round, ""),
                 }
             )
-    show(f"rounds of {name}", rows, as_json=as_json, only_json=["opened"])
+    show(f"rounds of {name}", rows, _columns(rows), as_json=as_json)
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    return [
+        Column("round", value("round"), right=True),
+        Column("opened (UTC)", value("opened"), spare=4),
+        Column("state", value("state")),
+        Column("time s", value("seconds", number), right=True, spare=1),
+        Column("included", value("included"), right=True),
+        Column("late", value("late"), right=True),
+        Column("refused", value("refused"), right=True),
+        Column("loss", value("loss", number), right=True),
+        metric_column(rows),
+        Column("up MB", value("uplink_bytes", megabytes), right=True, spare=2),
+        Column("down MB", value("downlink_bytes", megabytes), right=True, spare=2),
+        Column("version", value("version", digest), spare=3),
+    ]
 
 
 def _between(moments: Sequence[int], record: RoundRecord) -> int:

@@ -12,20 +12,26 @@ COLOURS = ("#1f5fa8", "#b5522b", "#3c7a3c", "#6b6b6b")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A named line through (x, y) points; ``flat`` ones are drawn dashed across."""
+    """A named line through (round, value) points; ``flat`` ones are drawn dashed across.
+
+    Points of the others are marked: between them nothing was measured.
+    """
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[int, float]]
     flat: bool = False
 
 
 def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) -> str:
     """The SVG text of a line chart of ``curves``."""
     shown = [curve for curve in curves if curve.points]
-    xs = [x for curve in shown for x, _ in curve.points] or [0.0]
+    xs = [x for curve in shown for x, _ in curve.points] or [0]
     ys = [y for curve in shown for _, y in curve.points] or [0.0]
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    scale = _Scale(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    first, last = min(xs), max(*xs, min(xs) + 1)
+    # Rounds are whole, and the axis ends with the last of them.
+    x_ticks = [tick for tick in ticks(first, last, least=1.0) if first <= tick <= last]
+    y_ticks = ticks(min(ys), max(ys))
+    scale = _Scale(first, last, y_ticks[0], y_ticks[-1])
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
@@ -39,12 +45,16 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) 
     return "\n".join([*parts, "</svg>", ""])
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that enclose ``low`` to ``high``, about ``count`` of them."""
+def ticks(low: float, high: float, count: int = 5, *, least: float = 0.0) -> list[float]:
+    """Round numbers that enclose ``low`` to ``high``, about ``count`` of them.
+
+    They are at least ``least`` apart; from 1 on they are whole.
+    """
     span = high - low or abs(high) or 1.0
-    raw = span / count
+    raw = max(least, span / count)
     power = 10.0 ** int(f"{raw:e}".split("e")[1])
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    factors = (1, 2, 5, 10) if least and power < 10 else (1, 2, 2.5, 5, 10)
+    step = next(power * factor for factor in factors if power * factor >= raw * 0.999)
     first = int(low // step)
     last = first
     while last * step < high - 1e-9 * span:
@@ -93,8 +103,13 @@ def _curve(curve: Curve, scale: _Scale, colour: str, name_y: float) -> list[str]
     points = " ".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in curve.points)
     dashes = ' stroke-dasharray="6 4"' if curve.flat else ""
     place = f'x="{WIDTH - RIGHT + 8}" y="{name_y + 4:.1f}"'
+    marks = [
+        f'<circle cx="{scale.x(x):.1f}" cy="{scale.y(y):.1f}" r="3" fill="{colour}"/>'
+        for x, y in (() if curve.flat else curve.points)
+    ]
     return [
         f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>',
+        *marks,
         f'<text {place} fill="{colour}">{escape(curve.name)}</text>',
     ]
 

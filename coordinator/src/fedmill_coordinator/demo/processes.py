@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +28,7 @@ class Processes:
         """``logs`` is the folder where each writes its events."""
         self._logs = logs
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._dismissed: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +43,7 @@ class Processes:
 
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start ``command``; a Ctrl-C in the terminal reaches only us, and we end it in order."""
+        self._dismissed.discard(name)
         with (self._logs / f"{name}.log").open("ab") as log:
             self._children[name] = subprocess.Popen(
                 command,
@@ -55,10 +57,21 @@ class Processes:
         """Process id of a child."""
         return self._children[name].pid
 
+    def dismiss(self, names: Iterable[str]) -> None:
+        """Ask these to end, by SIGTERM, and return at once; the others go on."""
+        for name in names:
+            self._dismissed.add(name)
+            if self._children[name].poll() is None:
+                self._children[name].terminate()
+
+    def working(self, names: Iterable[str]) -> bool:
+        """Whether any of these has not ended yet."""
+        return any(self._children[name].poll() is None for name in names)
+
     def check(self) -> None:
-        """Raise FedmillError if a child has ended, with the last line it wrote."""
+        """Raise FedmillError if a child has ended unasked, with the last line it wrote."""
         for name, child in self._children.items():
-            if child.poll() is not None:
+            if name not in self._dismissed and child.poll() is not None:
                 log = self._logs / f"{name}.log"
                 lines = log.read_text(errors="replace").strip().splitlines()
                 raise FedmillError(

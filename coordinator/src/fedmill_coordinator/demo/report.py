@@ -39,11 +39,12 @@ class Report(Struct, frozen=True, kw_only=True):
     """The last line of ``fedmill demo --json``.
 
     ``overall`` merges all plants' windows, ``last_of_run`` counts only the last window of each run;
-    ``details`` has every metric of both.
+    ``details`` has every metric of both. ``unit`` is that of a regression's target, else empty.
     """
 
     data: str
     task: str
+    unit: str = ""
     rounds: int
     seconds: float
     uplink_bytes: int
@@ -87,6 +88,7 @@ def make_report(store: Store, outcome: Outcome, manifest: Manifest) -> Report:
     return Report(
         data=outcome.data,
         task=job.job.task,
+        unit=job.labels.unit if job.job.task == "regression" else "",
         rounds=len(rounds),
         seconds=round(outcome.seconds, 2),
         uplink_bytes=sum(record.uplink_bytes for record in rounds),
@@ -138,14 +140,25 @@ def _row(agent: str, statistics: Mapping[str, Statistic]) -> AgentRow:
     )
 
 
+def heading(metric: str, unit: str) -> str:
+    """The metric, in what it is given, and which way is better."""
+    better = "higher" if metric == "accuracy" else "lower"
+    given = f" ({unit})" if unit not in ("", "1") else ""
+    return f"{metric}{given} on the same held-out windows, {better} is better"
+
+
+def shown(metric: str, value: float) -> str:
+    """A value of ``metric`` for people: an accuracy in per cent, an error in its own unit."""
+    return f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.2f}"
+
+
 def print_table(report: Report) -> None:
     """The report for people."""
     from rich.console import Console  # noqa: PLC0415  not needed for JSON
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    metric = report.overall.metric
-    better = "higher" if metric == "accuracy" else "lower"
-    table = Table(title=f"{metric} on the same held-out windows ({better} is better)")
+    table = Table()
     table.add_column("plant")
     for column in ("local-only", "federated", "pooled", "windows"):
         table.add_column(column, justify="right")
@@ -156,27 +169,29 @@ def print_table(report: Report) -> None:
     if report.task == "regression":
         table.add_row("last of run", *_cells(report.last_of_run)[1:])
     console = Console()
+    console.print(Text(heading(report.overall.metric, report.unit), style="bold"))
     console.print(table)
-    total = report.uplink_bytes + report.downlink_bytes
-    console.print(
-        f"{report.rounds} rounds in {report.seconds:.0f} s; "
-        f"{_megabytes(report.uplink_bytes)} up and {_megabytes(report.downlink_bytes)} down, "
-        f"where fp32 would have cost {_megabytes(report.fp32_bytes)} "
-        f"({report.fp32_bytes / max(1, total):.1f} times as much)"
-    )
-    console.print(f"{report.windows_scored} live windows were scored on the agents meanwhile")
-    for name, path in (
-        ("ONNX model", report.artifacts.onnx),
-        ("database", report.artifacts.database),
-        ("learning curves", report.artifacts.plot),
-    ):
-        console.print(f"{name:<16} {path}", soft_wrap=True, highlight=False)
+    for name, text in _facts(report).items():
+        console.print(f"{name:<16} {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _facts(report: Report) -> dict[str, str]:
+    up, down = report.uplink_bytes, report.downlink_bytes
+    times = report.fp32_bytes / max(1, up + down)
+    return {
+        "rounds": f"{report.rounds} in {report.seconds:.0f} s",
+        "over the wire": f"{_megabytes(up)} up, {_megabytes(down)} down",
+        "in fp32": f"would have been {_megabytes(report.fp32_bytes)}, {times:.1f} times as much",
+        "live windows": f"{report.windows_scored} scored on the agents meanwhile",
+        "ONNX model": report.artifacts.onnx,
+        "database": report.artifacts.database,
+        "learning curves": report.artifacts.plot,
+    }
 
 
 def _cells(row: AgentRow) -> list[str]:
     values = (row.local_only, row.federated, row.pooled)
-    shown = [f"{100 * v:.1f} %" if row.metric == "accuracy" else f"{v:.2f}" for v in values]
-    return [row.agent, *shown, str(row.windows)]
+    return [row.agent, *(shown(row.metric, value) for value in values), str(row.windows)]
 
 
 def _megabytes(count: int) -> str:

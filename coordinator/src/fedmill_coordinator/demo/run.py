@@ -2,12 +2,11 @@
 """Runs a whole federation from recordings to report."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import json
 
-from fedmill_coordinator.cli.models import export_bytes, find_version
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.demo.baselines import Baselines, Fits
 from fedmill_coordinator.demo.broker import broker
@@ -15,9 +14,17 @@ from fedmill_coordinator.demo.layout import Layout
 from fedmill_coordinator.demo.plot import Curve, line_chart
 from fedmill_coordinator.demo.processes import Processes, program
 from fedmill_coordinator.demo.recipes import Plan
-from fedmill_coordinator.demo.report import Artifacts, Outcome, Report, make_report
+from fedmill_coordinator.demo.report import (
+    Artifacts,
+    Outcome,
+    Report,
+    heading,
+    make_report,
+    shown,
+)
 from fedmill_coordinator.demo.watch import View, look
 from fedmill_coordinator.progress import metric_of
+from fedmill_coordinator.registry.catalogue import export_bytes, find_version
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.sql import SqlStore
@@ -27,6 +34,8 @@ from fedmill_shared.job import Job
 from fedmill_shared.models.manifest import Manifest
 
 POLL_SECONDS = 0.25
+FAREWELL_SECONDS = 10.0
+"""How long agents may take to end and the coordinator to hear of it."""
 
 
 def run_demo(
@@ -49,7 +58,8 @@ def run_demo(
             for agent, path in layout.agents.items():
                 processes.start(agent, program("fedmill_agent", "run", path))
             _follow(settings, plan.job, processes, view, stopped)
-    seconds = time.monotonic() - started
+            seconds = time.monotonic() - started
+            _dismiss(settings, list(layout.agents), processes, stopped)
     baselines = _baselines(layout, view, stopped)
     with SqlStore.in_file(settings.database) as store:
         artifacts = _artifacts(store, settings, plan.job, folder, baselines)
@@ -79,6 +89,27 @@ def _follow(
                         f"job {job.name} was stopped after {snapshot.closed} rounds",
                         remedy=f"see {Path(settings.coordinator.state).parent / 'logs'}",
                     )
+            _pause(stopped)
+            processes.check()
+
+
+def _dismiss(
+    settings: CoordinatorConfig,
+    agents: Sequence[str],
+    processes: Processes,
+    stopped: Callable[[], bool],
+) -> None:
+    """End the agents while the coordinator still listens.
+
+    An agent's last words say what it scored since its last heartbeat. One that is too slow keeps
+    the count of that heartbeat, and is ended with the others.
+    """
+    deadline = time.monotonic() + FAREWELL_SECONDS
+    processes.dismiss(agents)
+    with SqlStore.in_file(settings.database) as store:
+        while processes.working(agents) or any(agent.online for agent in store.agents()):
+            if time.monotonic() > deadline:
+                return
             _pause(stopped)
             processes.check()
 
@@ -113,11 +144,21 @@ def _artifacts(
 
 
 def _curves(store: Store, job: Job, baselines: Baselines) -> str:
-    metrics = [(v, metric_of(store, job.name, v.version)) for v in store.versions(job.name)]
-    points = [(float(v.round or 0), m.value) for v, m in metrics if m is not None]
-    name = next((m.name for _, m in metrics if m is not None), "metric")
-    last = max((x for x, _ in points), default=1.0)
-    curves = [Curve("federated", points)]
-    for title, level in baselines.merged().items():
-        curves.append(Curve(title, [(0.0, level), (last, level)], flat=True))
-    return line_chart(f"{job.name}: {name} on held-out windows", "round", name, curves)
+    scored = [(v, metric_of(store, job.name, v.version)) for v in store.versions(job.name)]
+    points = [(v.round or 0, m.value) for v, m in scored if m is not None]
+    metric = next((m.name for _, m in scored if m is not None), "metric")
+    last = max((x for x, _ in points), default=1)
+    levels = baselines.merged().items()
+    lines = {"federated": points} | {name: [(0, y), (last, y)] for name, y in levels}
+    factor, unit = (100.0, "%") if metric == "accuracy" else (1.0, job.labels.unit)
+    curves = [
+        Curve(
+            f"{name} {shown(metric, line[-1][1])}",
+            [(x, factor * y) for x, y in line],
+            flat=name != "federated",
+        )
+        for name, line in lines.items()
+        if line
+    ]
+    title = f"{job.name}: {heading(metric, '')}"
+    return line_chart(title, "round", metric if unit == "1" else f"{metric} ({unit})", curves)

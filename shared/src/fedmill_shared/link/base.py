@@ -21,9 +21,13 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is gone or could not be made; it is being retried."""
+    """The connection is gone or could not be made; it is being retried.
+
+    ``remedy`` is the operator's next action, where the reason tells one.
+    """
 
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 """MQTT 5 through paho. The only module that imports it.
 
 Traps that this module exists for: a session opened with clean start is not persisted by Mosquitto,
-so it is never asked for; paho resends a message that is too large for the broker for ever, so the
-size is checked before; paho queues without limit by default; Nagle's algorithm costs 40 ms a round.
+so only a probe asks for it; paho resends a message that is too large for the broker for ever, so
+the size is checked before; paho queues without limit by default; Nagle's algorithm costs 40 ms a
+round.
 """
 
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,6 +42,9 @@ KEEPALIVE_SECONDS = 30
 PATIENCE_SECONDS = 0.5
 QUEUED_MESSAGES = 4096
 MQTT_LARGEST_PACKET = 268_435_455
+_NAME = "correct host below [broker], or make it known to this machine by DNS or /etc/hosts"
+_WHERE = "start the broker, or correct host and port below [broker]"
+_REFUSED = "the broker's own log says why; fedmill signs in without user name and password"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class Endpoint:
         will: what the broker publishes, retained, when we vanish.
         subscriptions: topic patterns, all with QoS 1.
         inflight: unacknowledged messages on the wire at once.
+        lasting: whether the broker keeps the session while we are away; a probe leaves none.
     """
 
     host: str
@@ -59,13 +65,19 @@ class Endpoint:
     subscriptions: Sequence[str]
     will: Message | None = None
     inflight: int = 20
+    lasting: bool = True
 
 
 class MqttLink:
-    """A persistent MQTT 5 session; owns paho's thread."""
+    """An MQTT 5 session; owns paho's thread."""
 
     def __init__(self, endpoint: Endpoint, sink: Sink) -> None:
-        """Prepare the session; nothing is sent before ``start``."""
+        """Prepare the session; nothing is sent before ``start``.
+
+        Raises:
+            BrokerError: no machine can have the host's name.
+        """
+        _check_host(endpoint.host)
         self._endpoint = endpoint
         self._sink = sink
         self._largest_packet = LARGEST_PACKET  # until the broker has told its own
@@ -76,13 +88,14 @@ class MqttLink:
     def start(self) -> None:
         """Begin to connect; returns at once and keeps trying for ever."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_SECONDS
+        lasting = self._endpoint.lasting
+        properties.SessionExpiryInterval = SESSION_EXPIRY_SECONDS if lasting else 0
         properties.MaximumPacketSize = LARGEST_PACKET  # the broker drops what is larger
         self._client.connect_async(
             self._endpoint.host,
             self._endpoint.port,
             keepalive=KEEPALIVE_SECONDS,
-            clean_start=False,
+            clean_start=not lasting,
             properties=properties,
         )
         self._client.loop_start()
@@ -143,7 +156,7 @@ class MqttLink:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._sink(Disconnected(str(reason)))
+            self._sink(Disconnected(str(reason), _REFUSED))
             return
         self._gone.clear()
         self._largest_packet = getattr(properties, "MaximumPacketSize", MQTT_LARGEST_PACKET)
@@ -153,8 +166,8 @@ class MqttLink:
         self._sink(Connected(session_present=flags.session_present))
 
     def _on_connect_fail(self, _client: Client, _userdata: object) -> None:
-        endpoint = f"{self._endpoint.host}:{self._endpoint.port}"
-        self._sink(Disconnected(f"no broker answers at {endpoint}"))
+        # paho calls while it handles the error, and does not tell it.
+        self._sink(_failure(self._endpoint, sys.exception()))
 
     def _on_disconnect(
         self,
@@ -169,6 +182,24 @@ class MqttLink:
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         self._sink(Message(message.topic, bytes(message.payload), message.retain))
+
+
+def _check_host(host: str) -> None:
+    """Refuse what the resolver cannot be asked for: it would end paho's thread without a word."""
+    try:
+        possible = bool(host.encode("idna")) and "\0" not in host
+    except UnicodeError:
+        possible = False
+    if not possible:
+        raise BrokerError(f"broker.host is {host!r}: no machine can have this name", remedy=_NAME)
+
+
+def _failure(endpoint: Endpoint, error: BaseException | None) -> Disconnected:
+    """Why no connection to ``endpoint`` could be made."""
+    if isinstance(error, socket.gaierror):
+        return Disconnected(f"the host name {endpoint.host} is unknown: {error.strerror}", _NAME)
+    said = (error.strerror or str(error)) if isinstance(error, OSError) else "no connection"
+    return Disconnected(f"no broker answers: {said}", _WHERE)
 
 
 def _no_delay(_client: Client, _userdata: object, sock: Any) -> None:

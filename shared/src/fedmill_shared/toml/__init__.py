@@ -14,6 +14,7 @@ import msgspec
 
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.toml.faults import DEEPEST, Fault, explain, extreme
+from fedmill_shared.toml.kinds import mistaken
 from fedmill_shared.toml.lines import line_of, line_of_long_key
 from fedmill_shared.toml.words import show
 
@@ -64,7 +65,8 @@ def decode(text: str, schema: type[T], *, path: str, error: type[FedmillError]) 
     """``text`` as a ``schema``; ``path`` only names the file in errors.
 
     Raises:
-        FedmillError: of class ``error``: ``text`` is over 1 MiB, no TOML, or does not fit.
+        FedmillError: of class ``error``: ``text`` is over 1 MiB, no TOML, another kind of file, or
+            does not fit.
     """
     data = _parse(text, path, error)
     if fault := extreme(data):
@@ -85,7 +87,8 @@ def decode(text: str, schema: type[T], *, path: str, error: type[FedmillError]) 
                 return str(again) == reported
             return False
 
-        fault = explain(problem, data, msgspec.inspect.type_info(schema), still_fails)
+        info = msgspec.inspect.type_info(schema)
+        fault = mistaken(data, info) or explain(problem, data, info, still_fails)
         raise fault_error(fault, text, path, error) from problem
 
 

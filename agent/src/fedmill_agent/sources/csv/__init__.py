@@ -2,7 +2,8 @@
 """Historian exports: CSV with a header, plain or gzipped, read as a stream."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice, pairwise
+from statistics import median
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -15,6 +16,9 @@ from fedmill_agent.sources.files import stem
 from fedmill_agent.sources.timeline import parse_iso, period_ns
 from fedmill_shared.errors import DataError
 
+SPACING_ROWS = 256
+"""First rows of a file that tell how far its rows are apart."""
+
 
 class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
     """One CSV file; the tags are its column names."""
@@ -26,7 +30,7 @@ class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
             min_length=1,
             max_length=1,
             pattern=r'^[^"\r\n\x00]$',
-            description="What separates cells.",
+            description="What separates cells: one character, neither a quote nor a line break.",
         ),
     ] = ","
     run_column: Annotated[
@@ -88,6 +92,29 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
         stamped = on_grid(own.path, _once(own.path, run, seen, group), period)
         yield from track(run, unit, period, stamped)
         yield RunEnded(run)
+
+
+def told_rate(options: CsvOptions) -> float:
+    """Samples per second that the file or ``rate_hz`` tells; 0 where neither does.
+
+    With a time column it is the median spacing of the first rows.
+
+    Raises:
+        DataError: the file cannot be read, or a time in it.
+    """
+    if options.rate_hz or not options.time_column:
+        return options.rate_hz
+    columns = Columns(
+        tags=(), run=options.run_column, unit=options.unit_column, time=options.time_column
+    )
+    table = rows(options.path, options.delimiter, columns, start_ns=0, period_ns=1)
+    steps = [
+        after.time_ns - before.time_ns
+        for before, after in pairwise(islice(table, SPACING_ROWS))
+        if _key(before) == _key(after)
+    ]
+    spacing = median(steps) if steps else 0
+    return 1e9 / spacing if spacing > 0 else 0.0
 
 
 KIND = SourceKind(CsvOptions, read)

@@ -5,7 +5,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fedmill_agent.sources.files import cell_number, lines, positions
+from fedmill_agent.sources.files import cell_number, lines, positions, shorten
 from fedmill_agent.sources.timeline import parse_time
 from fedmill_shared.errors import DataError
 
@@ -32,7 +32,6 @@ class Row:
     Attributes:
         line: its number, from 1.
         time_ns: source time, ns UTC.
-        timed: whether the file says so, or the row's place.
         run: cell of the run column.
         unit: cell of the unit column.
         label: text or number of the label column; None where there is none.
@@ -41,7 +40,6 @@ class Row:
 
     line: int
     time_ns: int
-    timed: bool
     run: str
     unit: str
     label: str | float | None
@@ -77,7 +75,6 @@ def rows(
         yield Row(
             line=line,
             time_ns=time_ns,
-            timed=at.time >= 0,
             run=cells[at.run].strip() if at.run >= 0 else "",
             unit=cells[at.unit].strip() if at.unit >= 0 else "",
             label=_label(path, line, columns, cells[at.label]) if at.label >= 0 else None,
@@ -95,10 +92,23 @@ class _Places:
 
     def __init__(self, path: str, header: Sequence[str], columns: Columns) -> None:
         self.tags = positions(path, columns.tags, header)
-        self.run, self.unit, self.time, self.label = (
-            positions(path, [name], header)[0] if name else -1
-            for name in (columns.run, columns.unit, columns.time, columns.label)
+        self.run = _place(path, "run_column", columns.run, header)
+        self.unit = _place(path, "unit_column", columns.unit, header)
+        self.time = _place(path, "time_column", columns.time, header)
+        self.label = _place(path, "label_column", columns.label, header)
+
+
+def _place(path: str, option: str, name: str, header: Sequence[str]) -> int:
+    """Position of the column that ``option`` of the source names, -1 if it names none."""
+    if not name:
+        return -1
+    if header.count(name) != 1:
+        problem = "the file has no such column" if name not in header else "several have this name"
+        raise DataError(
+            f"{path}: {option} is {name!r}: {problem}; columns are {shorten(header)}",
+            remedy=f"correct `{option}` of the source, or leave it out",
         )
+    return header.index(name)
 
 
 def _split(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

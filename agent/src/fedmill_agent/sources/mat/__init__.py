@@ -124,7 +124,8 @@ def _match(path: str, tag: str, variables: list[Variable]) -> Variable:
     raise DataError(
         f"{path}: tag {tag!r} matches {problem}; variables are "
         f"{shorten([str(variable) for variable in variables]) or 'none'}",
-        remedy="map the signal to a name or pattern of exactly one under `tags` of the source",
+        remedy="map the signal to a name or pattern of exactly one under `tags` of the source, "
+        "or with --tag of replay",
     )
 
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source would deliver: it is read once, up to a bound, and counted; nothing is kept."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_agent.intake import Mapping, map_source
+from fedmill_agent.sources import kind_of
+from fedmill_agent.sources.base import Event, LabelInterval, RunEnded, Samples, SourceOptions
+from fedmill_agent.sources.csv import CsvOptions, told_rate
+from fedmill_agent.sources.files import shorten
+from fedmill_agent.store.dataset import LabelRow, Truth, WindowRow, join
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import DataError
+from fedmill_shared.job import Job
+from fedmill_shared.signals.quality import mend, usable
+from fedmill_shared.signals.windows import Window, Windower
+
+MOST_VALUES = 1 << 22
+MOST_WINDOWS = 100_000
+MOST_SECONDS = 10.0
+"""A source is read to its end, or until one of these is reached."""
+RATE_TOLERANCE = 0.05
+"""Times in a file are not exact."""
+ASSUMED_HZ = 16_384.0
+"""Asked for where neither a job nor the source has a rate. Only times, which are not shown, depend
+on it, and what the simulated rig makes up: its resonances need a high one."""
+
+
+@dataclass(slots=True)
+class Extent:
+    """What one tag delivered, in the source's unit: its extreme values, and how many are good."""
+
+    low: float = np.inf
+    high: float = -np.inf
+    good: int = 0
+
+    def take(self, values: NDArray[np.float64]) -> None:
+        """Count ``values`` (samples,); what is not finite is bad."""
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            self.low = min(self.low, float(finite.min()))
+            self.high = max(self.high, float(finite.max()))
+            self.good += len(finite)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What came of a source.
+
+    Attributes:
+        extents: of each tag that was asked for.
+        own_hz: samples per second that the source itself tells; 0 where it tells none.
+        rate_hz: samples per second that it delivered.
+        samples: of each tag.
+        runs: names of the recordings, batches or lives.
+        windows: good ones, without their values; none where there is no job.
+        bad: windows in which too much is missing: they are neither scored nor stored.
+        labels: those that the job can use.
+        foreign: how often labels came that it cannot use, by text; a number has none.
+        whole: whether the source was read to its end.
+    """
+
+    extents: list[Extent]
+    own_hz: float = 0.0
+    rate_hz: float = 0.0
+    samples: int = 0
+    runs: set[str] = field(default_factory=set)
+    windows: list[WindowRow] = field(default_factory=list)
+    bad: int = 0
+    labels: list[LabelRow] = field(default_factory=list)
+    foreign: Counter[str] = field(default_factory=Counter)
+    whole: bool = True
+
+    def truth(self) -> Truth:
+        """Ground truth of the good windows, as the store would join it."""
+        return join(sorted(self.windows, key=lambda row: (row.run, row.end_ns)), self.labels)
+
+
+def own_rate(source: SourceOptions) -> float:
+    """Samples per second that ``source`` itself tells; 0 where it takes what a job wants.
+
+    Raises:
+        DataError: its file would have to tell, and cannot be read.
+    """
+    if isinstance(source, CsvOptions):
+        return told_rate(source)
+    return float(getattr(source, "rate_hz", 0.0))
+
+
+def read_tags(source: SourceOptions, clock: Clock) -> Delivery:
+    """What ``source`` delivers of the tags that it maps, at its own rate.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    tags = list(source.tags.values())
+    delivery = Delivery([Extent() for _ in tags], own_hz=own_rate(source))
+    for event in _bounded(source, tags, delivery.own_hz or ASSUMED_HZ, delivery, clock):
+        if isinstance(event, Samples):
+            _count(delivery, event)
+    return delivery
+
+
+def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
+    """What ``source`` delivers to ``job``.
+
+    Raises:
+        SchemaError: it does not fit the job.
+        DataError: it cannot be read, or lacks signals.
+    """
+    mapping = map_source(job.name, job.signals, source)
+    delivery = Delivery([Extent() for _ in job.signals], own_hz=own_rate(source))
+    windower = Windower(job.window.length, job.stride, job.window.pad)
+    rate_hz = job.signals[0].rate_hz
+    try:
+        for event in _bounded(source, mapping.tags, rate_hz, delivery, clock):
+            match event:
+                case Samples():
+                    _count(delivery, event)
+                    _cut(delivery, windower, mapping, event)
+                case RunEnded(run):
+                    _sort(delivery, windower.end(run))
+                case LabelInterval():
+                    _keep(delivery, job, event)
+    except DataError as error:
+        lacking = _all_lacking(source, job, mapping.tags)
+        if lacking is not None:
+            raise lacking from error
+        if delivery.own_hz and abs(delivery.own_hz / rate_hz - 1) > RATE_TOLERANCE:
+            told = f"; its own rate is {delivery.own_hz:.6g} Hz, the job's {rate_hz:.6g} Hz"
+            raise DataError(error.message + told, remedy=error.remedy) from error
+        raise
+    return delivery
+
+
+def _bounded(
+    source: SourceOptions, tags: Sequence[str], rate_hz: float, delivery: Delivery, clock: Clock
+) -> Iterator[Event]:
+    """Events of ``source`` until it ends or enough has come."""
+    end = clock.monotonic() + MOST_SECONDS
+    for event in kind_of(source).read(source, tags, rate_hz):
+        yield event
+        many = delivery.samples * len(tags) >= MOST_VALUES
+        if many or len(delivery.windows) >= MOST_WINDOWS or clock.monotonic() > end:
+            delivery.whole = False
+            return
+
+
+def _count(delivery: Delivery, samples: Samples) -> None:
+    delivery.rate_hz = 1e9 / samples.period_ns
+    delivery.samples += samples.values.shape[1]
+    delivery.runs.add(samples.run)
+    for extent, values in zip(delivery.extents, samples.values, strict=True):
+        extent.take(values)
+
+
+def _cut(delivery: Delivery, windower: Windower, mapping: Mapping, samples: Samples) -> None:
+    values = mapping.convert(samples.values)
+    found = windower.push(samples.run, samples.unit, samples.start_ns, samples.period_ns, values)
+    _sort(delivery, found)
+
+
+def _sort(delivery: Delivery, windows: list[Window]) -> None:
+    good = [window for window in map(mend, windows) if usable(window)]
+    delivery.bad += len(windows) - len(good)
+    delivery.windows += [
+        WindowRow(0, window.run, window.unit, window.start_ns, window.end_ns) for window in good
+    ]
+
+
+def _keep(delivery: Delivery, job: Job, label: LabelInterval) -> None:
+    classified = job.job.task == "classification"
+    if label.text not in job.labels.classes if classified else label.text:
+        delivery.foreign[label.text] += 1
+        return
+    delivery.labels.append(
+        LabelRow(
+            label.run,
+            label.start_ns,
+            label.end_ns,
+            label.text,
+            label.start_value,
+            label.end_value,
+        )
+    )
+
+
+def _all_lacking(source: SourceOptions, job: Job, tags: Sequence[str]) -> DataError | None:
+    """All signals that ``source`` lacks, where they are several: reading tells only the first."""
+    faults = {
+        signal.name: fault
+        for signal, tag in zip(job.signals, tags, strict=True)
+        if (fault := _fault_alone(source, tag, signal.rate_hz)) is not None
+    }
+    if len({str(fault) for fault in faults.values()}) < 2:  # none, one, or the file itself
+        return None
+    mapped = dict(zip((signal.name for signal in job.signals), tags, strict=True))
+    named = shorten([f"{name} (tag {mapped[name]!r})" for name in faults])
+    first = next(iter(faults.values()))
+    return DataError(
+        f"source {source.name!r} lacks {len(faults)} of {len(tags)} signals: {named}; "
+        f"{first.message}",
+        remedy=first.remedy,
+    )
+
+
+def _fault_alone(source: SourceOptions, tag: str, rate_hz: float) -> DataError | None:
+    try:
+        next(kind_of(source).read(source, [tag], rate_hz), None)
+    except DataError as error:
+        return error
+    return None

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the status says of predictions; the rest is in ``test_run``."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from msgspec import structs
+from tests.agent.kit import a_job
+
+from fedmill_agent.cli import main
+from fedmill_agent.places import job_folder, windows_file
+from fedmill_agent.status import write_status
+from fedmill_agent.store.reader import Prediction
+from fedmill_agent.store.windows import WindowStore
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.files import make_folder
+from fedmill_shared.job import Job
+from fedmill_shared.job_check import canonical
+from fedmill_shared.messages import AgentState, JobPhase
+
+Configure = Callable[..., Path]
+START = 1_704_067_200_000_000_000
+SCORED = 1_700_000_000_000_000_000
+
+
+def store(folder: Path, job: Job, outputs: Sequence[Sequence[float]]) -> None:
+    """Leave what the daemon leaves: its status, the job, and a prediction a second."""
+    state = AgentState(online=True, jobs={job.name: JobPhase(phase="joined", version="ab" * 32)})
+    make_folder(job_folder(str(folder), job.name))
+    write_status(folder, state, connected=True, trainer_pid=None)
+    (job_folder(str(folder), job.name) / "job.json").write_bytes(canonical(job))
+    with WindowStore(
+        windows_file(str(folder), job), clock=ManualClock(), max_bytes=10**7, max_age_seconds=1e9
+    ) as windows:
+        windows.add_predictions(
+            [
+                Prediction("r", START + i * 10**9, "cd" * 32, np.array(row, np.float32), SCORED)
+                for i, row in enumerate(outputs)
+            ]
+        )
+
+
+def shown(config: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines behind those of the job."""
+    assert main(["status", str(config)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    first = next(i for i, line in enumerate(lines) if line.startswith(" " * 11 + "predictions"))
+    return [line[11:] for line in lines[first:]]
+
+
+def told(config: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
+    """The predictions in JSON."""
+    assert main(["status", str(config), "--json"]) == 0
+    body = msgspec.json.decode(capsys.readouterr().out)
+    assert body["running"]
+    return body["predictions"]
+
+
+class TestPredictions:
+    def test_classes(self, configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+        """How many are stored, and of the newest five time, class, probability and version."""
+        config = configure()
+        store(config.parent / "a-state", a_job(), [(0.0, 9.0)] * 5 + [(0.0, 0.0), (3.0, 0.0)])
+        row = "  2024-01-01T00:00:0{}.000Z  {}  {} %  cdcdcdcdcdcd"
+        assert shown(config, capsys) == [
+            "predictions 7 stored, the newest 5:",
+            *(row.format(second, "worn", "100.0") for second in (2, 3, 4)),
+            row.format(5, "good", " 50.0"),
+            row.format(6, "good", " 95.3"),
+        ]
+        found = told(config, capsys)["press"]
+        assert (found["stored"], len(found["last"])) == (7, 5)
+        last = found["last"][-1]
+        assert last.pop("probability") == pytest.approx(0.952574)
+        assert last == {
+            "run": "r",
+            "end": "2024-01-01T00:00:06.000Z",
+            "class": "good",
+            "version": "cd" * 32,
+            "scored": "2023-11-14T22:13:20.000Z",
+        }
+
+    def test_numbers(self, configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+        """The value with the job's unit."""
+        config = configure()
+        store(config.parent / "a-state", a_job(task="regression"), [(1234.5678,), (-1.25,)])
+        assert shown(config, capsys) == [
+            "predictions 2 stored, the newest 2:",
+            "  2024-01-01T00:00:00.000Z  1234.57 h  cdcdcdcdcdcd",
+            "  2024-01-01T00:00:01.000Z  -1.25 h    cdcdcdcdcdcd",
+        ]
+        last = told(config, capsys)["press"]["last"][-1]
+        assert (last["value"], last["unit"]) == (-1.25, "h")
+
+    def test_long_names(self, configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+        """Classes are cut on the terminal, so that a line stays one, and whole in JSON."""
+        name = "inner ring, spalled over a third"
+        job = a_job()
+        job = structs.replace(job, labels=structs.replace(job.labels, classes=["good", name]))
+        config = configure()
+        store(config.parent / "a-state", job, [(0.0, 9.0)])
+        assert "inner ring, spall…  100.0 %" in shown(config, capsys)[1]
+        assert told(config, capsys)["press"]["last"][0]["class"] == name
+
+    def test_none_yet(self, configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+        """Before the first model version, and before the job was accepted."""
+        config = configure()
+        folder = config.parent / "a-state"
+        store(folder, a_job(), [])
+        assert shown(config, capsys) == ["predictions 0 stored"]
+        (job_folder(str(folder), "press") / "job.json").unlink()
+        assert shown(config, capsys) == ["predictions 0 stored"]
+        assert told(config, capsys) == {"press": {"stored": 0, "last": []}}
+
+    @pytest.mark.parametrize("damaged", ["job.json", "windows"])
+    def test_what_cannot_be_read(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str], damaged: str
+    ) -> None:
+        """It is said, and the rest of the status is there."""
+        config, job = configure(), a_job()
+        folder = config.parent / "a-state"
+        store(folder, job, [(0.0, 9.0)])
+        windows = windows_file(str(folder), job)
+        path = windows if damaged == "windows" else windows.with_name(damaged)
+        path.write_text("garbage" * 100)
+        assert main(["status", str(config)]) == 0
+        output = capsys.readouterr().out
+        assert "predictions unknown:" in output
+        assert "press: joined" in output
+        assert told(config, capsys)["press"]["error"]
