@@ -3,9 +3,9 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice, pairwise
-from statistics import median
 from typing import Annotated, Literal
 
+import numpy as np
 from msgspec import Meta
 
 from fedmill_agent.sources.base import Event, RunEnded, SourceKind, SourceOptions, narrow
@@ -113,7 +113,7 @@ def told_rate(options: CsvOptions) -> float:
         for before, after in pairwise(islice(table, SPACING_ROWS))
         if _key(before) == _key(after)
     ]
-    spacing = median(steps) if steps else 0
+    spacing = float(np.median(steps)) if steps else 0.0
     return 1e9 / spacing if spacing > 0 else 0.0
 
 
