@@ -670,9 +670,9 @@ class TestChange:
         seat = agent.daemon._seats["press"]
         late = Samples("late", "late", 0, 1, np.ones((1, LENGTH)))
         for ticket in (seat._work.ticket - 1, seat._work.ticket):
-            assert "late" not in seat._work.intake._feeds["stream"].windower._runs
+            assert "late" not in seat._work.intake._feeds["stream"].cutter._windower._runs
             agent.daemon._take(Fed("press", ticket, SourceEvent("stream", late)))
-        assert "late" in seat._work.intake._feeds["stream"].windower._runs
+        assert "late" in seat._work.intake._feeds["stream"].cutter._windower._runs
 
     def test_another_learning_rate_keeps_the_windows(self, plant: Plant) -> None:
         """And the model: the schema is the same."""

@@ -9,7 +9,7 @@ from tests.agent.kit import Journal
 
 from fedmill_agent.config import AgentConfig, AgentSection
 from fedmill_agent.inference.scorer import Scorer
-from fedmill_agent.intake import Intake, map_source
+from fedmill_agent.intake import Intake
 from fedmill_agent.sources.base import Event, LabelInterval, RunEnded, Samples
 from fedmill_agent.sources.csv import CsvOptions
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
@@ -93,18 +93,6 @@ class TestMapping:
         [stored] = made.store.load("train").inputs
         np.testing.assert_allclose(stored[0], [100.0, 0.0, -40.0, 20.0], atol=1e-5)
         np.testing.assert_allclose(stored[1], [1000.0, 500.0, 0.0, -2000.0])
-
-    def test_tags(self) -> None:
-        """The source's own tag, else the job's, else the signal's name."""
-        assert map_source(JOB.name, JOB.signals, source()).tags == ["PLC.heat", "force"]
-        assert map_source(JOB.name, JOB.signals, source(tags={"heat": "T1"})).tags == [
-            "T1",
-            "force",
-        ]
-        assert map_source(JOB.name, JOB.signals, source(tags={"force": "F", "heat": ""})).tags == [
-            "PLC.heat",
-            "F",
-        ]
 
     @pytest.mark.parametrize(
         ("fields", "told"),

@@ -23,6 +23,7 @@ from fedmill_shared.job_check import (
     load_job,
 )
 from fedmill_shared.job_reference import SMALLEST_JOB
+from fedmill_shared.models import build
 
 CLASSES = '[labels]\nclasses = ["good", "bad"]\n'
 TWO = '[job]\nname = "rig"\n[[signals]]\nname = "a"\n[[signals]]\nname = "b"\n'
@@ -277,9 +278,6 @@ class TestRules:
     )
     def test_kernel_rule_is_the_networks_own(self, length: int, kernel: int, stride: int) -> None:
         """A kernel passes exactly where the network can be built."""
-        pytest.importorskip("torch")
-        from fedmill_shared.models import build
-
         model = {"architecture": "wdcnn", "channels": [2, 2], "kernel": kernel, "stride": stride}
         candidate = changed(job(SMALLEST_JOB), window={"length": length}, model=model)
         assert passes(lambda: check(candidate)) == passes(lambda: build(candidate, 0))

@@ -2,6 +2,8 @@
 """TOML files decoded into types."""
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -374,12 +376,13 @@ class TestLoad:
         assert caught.value.message == f"{tmp_path / name}: cannot be read: {reason}"
         assert caught.value.remedy
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_forbidden(self, tmp_path: Path) -> None:
+    def test_forbidden(
+        self, tmp_path: Path, as_nobody: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         """A file of somebody else says so."""
         path = tmp_path / "rig.toml"
         path.touch(mode=0o000)
-        with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        with as_nobody(), pytest.raises(ConfigError, match="cannot be read: Permission denied"):
             load(path, Config, ConfigError)
 
     def test_not_utf8(self, tmp_path: Path) -> None:

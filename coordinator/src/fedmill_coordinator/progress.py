@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from msgspec import json, msgpack
+from msgspec import Struct, json, msgpack
 
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import RoundRecord, VersionRecord
@@ -70,7 +70,11 @@ def metrics_by_agent(
 
 def loss_of(record: RoundRecord) -> float | None:
     """Mean training loss of a closed round."""
-    return json.decode(record.report.encode(), type=dict[str, object]).get("loss")  # type: ignore[return-value]
+    return json.decode(record.report.encode(), type=_Told).loss
+
+
+class _Told(Struct):
+    loss: float | None = None
 
 
 def _merged(statistics: Iterable[Statistic]) -> Metric | None:

@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return REPORT
 
     monkeypatch.setattr(module, "run_demo", run_demo)
-    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(module, "on_stop", lambda _: None)
     monkeypatch.setattr(module.log, "configure", lambda: None)
     return found
 
@@ -92,7 +92,7 @@ class TestOptions:
 
         monkeypatch.setattr(module, "run_demo", stop)
         monkeypatch.setattr(module.log, "configure", lambda: None)
-        monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+        monkeypatch.setattr(module, "on_stop", lambda _: None)
         assert run("demo", "--out", tmp_path / "o").exit_code == 130
 
 

@@ -9,9 +9,9 @@ from queue import Empty, SimpleQueue
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
-from fedmill_agent.cli.trial import Delivery, Extent, own_rate, read_for, read_tags
+from fedmill_agent.cli.trial import Delivery, Extent, read_for, read_tags
 from fedmill_agent.config import AgentConfig, load
-from fedmill_agent.intake import map_source
+from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError, DataError, FedmillError
@@ -124,7 +124,7 @@ def _check_mapped(source: SourceOptions, clock: Clock) -> None:
         DataError: it cannot be read.
     """
     if not source.tags:
-        own_hz = own_rate(source)
+        own_hz = kind_of(source).rate(source)
         rate = f"{own_hz:.6g} Hz" if own_hz else "rate unknown"
         print(f"source {source.name}: {rate}; maps no tags, give --job to read it for a job")
         return
@@ -148,8 +148,7 @@ def _check_for(source: SourceOptions, job: Job, clock: Clock, tallies: list[Tall
     if delivery.own_hz > 1.5 * rate_hz:  # a whole multiple, or a time column that is not exact
         origin = f" (from {delivery.own_hz:.6g} Hz)"
     print(f"source {source.name}: {amount}, {rate_hz:.6g} Hz{origin}")
-    tags = map_source(job.name, job.signals, source).tags
-    for signal, tag, extent in zip(job.signals, tags, delivery.extents, strict=True):
+    for signal, tag, extent in zip(job.signals, delivery.tags, delivery.extents, strict=True):
         unit = source.units.get(signal.name, signal.unit)
         _show_tag(signal.name, tag, unit, extent, delivery.samples)
     counted = tally(source, job, delivery)

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from fedmill_agent.cli.meaning import meaning, utc
 from fedmill_agent.cli.settings import file_kinds, file_source, pairs
-from fedmill_agent.intake import map_source
+from fedmill_agent.cutter import Cutter
 from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import RunEnded, Samples, SourceOptions
+from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared.errors import DataError, UsageError
 from fedmill_shared.models.schema import ModelSchema, read_schema
 from fedmill_shared.onnx_session import OnnxSession
-from fedmill_shared.signals.quality import mend, usable
-from fedmill_shared.signals.windows import Window, Windower
+from fedmill_shared.signals.windows import Window
 
 SUFFIXES = {".mat": "mat", ".dat": "tep", ".csv": "csv", ".txt": "cmapss"}
 EXAMPLES = {"--tag": "force=Load_cell_3", "--unit": "force=lbf"}
@@ -94,22 +93,9 @@ def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]
         DataError: the recording cannot be read, or lacks a signal.
         SchemaError: a unit cannot be converted, or a signal is not one of the model's.
     """
-    window = schema.window
-    windower = Windower(window.length, window.stride or window.length, window.pad)
-    mapping = map_source(schema.job, schema.signals, source)
-    kind = kind_of(source)
-    for event in kind.read(source, mapping.tags, schema.signals[0].rate_hz):
-        match event:
-            case Samples():
-                values = mapping.convert(event.values)
-                found = windower.push(
-                    event.run, event.unit, event.start_ns, event.period_ns, values
-                )
-            case RunEnded(name):
-                found = windower.end(name)
-            case _:
-                found = []
-        yield from (whole for whole in map(mend, found) if usable(whole))
+    cutter = Cutter(schema.job, schema.signals, schema.window, source)
+    for event in kind_of(source).read(source, cutter.tags, schema.signals[0].rate_hz):
+        yield from cutter.take(event)
 
 
 def _line(

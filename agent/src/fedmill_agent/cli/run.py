@@ -2,9 +2,7 @@
 """``fedmill-agent run``: the daemon."""
 
 import argparse
-import signal
 from pathlib import Path
-from types import FrameType
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
@@ -15,6 +13,7 @@ from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import state_folder
 from fedmill_shared.link.base import Link, Message, Sink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
+from fedmill_shared.stopping import on_stop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,12 +38,7 @@ def run(options: argparse.Namespace) -> int:
             SystemClock(),
             log.get_logger(),
         )
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            daemon.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        on_stop(daemon.stop)
         daemon.run()
     return 0
 

@@ -4,13 +4,13 @@
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 from msgspec import inspect
 
 from fedmill_agent.sources import kinds
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared.errors import UsageError
-from fedmill_shared.toml.faults import Fault, explain, extreme, section_of
+from fedmill_shared.toml import fit
+from fedmill_shared.toml.faults import Fault, section_of
 from fedmill_shared.toml.place import structs
 from fedmill_shared.toml.words import bare
 
@@ -63,25 +63,11 @@ def file_source(kind: str, path: Path, settings: list[str]) -> SourceOptions:
         if name in ELSEWHERE:
             raise UsageError(f"--set {name}={value}: it is not given so", remedy=ELSEWHERE[name])
         data[name] = _typed(value, types.get(name, inspect.AnyType()))
-    if fault := extreme(data):
-        raise _error(fault, kind)
-    try:
-        return _convert(data, schema)
-    except msgspec.ValidationError as problem:
-        reported = str(problem)
-
-        def still_fails() -> bool:
-            try:
-                _convert(data, schema)
-            except msgspec.ValidationError as again:
-                return str(again) == reported
-            return False
-
-        raise _error(explain(problem, data, info, still_fails), kind) from problem
-
-
-def _convert(data: dict[str, object], schema: type[SourceOptions]) -> SourceOptions:
-    return msgspec.convert(data, schema, strict=False)
+    found = fit(data, schema, strict=False)
+    if isinstance(found, Fault):
+        message = found.message.replace(section_of(()), f"a {kind} source", 1)
+        raise UsageError(f"--set{'' if found.field else ':'} {message}", remedy=found.remedy)
+    return found
 
 
 def _typed(value: str, info: inspect.Type) -> object:
@@ -97,8 +83,3 @@ def _typed(value: str, info: inspect.Type) -> object:
                 with suppress(ValueError):
                     return number(value)
     return value
-
-
-def _error(fault: Fault, kind: str) -> UsageError:
-    message = fault.message.replace(section_of(()), f"a {kind} source", 1)
-    return UsageError(f"--set{'' if fault.field else ':'} {message}", remedy=fault.remedy)

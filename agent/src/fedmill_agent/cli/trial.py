@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_agent.intake import Mapping, map_source
+from fedmill_agent.cutter import Cutter
 from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import Event, LabelInterval, RunEnded, Samples, SourceOptions
-from fedmill_agent.sources.csv import CsvOptions, told_rate
+from fedmill_agent.sources.base import Event, LabelInterval, Samples, SourceOptions
 from fedmill_agent.sources.files import shorten
 from fedmill_agent.store.dataset import LabelRow, Truth, WindowRow, join
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError
 from fedmill_shared.job import Job
-from fedmill_shared.signals.quality import mend, usable
-from fedmill_shared.signals.windows import Window, Windower
 
 MOST_VALUES = 1 << 22
 MOST_WINDOWS = 100_000
@@ -53,7 +50,8 @@ class Delivery:
     """What came of a source.
 
     Attributes:
-        extents: of each tag that was asked for.
+        tags: what was asked for.
+        extents: of each of them.
         own_hz: samples per second that the source itself tells; 0 where it tells none.
         rate_hz: samples per second that it delivered.
         samples: of each tag.
@@ -65,6 +63,7 @@ class Delivery:
         whole: whether the source was read to its end.
     """
 
+    tags: list[str]
     extents: list[Extent]
     own_hz: float = 0.0
     rate_hz: float = 0.0
@@ -81,17 +80,6 @@ class Delivery:
         return join(sorted(self.windows, key=lambda row: (row.run, row.end_ns)), self.labels)
 
 
-def own_rate(source: SourceOptions) -> float:
-    """Samples per second that ``source`` itself tells; 0 where it takes what a job wants.
-
-    Raises:
-        DataError: its file would have to tell, and cannot be read.
-    """
-    if isinstance(source, CsvOptions):
-        return told_rate(source)
-    return float(getattr(source, "rate_hz", 0.0))
-
-
 def read_tags(source: SourceOptions, clock: Clock) -> Delivery:
     """What ``source`` delivers of the tags that it maps, at its own rate.
 
@@ -99,8 +87,8 @@ def read_tags(source: SourceOptions, clock: Clock) -> Delivery:
         DataError: it cannot be read.
     """
     tags = list(source.tags.values())
-    delivery = Delivery([Extent() for _ in tags], own_hz=own_rate(source))
-    for event in _bounded(source, tags, delivery.own_hz or ASSUMED_HZ, delivery, clock):
+    delivery = Delivery(tags, [Extent() for _ in tags], own_hz=kind_of(source).rate(source))
+    for event in _bounded(source, delivery.own_hz or ASSUMED_HZ, delivery, clock):
         if isinstance(event, Samples):
             _count(delivery, event)
     return delivery
@@ -113,22 +101,22 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
         SchemaError: it does not fit the job.
         DataError: it cannot be read, or lacks signals.
     """
-    mapping = map_source(job.name, job.signals, source)
-    delivery = Delivery([Extent() for _ in job.signals], own_hz=own_rate(source))
-    windower = Windower(job.window.length, job.stride, job.window.pad)
-    rate_hz = job.signals[0].rate_hz
+    cutter = Cutter(job.name, job.signals, job.window, source)
+    tags, rate_hz = cutter.tags, job.signals[0].rate_hz
+    delivery = Delivery(tags, [Extent() for _ in tags], own_hz=kind_of(source).rate(source))
     try:
-        for event in _bounded(source, mapping.tags, rate_hz, delivery, clock):
-            match event:
-                case Samples():
-                    _count(delivery, event)
-                    _cut(delivery, windower, mapping, event)
-                case RunEnded(run):
-                    _sort(delivery, windower.end(run))
-                case LabelInterval():
-                    _keep(delivery, job, event)
+        for event in _bounded(source, rate_hz, delivery, clock):
+            if isinstance(event, Samples):
+                _count(delivery, event)
+            if isinstance(event, LabelInterval):
+                _keep(delivery, job, event)
+            delivery.windows += [
+                WindowRow(0, window.run, window.unit, window.start_ns, window.end_ns)
+                for window in cutter.take(event)
+            ]
+            delivery.bad = cutter.bad
     except DataError as error:
-        lacking = _all_lacking(source, job, mapping.tags)
+        lacking = _all_lacking(source, job, tags)
         if lacking is not None:
             raise lacking from error
         if delivery.own_hz and abs(delivery.own_hz / rate_hz - 1) > RATE_TOLERANCE:
@@ -139,13 +127,13 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
 
 
 def _bounded(
-    source: SourceOptions, tags: Sequence[str], rate_hz: float, delivery: Delivery, clock: Clock
+    source: SourceOptions, rate_hz: float, delivery: Delivery, clock: Clock
 ) -> Iterator[Event]:
     """Events of ``source`` until it ends or enough has come."""
     end = clock.monotonic() + MOST_SECONDS
-    for event in kind_of(source).read(source, tags, rate_hz):
+    for event in kind_of(source).read(source, delivery.tags, rate_hz):
         yield event
-        many = delivery.samples * len(tags) >= MOST_VALUES
+        many = delivery.samples * len(delivery.tags) >= MOST_VALUES
         if many or len(delivery.windows) >= MOST_WINDOWS or clock.monotonic() > end:
             delivery.whole = False
             return
@@ -157,20 +145,6 @@ def _count(delivery: Delivery, samples: Samples) -> None:
     delivery.runs.add(samples.run)
     for extent, values in zip(delivery.extents, samples.values, strict=True):
         extent.take(values)
-
-
-def _cut(delivery: Delivery, windower: Windower, mapping: Mapping, samples: Samples) -> None:
-    values = mapping.convert(samples.values)
-    found = windower.push(samples.run, samples.unit, samples.start_ns, samples.period_ns, values)
-    _sort(delivery, found)
-
-
-def _sort(delivery: Delivery, windows: list[Window]) -> None:
-    good = [window for window in map(mend, windows) if usable(window)]
-    delivery.bad += len(windows) - len(good)
-    delivery.windows += [
-        WindowRow(0, window.run, window.unit, window.start_ns, window.end_ns) for window in good
-    ]
 
 
 def _keep(delivery: Delivery, job: Job, label: LabelInterval) -> None:

@@ -101,17 +101,26 @@ class SourceOptions(
             raise ValueError(f"`speed` {self.speed} is not 0 (as fast as possible) or more")
 
 
+def fixed_rate(options: SourceOptions) -> float:
+    """The option ``rate_hz``; 0 where a kind has none and takes what a job wants."""
+    return float(getattr(options, "rate_hz", 0.0))
+
+
 @dataclass(frozen=True, slots=True)
 class SourceKind:
-    """A manifest: the kind's options type and how it is read.
+    """A manifest: the kind's options type, how it is read, and how its rate is known.
 
     ``read(options, tags, rate_hz)`` yields events as fast as they can be read; pacing is not the
     source's business. It raises DataError naming file, tag and remedy. ``rate_hz`` is what the
     job wants; a source that has another rate resamples or refuses.
+
+    ``rate(options)`` is the samples per second that the source itself tells, before it is read; 0
+    where it tells none. It may raise DataError.
     """
 
     options: type[SourceOptions]
     read: Callable[[SourceOptions, Sequence[str], float], Iterator[Event]]
+    rate: Callable[[SourceOptions], float] = fixed_rate
 
 
 _Options = TypeVar("_Options", bound=SourceOptions)

@@ -2,11 +2,10 @@
 """``fedmill demo``."""
 
 import shutil
-import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import FrameType
+from threading import Event
 
 import click
 import msgspec
@@ -17,6 +16,7 @@ from fedmill_coordinator.demo.run import run_demo
 from fedmill_coordinator.demo.watch import LogView, View, live_view
 from fedmill_shared import log
 from fedmill_shared.errors import UsageError
+from fedmill_shared.stopping import on_stop
 
 
 @click.command(name="demo", short_help="Show a whole federation on this machine.")
@@ -45,15 +45,10 @@ def command(
         plan = type(plan)(msgspec.structs.replace(plan.job, federation=federation), plan.plants)
     folder = _fresh(out or Path("runs") / f"{name}-{seed}")
     log.configure()
-    stop_requested: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        stop_requested.append(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stopping = Event()
+    on_stop(stopping.set)
     with _view() as view:
-        report = run_demo(str(data or name), plan, folder, view, lambda: bool(stop_requested))
+        report = run_demo(str(data or name), plan, folder, view, stopping.is_set)
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
     else:

@@ -2,9 +2,7 @@
 """``fedmill serve``: the daemon."""
 
 import gc
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -16,6 +14,7 @@ from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import state_folder
 from fedmill_shared.link.base import Link, Sink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
+from fedmill_shared.stopping import on_stop
 
 INFLIGHT = 200
 
@@ -26,9 +25,8 @@ def command(config: Path) -> None:
     """Run the coordinator that the file CONFIG describes, until SIGTERM or Ctrl-C."""
     settings = load(config)
     log.configure(level=settings.coordinator.log_level)
-    state = Path(settings.coordinator.state)
     with (
-        state_folder(state, "coordinator"),
+        state_folder(Path(settings.coordinator.state), "coordinator"),
         SqlStore(f"sqlite:///{settings.database}") as store,
     ):
         daemon = Daemon(
@@ -38,12 +36,7 @@ def command(config: Path) -> None:
             SystemClock(),
             log.get_logger(),
         )
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            daemon.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        on_stop(daemon.stop)
         try:
             daemon.run()
         finally:

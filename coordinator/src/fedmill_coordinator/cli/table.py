@@ -9,6 +9,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 Row = Mapping[str, object]
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
@@ -84,11 +90,6 @@ def ago(seconds: object) -> str:
 
 def show_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Print ``rows``; columns that say nothing about any of them are left out."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415  slow to import, and not needed for JSON
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
     console = Console()
     room = console.width if console.is_terminal or "COLUMNS" in os.environ else WIDE
     drafts = [_Draft.of(column, rows) for column in columns]
@@ -169,8 +170,6 @@ def _total(drafts: Sequence[_Draft]) -> int:
 
 
 def _width(texts: Sequence[str]) -> int:
-    from rich.cells import cell_len  # noqa: PLC0415  slow to import, and not needed for JSON
-
     return max(map(cell_len, texts))
 
 

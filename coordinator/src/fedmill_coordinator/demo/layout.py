@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of one demo: configuration files, state, logs and what it leaves to look at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -44,5 +45,5 @@ class Layout:
         return cls(folder, job, coordinator, agents, make_folder(folder / "logs"))
 
 
-def _toml(body: object) -> bytes:
-    return tomli_w.dumps(body).encode()  # type: ignore[arg-type]
+def _toml(body: Mapping[str, object]) -> bytes:
+    return tomli_w.dumps(body).encode()

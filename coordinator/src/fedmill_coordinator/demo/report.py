@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from fedmill_coordinator.demo.baselines import Baselines
 from fedmill_coordinator.demo.recipes import Plan
@@ -154,10 +157,6 @@ def shown(metric: str, value: float) -> str:
 
 def print_table(report: Report) -> None:
     """The report for people."""
-    from rich.console import Console  # noqa: PLC0415  not needed for JSON
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
     table = Table()
     table.add_column("plant")
     for column in ("local-only", "federated", "pooled", "windows"):

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from rich import progress
+from rich.console import Console
+
 from fedmill_coordinator.progress import Metric, latest_metric
 from fedmill_coordinator.store.base import Store
 from fedmill_shared.log import Logger
@@ -76,9 +79,6 @@ class LogView:
 @contextmanager
 def live_view() -> Iterator[View]:
     """A progress bar on standard error."""
-    from rich import progress  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415  only on a terminal
-
     columns = (
         progress.TextColumn("{task.description:<12}"),
         progress.BarColumn(),

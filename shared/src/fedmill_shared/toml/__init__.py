@@ -16,6 +16,7 @@ from fedmill_shared.errors import FedmillError
 from fedmill_shared.toml.faults import DEEPEST, Fault, explain, extreme
 from fedmill_shared.toml.kinds import mistaken
 from fedmill_shared.toml.lines import line_of, line_of_long_key
+from fedmill_shared.toml.place import Table
 from fedmill_shared.toml.words import show
 
 T = TypeVar("T")
@@ -68,28 +69,33 @@ def decode(text: str, schema: type[T], *, path: str, error: type[FedmillError]) 
         FedmillError: of class ``error``: ``text`` is over 1 MiB, no TOML, another kind of file, or
             does not fit.
     """
-    data = _parse(text, path, error)
+    found = fit(_parse(text, path, error), schema)
+    if isinstance(found, Fault):
+        raise fault_error(found, text, path, error)
+    return found
+
+
+def fit(data: Table, schema: type[T], *, strict: bool = True) -> T | Fault:
+    """``data`` as a ``schema``, or the first thing that is wrong with it.
+
+    Not ``strict`` takes text for numbers, as a command line has them.
+    """
     if fault := extreme(data):
-        raise fault_error(fault, text, path, error)
-
-    def convert() -> T:
-        return msgspec.convert(data, schema, strict=True)
-
+        return fault
     try:
-        return convert()
-    except msgspec.ValidationError as problem:
-        reported = str(problem)
+        return msgspec.convert(data, schema, strict=strict)
+    except msgspec.ValidationError as error:
+        problem = error
 
-        def still_fails() -> bool:
-            try:
-                convert()
-            except msgspec.ValidationError as again:
-                return str(again) == reported
-            return False
+    def still_fails() -> bool:
+        try:
+            msgspec.convert(data, schema, strict=strict)
+        except msgspec.ValidationError as again:
+            return str(again) == str(problem)
+        return False
 
-        info = msgspec.inspect.type_info(schema)
-        fault = mistaken(data, info) or explain(problem, data, info, still_fails)
-        raise fault_error(fault, text, path, error) from problem
+    info = msgspec.inspect.type_info(schema)
+    return mistaken(data, info) or explain(problem, data, info, still_fails)
 
 
 def fault_error(fault: Fault, text: str, path: str, error: type[FedmillError]) -> FedmillError:

@@ -94,7 +94,7 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
         yield RunEnded(run)
 
 
-def told_rate(options: CsvOptions) -> float:
+def told_rate(options: SourceOptions) -> float:
     """Samples per second that the file or ``rate_hz`` tells; 0 where neither does.
 
     With a time column it is the median spacing of the first rows.
@@ -102,6 +102,7 @@ def told_rate(options: CsvOptions) -> float:
     Raises:
         DataError: the file cannot be read, or a time in it.
     """
+    options = narrow(options, CsvOptions)
     if options.rate_hz or not options.time_column:
         return options.rate_hz
     columns = Columns(
@@ -117,7 +118,7 @@ def told_rate(options: CsvOptions) -> float:
     return 1e9 / spacing if spacing > 0 else 0.0
 
 
-KIND = SourceKind(CsvOptions, read)
+KIND = SourceKind(CsvOptions, read, told_rate)
 
 
 def _key(row: Row) -> tuple[str, str]:
