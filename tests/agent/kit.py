@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent's tests are made with: a tiny job, its versions, a logger and a coordinator."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,19 +28,22 @@ from fedmill_shared.job import (
 )
 from fedmill_shared.job_check import canonical, job_from_canonical
 from fedmill_shared.link.base import Connected, Disconnected, Message
-from fedmill_shared.link.blocks import blocks_of
+from fedmill_shared.link.blocks import TRANSFER_WINDOW, Assembler, blocks_of, parse_block
 from fedmill_shared.link.memory import MemoryBroker, MemoryLink
+from fedmill_shared.link.pull import Pull
 from fedmill_shared.messages import (
     UP,
     BlobName,
     BlobRequest,
     JobNotice,
+    UpdateOffer,
     VersionNotice,
     decode,
     encode,
 )
 from fedmill_shared.models.manifest import vector_bytes
 from fedmill_shared.models.normaliser import Normaliser
+from fedmill_shared.protocol import NEWEST
 
 torch.set_num_threads(1)
 
@@ -57,6 +60,7 @@ def a_job(
     unit: str = "g",
     learning: Learning | None = None,
     evaluation: Evaluation | None = None,
+    **federation: Any,
 ) -> Job:
     """One signal at 1 Hz, windows of 8 samples, two classes or a number, a net of 61 weights."""
     regression = task == "regression"
@@ -67,7 +71,7 @@ def a_job(
         labels=Labels(unit="h") if regression else Labels(classes=["good", "worn"]),
         model=Mlp(hidden=[4, 3]),
         learning=learning or Learning(batch_size=4),
-        federation=Federation(rounds=3, minimum=1),
+        federation=Federation(**{"rounds": 3, "minimum": 1, **federation}),
         compression=Compression(uplink=codec, downlink=codec),
         evaluation=evaluation or Evaluation(),
     )
@@ -166,17 +170,25 @@ class Versions:
 
 @dataclass
 class Coordinator:
-    """The other end of a broker in memory: hears what agents say and serves blobs."""
+    """The other end of a broker in memory: hears what agents say, serves blobs, takes in updates.
+
+    It gives no receipt unless a test does. ``newest`` is the protocol that it announces, and 0 is
+    what software of protocol 1 tells: it asks for no blocks.
+    """
 
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     versions: Mapping[str, Versions] = field(default_factory=dict)
     heard: list[tuple[str, str, Any]] = field(default_factory=list)
     deaf: bool = False
+    newest: int = NEWEST
+    frames: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, *versions: Versions) -> Self:
         """A coordinator of the jobs of these versions, connected."""
         self = cls(versions={v.job.name: v for v in versions})
+        self._assembler = Assembler()
+        self._pulls: dict[str, tuple[str, Pull]] = {}
         self.link = MemoryLink(self.broker, [f"{topics.ROOT}/+/up/#"], self._hear)
         self.link.start()
         return self
@@ -185,9 +197,13 @@ class Coordinator:
         """Messages of one kind that an agent has sent."""
         return [message for who, what, message in self.heard if (who, what) == (agent, kind)]
 
-    def offer(self, job: Job, *, state: str = "waiting", **fields: Any) -> None:
+    def offer(
+        self, job: Job, *, state: str = "waiting", spread: float = 0.0, **fields: Any
+    ) -> None:
         """Announce a job."""
-        notice = JobNotice(job=job.name, text=canonical(job), state=state)
+        notice = JobNotice(
+            job=job.name, text=canonical(job), state=state, newest=self.newest, spread=spread
+        )
         self.tell("job", notice, **fields)
 
     def tell(
@@ -198,9 +214,9 @@ class Coordinator:
         topic = topics.broadcast(kind, job or getattr(message, "job", "press"))
         self.link.publish(topic, payload, retain=retain)
 
-    def answer(self, message: Struct, agent: str = "a") -> None:
-        """Tell one agent a receipt."""
-        self.link.publish(topics.down(agent, "receipt"), encode(message))
+    def answer(self, message: Struct, agent: str = "a", *, kind: str = "receipt") -> None:
+        """Tell one agent a receipt, or something of another kind."""
+        self.link.publish(topics.down(agent, kind), encode(message))
 
     def _hear(self, event: Connected | Disconnected | Message) -> None:
         if not isinstance(event, Message):
@@ -208,9 +224,43 @@ class Coordinator:
         agent, kind = topics.parse_up(event.topic)
         message = event.payload if kind == "block" else decode(event.payload, UP[kind])
         self.heard.append((agent, kind, message))
-        if isinstance(message, BlobRequest) and not self.deaf:
+        if self.deaf:
+            return
+        if isinstance(message, BlobRequest):
             for block in self.versions[message.job].blocks(message):
                 self.link.publish(topics.down(agent, "block"), block)
+        elif isinstance(message, UpdateOffer):
+            self._expect(agent, message)
+        elif kind == "block":
+            self._take_in(agent, message)
+
+    def _expect(self, agent: str, offer: UpdateOffer) -> None:
+        digest = offer.sha256
+        if digest in self.frames:
+            return
+        self._assembler.expect(digest, offer.size)
+        if digest not in self._pulls:
+            self._pulls[digest] = offer.job, Pull(0.0)
+        if offer.offered_again:
+            self._ask(agent, digest)
+        else:  # these follow unasked
+            self._pulls[digest][1].ask(self._assembler.missing(digest)[:TRANSFER_WINDOW], 0.0)
+
+    def _take_in(self, agent: str, wire: bytes) -> None:
+        block = parse_block(wire)
+        if block.blob not in self._pulls:
+            return
+        whole = self._assembler.add(block)
+        if whole is not None:
+            self.frames[block.blob] = whole
+            del self._pulls[block.blob]
+        elif self._pulls[block.blob][1].arrived(block.index, 0.0) and self.newest:
+            self._ask(agent, block.blob)
+
+    def _ask(self, agent: str, digest: str) -> None:
+        job, pull = self._pulls[digest]
+        missing = pull.ask(self._assembler.missing(digest), 0.0)
+        self.answer(BlobRequest(job=job, blob=digest, missing=missing), agent, kind="request")
 
 
 def write_csv(
@@ -238,6 +288,3 @@ def two_classes(runs: int = 4, windows: int = 3, *, seed: int = 0) -> dict[str, 
 def classes_of(runs: Mapping[str, object]) -> dict[str, str]:
     """The class that each run's name tells."""
     return {name: name.partition("-")[0] for name in runs}
-
-
-Until = Callable[[], object]

@@ -18,6 +18,13 @@ state = "../var/a"
 jobs = ["press"]
 log_level = "debug"
 
+[agent.labels]
+line = "A"
+tags = ["press", "5-axis"]
+rated_kn = 400
+wear = 0.5
+retrofit = true
+
 [broker]
 host = "broker.plant"
 port = 8883
@@ -27,6 +34,10 @@ enabled = false
 idle_seconds = 0
 timeout_seconds = 5.5
 nice = 19
+max_cpu_percent = 80
+min_free_bytes = 0
+max_temperature_celsius = 75.5
+shifts = ["mon-fri 22:00-06:00", "sat 00:00-24:00"]
 
 [store]
 max_bytes = 1000000
@@ -69,6 +80,24 @@ class TestLoad:
         assert config.agent.state == str(tmp_path / "../var/a")
         assert (config.broker.host, config.broker.port) == ("broker.plant", 8883)
         assert (config.training.enabled, config.training.nice) == (False, 19)
+        assert config.training.max_cpu_percent == 80
+        assert config.training.min_free_bytes == 0
+        assert config.training.max_temperature_celsius == 75.5
+        assert config.training.shifts == ["mon-fri 22:00-06:00", "sat 00:00-24:00"]
+        assert config.agent.labels == {
+            "line": "A",
+            "tags": ["press", "5-axis"],
+            "rated_kn": 400,
+            "wear": 0.5,
+            "retrofit": True,
+        }
+        assert [type(value) for value in config.agent.labels.values()] == [
+            str,
+            list,
+            int,
+            float,
+            bool,
+        ]
         assert (config.store.max_bytes, config.store.max_age_days) == (1_000_000, 0.5)
         first, second = config.sources
         assert isinstance(first, CsvOptions)
@@ -84,6 +113,8 @@ class TestLoad:
         assert config == AgentConfig(agent=config.agent)
         assert config.agent.state == str(tmp_path / "state")
         assert config.training.enabled
+        assert config.training.shifts == []
+        assert config.agent.labels == {}
 
     def test_absolute_paths_stay(self, tmp_path: Path) -> None:
         """A gateway keeps its state under /var."""
@@ -121,6 +152,26 @@ class TestFaults:
             ('[agent]\nid = "a"\nidd = "b"\n', r"agent.toml:3: agent.idd is unknown"),
             ('[agent]\nid = "a"\n[broker]\nport = 0\n', r"agent.toml:4: broker.port is 0"),
             ('[agent]\nid = "a"\n[training]\nnice = -1\n', r"agent.toml:4: training.nice is -1"),
+            (
+                '[agent]\nid = "a"\n[training]\nmax_cpu_percent = 101\n',
+                r"agent.toml:4: training.max_cpu_percent is 101: .*at most 100",
+            ),
+            (
+                '[agent]\nid = "a"\n[training]\nmin_free_bytes = 1e8\n',
+                r"agent.toml:4: training.min_free_bytes is 100000000.0: .*without a decimal",
+            ),
+            (
+                '[agent]\nid = "a"\n[training]\nmax_temperature_celsius = -1\n',
+                r"agent.toml:4: training.max_temperature_celsius is -1",
+            ),
+            (
+                '[agent]\nid = "a"\n[training]\nshifts = "daily 06:00-14:00"\n',
+                r"agent.toml:4: training.shifts is .*write it in brackets",
+            ),
+            (
+                '[agent]\nid = "a"\n[training]\nshifts = [\n"mon 06:00-14:00",\n"early",\n]\n',
+                r'agent.toml:6: training.shifts\[1\]: "early" is no shift \(write days and times',
+            ),
             ('[agent]\nid = "a"\n[store]\nmax_bytes = 9\n', r"agent.toml:4: store.max_bytes is 9"),
             (
                 '[agent]\nid = "a"\n[[sources]]\nkind = "cvs"\nname = "x"\n',
@@ -144,6 +195,30 @@ class TestFaults:
         """One line, before anything is started."""
         with pytest.raises(ConfigError, match=told):
             load(write(tmp_path, text))
+
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            ('line = "A"\nLine = "A"\n', r'toml:5: \[agent.labels\] has the name "Line"'),
+            ('"a\\n" = 1\n', r"toml:4: \[agent.labels\] has the name"),
+            ("a = 1\nin = 2\n", r"toml:5: agent.labels.in: in is a word that .* \(choose another"),
+            ("class = 2\n", r"toml:4: agent.labels.class: class is a word"),
+            (f'line = "{"A" * 201}"\n', r"toml:4: agent.labels.line is .*at most 200 characters"),
+            ("tags = [1]\n", r"toml:4: agent.labels.tags\[0\] is 1: expected text"),
+            (f"tags = {['a'] * 33}\n", r"toml:4: agent.labels.tags is .*at most 32 items"),
+            ("since = 2024-01-01\n", r"toml:4: agent.labels.since is 2024-01-01: expected text"),
+            ("plant = {line = 1}\n", r"toml:4: agent.labels.plant is a table: expected text"),
+            (f"rate = {2**63}\n", r"toml:4: agent.labels.rate is 9.*64-bit"),
+            (
+                "".join(f"a{number} = 1\n" for number in range(33)),
+                r"toml:3: agent.labels has 33 labels: at most 32 .* \(make one list",
+            ),
+        ],
+    )
+    def test_labels(self, tmp_path: Path, lines: str, told: str) -> None:
+        """Each fault of a label has its line."""
+        with pytest.raises(ConfigError, match=told):
+            load(write(tmp_path, f'[agent]\nid = "a"\n[agent.labels]\n{lines}'))
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
         """It is named."""

@@ -5,7 +5,8 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from tests.agent.kit import (
 
 from fedmill_agent import daemon as daemon_module
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
-from fedmill_agent.daemon import Daemon, subscriptions
+from fedmill_agent.daemon import SKEW_SECONDS, Daemon, subscriptions
+from fedmill_agent.governor import Machine
 from fedmill_agent.places import windows_file
 from fedmill_agent.seat import TRAINER_TRIES
 from fedmill_agent.sources.base import LabelInterval, Samples, SourceOptions
@@ -37,19 +39,35 @@ from fedmill_agent.training import protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
 from fedmill_agent.training.worker import Worker
 from fedmill_agent.work import Fed
-from fedmill_shared.clock import ManualClock
+from fedmill_shared.clock import Clock, ManualClock
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.job import Evaluation, Job
 from fedmill_shared.job_check import canonical
-from fedmill_shared.link.blocks import Assembler, blocks_of, parse_block
+from fedmill_shared.link.blocks import blocks_of
 from fedmill_shared.link.memory import MemoryLink
-from fedmill_shared.messages import JobNotice, Receipt, RoundNotice
+from fedmill_shared.messages import JobNotice, Receipt, RoundNotice, Wait
+from fedmill_shared.protocol import NEWEST
 from fedmill_shared.schema import schema_hash
 
 PATIENCE = 30.0
 ONLY_TRAIN = Evaluation(validation=0.0, test=0.0)
 JOB = a_job(evaluation=ONLY_TRAIN)
+
+
+class Dial:
+    """Stands in for the machine: idle and cool until a test says otherwise."""
+
+    machine: Machine
+
+    def read(self, _clock: Clock) -> Machine:
+        """What was set."""
+        return Dial.machine
+
+    @classmethod
+    def turn(cls, **fields: Any) -> None:
+        """Let the machine do something else."""
+        cls.machine = replace(cls.machine, **fields)
 
 
 class Trainer:
@@ -115,11 +133,14 @@ class Agent:
         *,
         jobs: Sequence[str] = (),
         training: bool = True,
+        labels: Mapping[str, Any] | None = None,
     ) -> None:
         self.clock, self.journal = ManualClock(), Journal()
         config = AgentConfig(
-            agent=AgentSection(id="a", state=str(folder / "state"), jobs=list(jobs)),
-            training=TrainingSection(enabled=training),
+            agent=AgentSection(
+                id="a", state=str(folder / "state"), jobs=list(jobs), labels=dict(labels or {})
+            ),
+            training=TrainingSection(enabled=training, max_cpu_percent=80.0),
             sources=list(sources),
         )
         self.state = Path(config.agent.state)
@@ -202,6 +223,10 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
     """A plant whose agents have a trainer in this process."""
     Trainer.made = []
     monkeypatch.setattr(daemon_module, "TrainerProcess", Trainer)
+    monkeypatch.setattr(daemon_module, "Gauge", Dial)
+    Dial.machine = Machine(
+        cpu_percent=1.0, available_bytes=10**9, temperature_celsius=40.0, weekday=0, minute=0
+    )
     monkeypatch.setattr(os, "fsync", lambda _: None)
     plant = Plant(tmp_path)
     yield plant
@@ -233,20 +258,24 @@ class TestJoin:
         agent.daemon._beat()
         assert plant.said("state")[-1].jobs["press"].phase == "joined"
 
-    def test_the_whole_way_to_an_update(self, plant: Plant) -> None:
-        """Version, round, training, update, receipt; and the result's version as a delta."""
+    @pytest.mark.parametrize("newest", [NEWEST, 0])
+    def test_the_whole_way_to_an_update(self, plant: Plant, newest: int) -> None:
+        """Version, round, training, update, receipt; and the result's version as a delta.
+
+        With a coordinator of this protocol, and with one that knows of the first one only.
+        """
+        plant.coordinator.newest = newest
         agent, versions = plant.agent(), Versions(JOB)
         plant.coordinator.offer(JOB, state="running")
         agent.until(lambda: plant.said("join"))
         release(plant, agent, versions, evaluate=True)
         base = versions.newest.version
         plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base))
-        agent.until(lambda: plant.said("block") and plant.said("evaluation"))
+        agent.until(lambda: plant.coordinator.frames and plant.said("evaluation"))
         [offer] = plant.said("update")
         assert (offer.round, offer.base, offer.examples) == (1, base, 12)
-        assembler = Assembler()
-        assembler.expect(offer.sha256, offer.size)
-        [frame] = [assembler.add(parse_block(block)) for block in plant.said("block")]
+        assert (offer.protocol, offer.offered_again) == (newest or 1, False)
+        frame = plant.coordinator.frames[offer.sha256]
         header, delta = decode_frame(frame, elements=versions.architecture.learned)
         assert header.base == base[:16]
         assert np.abs(delta).max() > 0
@@ -394,6 +423,19 @@ class TestRefuse:
         assert plant.said("refusal")[0].reason == "ProtocolError"
         assert agent.phase() == ""
 
+    def test_another_protocol_for_a_job_that_is_served(self, plant: Plant) -> None:
+        """The coordinator was upgraded too far: it is told, and scoring goes on."""
+        agent = plant.agent()
+        plant.coordinator.offer(JOB)
+        agent.until(lambda: agent.phase() == "joined")
+        notice = JobNotice(job="press", text=canonical(JOB), state="running", protocol=3, newest=4)
+        plant.coordinator.tell("job", notice)
+        agent.until(lambda: plant.said("refusal"))
+        [refusal] = plant.said("refusal")
+        assert refusal.reason == "ProtocolError"
+        assert "the coordinator speaks protocol 3 to 4, this side 1 to 2" in refusal.text
+        assert agent.phase() == "joined"
+
     def test_is_told_again_when_asked_again(self, plant: Plant) -> None:
         """After a reconnection, and when the coordinator announces the job again."""
         agent = plant.agent(structs.replace(plant.recording(), units={"vibration": "degC"}))
@@ -533,6 +575,95 @@ class TestTrainer:
         plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base))
         agent.until(lambda: plant.said("refusal"))
         assert plant.said("refusal")[0].reason == "StoreError"
+        agent.run(100)
+        assert len(plant.said("refusal")) == 1
+
+
+class TestRound:
+    def test_who_is_not_asked_does_not_train(self, plant: Plant) -> None:
+        """Until another attempt of the round asks this agent too."""
+        agent, versions = plant.agent(), Versions(JOB)
+        plant.coordinator.offer(JOB, state="running")
+        agent.until(lambda: plant.said("join"))
+        release(plant, agent, versions)
+        notice = RoundNotice(job="press", round=1, base=versions.newest.version, cohort=["b"])
+        plant.coordinator.tell("round", notice)
+        agent.run()
+        assert agent.trainer.asked(protocol.Train) == []
+        plant.coordinator.tell("round", structs.replace(notice, cohort=["a"], attempt=1))
+        agent.until(lambda: plant.said("update"))
+
+    def test_an_agent_that_is_not_selected(self, plant: Plant) -> None:
+        """Its state says why, and what labels it has."""
+        agent = plant.agent(labels={"line": "B"})
+        plant.coordinator.offer(a_job(evaluation=ONLY_TRAIN, select='line == "A"'))
+        agent.until(lambda: agent.phase() == "refused")
+        agent.daemon._beat()
+        state = plant.said("state")[-1]
+        assert state.labels == {"line": "B"}
+        assert state.newest == NEWEST
+        assert "line" in state.jobs["press"].ineligible
+        assert plant.said("join") == plant.said("refusal") == []
+
+
+class TestGovernor:
+    def test_training_waits_for_the_machine(self, plant: Plant) -> None:
+        """It starts when the load has gone; both are told at once, once each."""
+        agent, versions = plant.agent(), Versions(JOB)
+        plant.coordinator.offer(JOB, state="running")
+        agent.until(lambda: plant.said("join"))
+        release(plant, agent, versions)
+        Dial.turn(cpu_percent=99.0)
+        agent.until(lambda: agent.journal.of("training.held"))
+        agent.until(lambda: plant.said("state")[-1].jobs["press"].ineligible)
+        base = versions.newest.version
+        plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base))
+        for percent in (98.0, 97.0, 99.0):
+            Dial.turn(cpu_percent=percent)
+            agent.run()
+        assert agent.trainer.asked(protocol.Train) == []
+        reason = "processor at 99 %, at most 80 % wanted"
+        assert agent.journal.of("training.held") == [{"reason": reason}]
+        agent.daemon._beat()
+        assert "processor at 99 %" in plant.said("state")[-1].jobs["press"].ineligible
+        Dial.turn(cpu_percent=5.0)
+        agent.until(lambda: plant.said("update"))
+        assert agent.journal.of("training.allowed") == [{"reason": ""}]
+        agent.until(lambda: not plant.said("state")[-1].jobs["press"].ineligible)
+
+
+class TestClock:
+    def notice(self, agent: Agent, seconds: float) -> RoundNotice:
+        """A round notice from a coordinator whose clock is ``seconds`` behind."""
+        sent_ns = agent.clock.now_ns() - int(seconds * 1e9)
+        return RoundNotice(job="press", round=0, sent_ns=sent_ns)
+
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_a_wrong_one_is_told_once(self, plant: Plant, sign: int) -> None:
+        """Until it was right in between."""
+        agent = plant.agent()
+        agent.clock.advance(10**6)
+        plant.coordinator.offer(JOB)
+        agent.until(lambda: agent.phase() == "joined")
+        for skew, warnings in ((50, 0), (100, 1), (100, 1), (0, 1), (100, 2)):
+            plant.coordinator.tell("round", self.notice(agent, sign * skew))
+            agent.run()
+            assert len(agent.journal.of("clock.skewed")) == warnings
+        told = agent.journal.of("clock.skewed")[0]
+        assert abs(told["seconds"] - sign * 100) <= 1
+        assert SKEW_SECONDS == 60
+
+    def test_a_notice_that_was_kept_says_nothing_about_it(self, plant: Plant) -> None:
+        """Nor does one of software that does not tell the time."""
+        agent = plant.agent(online=False)
+        agent.clock.advance(10**6)
+        plant.coordinator.offer(JOB)
+        plant.coordinator.tell("round", self.notice(agent, 1000))
+        agent.daemon._link.start()
+        agent.until(lambda: agent.phase() == "joined")
+        plant.coordinator.tell("round", RoundNotice(job="press", round=0))
+        agent.run()
+        assert agent.journal.of("clock.skewed") == []
 
 
 class TestRestart:
@@ -579,8 +710,10 @@ class TestRestart:
         plant.stop(agent)
         plant.coordinator.heard.clear()
         again = plant.agent()
-        again.until(lambda: plant.said("update"))
-        assert plant.said("update")[0] == offer
+        plant.coordinator.frames.clear()
+        again.until(lambda: plant.coordinator.frames)
+        assert plant.said("update")[0] == structs.replace(offer, offered_again=True)
+        assert list(plant.coordinator.frames) == [offer.sha256]
         again.until(lambda: again.phase() == "joined")
         again.run()
         assert again.trainer.asked(protocol.Train) == []
@@ -605,12 +738,33 @@ class TestBroker:
         assert told["broker"] == "127.0.0.1:1883"
         assert not read_status(agent.state).connected
         agent.daemon._link.start()
-        agent.until(lambda: plant.said("block"))
-        assert plant.said("update")[0].round == 1
-        assert len(plant.said("join")) == 2
+        agent.until(lambda: plant.coordinator.frames)
         agent.run()
-        assert len(plant.said("update")) == 1
+        # Told once because the agent is back, and once because the coordinator may be.
+        offers = plant.said("update")
+        assert {(offer.round, offer.sha256) for offer in offers} == {(1, offers[0].sha256)}
+        assert len(offers) <= 2
+        assert len(plant.said("join")) == 3
+        assert list(plant.coordinator.frames) == [offers[0].sha256]
         assert read_status(agent.state).connected
+
+    def test_a_busy_coordinator_is_offered_the_update_later(self, plant: Plant) -> None:
+        """When it said, and not after the usual ten seconds."""
+        agent, versions = plant.agent(), Versions(JOB)
+        plant.coordinator.offer(JOB, state="running")
+        agent.until(lambda: plant.said("join"))
+        release(plant, agent, versions)
+        base = versions.newest.version
+        plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base))
+        agent.until(lambda: plant.said("update"))
+        [offer] = plant.said("update")
+        plant.coordinator.answer(
+            Wait(job="press", sha256=offer.sha256, retry_after=60.0), kind="wait"
+        )
+        agent.run(500)
+        assert len(plant.said("update")) == 1
+        agent.until(lambda: len(plant.said("update")) == 2)
+        assert plant.said("update")[1].offered_again
 
     def test_its_will_and_its_farewell(self, plant: Plant) -> None:
         """Vanished or stopped: retained, so that everyone knows."""

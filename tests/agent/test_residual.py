@@ -175,6 +175,26 @@ class TestFile:
         assert residual.path(LAYOUT) == ""
         assert Residual(tmp_path).set_aside is None
 
+    def test_a_flipped_bit_is_noticed(self, tmp_path: Path) -> None:
+        """A vector that is not what was written is set aside, and never trained with."""
+        parcel, _ = parcel_of(raw(1), 1)
+        Residual(tmp_path).sent(parcel)
+        path = tmp_path / "residual.msgpack"
+        content = bytearray(path.read_bytes())
+        content[content.index(parcel.carry) + 7] ^= 64
+        path.write_bytes(content)
+        assert not read_residual(path, SIZE).any()
+        assert Residual(tmp_path).set_aside is not None
+
+    def test_a_file_without_a_checksum(self, tmp_path: Path) -> None:
+        """Former versions wrote none; what they left is taken up."""
+        vector = raw(1).astype("<f4").tobytes()
+        old = {"sent": (), "settled": (), "vector": vector, "schema": LAYOUT}
+        (tmp_path / "residual.msgpack").write_bytes(msgspec.msgpack.encode(old))
+        residual = Residual(tmp_path)
+        assert residual.set_aside is None
+        assert read_residual(Path(residual.path(LAYOUT)), SIZE).tobytes() == vector
+
     def test_an_unreadable_file_is_an_error(
         self, tmp_path: Path, as_nobody: Callable[[], AbstractContextManager[None]]
     ) -> None:
@@ -193,7 +213,7 @@ class TestFile:
         path.write_bytes(msgspec.msgpack.encode(ResidualState(vector=raw(1, 2).tobytes())))
         assert read_residual(path, 2).tolist() == raw(1, 2).tolist()
         assert read_residual(path, 3).tolist() == [0.0, 0.0, 0.0]
-        path.write_bytes(msgspec.msgpack.encode(ResidualState(vector=b"12345")))
+        path.write_bytes(msgspec.msgpack.encode({"vector": b"12345"}))
         assert read_residual(path, 1).tolist() == [0.0]
         path.write_bytes(b"oops")
         assert read_residual(path, 1).tolist() == [0.0]

@@ -5,7 +5,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from tests.bench import demo, harness, memory, score
+from tests.bench import asynchronous, chaos, demo, fuzz, harness, memory, recovery, score, transfer
 from tests.bench import round as rounds
 
 from fedmill_shared.errors import FedmillError
@@ -15,6 +15,11 @@ BENCHES: dict[str, ModuleType] = {
     "memory": memory,
     "demo": demo,
     "score": score,
+    "fuzz": fuzz,
+    "transfer": transfer,
+    "chaos": chaos,
+    "recovery": recovery,
+    "async": asynchronous,
 }
 
 

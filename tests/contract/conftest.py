@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stores that must all keep one contract, and records to put into them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,11 +76,19 @@ def closed_round(included: list[str], **fields: Any) -> RoundRecord:
     return a_round(**{"state": "closed", "included": included, **results, **fields})
 
 
-def close_round(store: Store, included: list[str], version: VersionRecord | None = None) -> None:
+def close_round(
+    store: Store,
+    included: list[str],
+    version: VersionRecord | None = None,
+    *,
+    discarded: Sequence[UpdateRecord] = (),
+) -> None:
     """Close round 1 with the usual consequences."""
     store.close_round(
         closed_round(included),
         version,
+        included=[an_update(agent) for agent in included],
+        discarded=discarded,
         rule_state=b"momentum",
         downlink_residual=name("residual"),
         job_state="running",
@@ -92,6 +100,7 @@ def everything(store: Store) -> list[object]:
     return [
         *(store.jobs(), store.agents(), store.moments(JOB), store.versions(JOB)),
         *(store.aliases(JOB), store.rounds(JOB), store.updates(JOB, 1)),
+        *(store.updates(JOB, 2), store.pending(JOB), store.open_orders()),
         *(store.evaluations(JOB), store.refusals(), store.live_blobs()),
     ]
 

@@ -13,6 +13,7 @@ from fedmill_coordinator.store.records import (
     AliasRecord,
     EvaluationRecord,
     MomentsRecord,
+    OrderRecord,
     RefusalRecord,
 )
 from fedmill_shared.files import sha256
@@ -41,6 +42,7 @@ class TestJobs:
             canary_inputs=name("canary"),
             rule_state=b"state",
             downlink_residual=name("residual"),
+            paused=True,
         )
         store.add_job(full)
         store.add_job(kit.job())
@@ -59,6 +61,16 @@ class TestJobs:
         store.update_job(JOB, updated_ns=5, state="running", template=None)
         assert store.job(JOB) == kit.job(manifest=b"{}", state="running", updated_ns=5)
 
+    def test_pause_and_go_on(self, store: Store, kit: SimpleNamespace) -> None:
+        """A job is held and let go without a word about its state."""
+        store.add_job(kit.job(state="running"))
+        store.update_job(JOB, updated_ns=5, paused=True)
+        assert store.job(JOB) == kit.job(state="running", updated_ns=5, paused=True)
+        store.update_job(JOB, updated_ns=6, paused=False)
+        assert store.job(JOB) == kit.job(state="running", updated_ns=6)
+        wrong: Any = "long"
+        kit.refused(store, lambda: store.update_job(JOB, updated_ns=7, paused=wrong), "paused")
+
     def test_update_refuses_unknown_jobs_and_values(
         self, store: Store, kit: SimpleNamespace
     ) -> None:
@@ -74,7 +86,9 @@ class TestAgentsAndStatistics:
         """The last word about an agent counts; listings are sorted."""
         first = AgentRecord(agent="press-2", online=True, last_seen_ns=1, clock_skew_ms=-2.5)
         last = structs.replace(first, online=False, windows_scored=2**40, clock_skew_ms=None)
-        other = AgentRecord(agent="press-1", online=True, last_seen_ns=3, model_version="v")
+        other = AgentRecord(
+            agent="press-1", online=True, last_seen_ns=3, model_version="v", labels='{"line": "3"}'
+        )
         for record in (first, last, other):
             store.save_agent(record)
         assert store.agents() == [other, last]
@@ -160,6 +174,46 @@ class TestAliases:
         kit.refused(
             job, lambda: job.set_alias(JOB, wrong, name("version 0"), updated_ns=1), "newest"
         )
+
+
+class TestOrders:
+    def test_wait_until_they_are_dealt_with(self, store: Store, kit: SimpleNamespace) -> None:
+        """Given in turn, dealt with in any turn, remembered with what came of them."""
+        store.add_job(kit.job())
+        store.add_job(kit.job("fans"))
+        first = store.give_order(JOB, "pause", "anna", 5)
+        second = store.give_order("fans", "close", "ben", 4)
+        given = OrderRecord(id=first, job=JOB, verb="pause", by="anna", given_ns=5)
+        assert store.open_orders() == [given, store.order(second)]
+        assert second > first
+        store.finish_order(first, done_ns=9, outcome="paused")
+        assert store.order(first) == structs.replace(given, done_ns=9, outcome="paused")
+        assert [order.id for order in store.open_orders()] == [second]
+        assert store.give_order(JOB, "resume", "anna", 10) > second
+
+    def test_refuses_what_nobody_can_do(self, store: Store, kit: SimpleNamespace) -> None:
+        """A job that is not there, and a verb that is none."""
+        store.add_job(kit.job())
+        kit.refused(store, lambda: store.give_order("fans", "pause", "anna", 5), "no job 'fans'")
+        wrong: Any = "explode"
+        kit.refused(store, lambda: store.give_order(JOB, wrong, "anna", 5), "explode")
+        assert store.open_orders() == []
+
+    def test_are_dealt_with_once(self, store: Store, kit: SimpleNamespace) -> None:
+        """An order has one outcome; an unknown one has none."""
+        store.add_job(kit.job())
+        number = store.give_order(JOB, "abort", "anna", 5)
+        store.finish_order(number, done_ns=9, outcome="stopped")
+        done = store.order(number)
+        for unknown, match in ((number, "has one already"), (number + 1, "no order")):
+
+            def finish(unknown: int = unknown) -> None:
+                store.finish_order(unknown, done_ns=10, outcome="again")
+
+            kit.refused(store, finish, match)
+        assert store.order(number) == done
+        assert store.order(number + 1) is None
+        assert store.order(2**63) is None
 
 
 class TestEvaluationsAndRefusals:

@@ -101,24 +101,38 @@ class Twins(RuleBasedStateMachine):
 
     @rule(
         job=JOBS,
-        included=st.lists(AGENTS, max_size=2),
+        parts=st.lists(st.sampled_from(["include", "discard", "leave"]), max_size=6),
         number=NUMBERS,
         version=NAMES,
         changes=st.booleans(),
     )
     def close_round(
-        self, job: str, included: list[str], number: int, version: str, *, changes: bool
+        self, job: str, parts: list[str], number: int, version: str, *, changes: bool
     ) -> None:
-        """The open round with any result."""
+        """The open round with any result, and any part of what waits."""
         current = self.stores[0].current_round(job)
         if current is None:
             return
+        waiting = list(zip(parts, self.stores[0].pending(job), strict=False))
+        used = [update for part, update in waiting if part == "include"]
+        late = [
+            structs.replace(update, state="late", code="stale")
+            for part, update in waiting
+            if part == "discard"
+        ]
+        included = sorted({update.agent for update in used})
         made = a_version(job, number, version, current.base)
         result = structs.replace(made, round=current.round) if changes else None
         closed = structs.replace(current, state="closed", closed_ns=8, included=included)
         self.both(
             lambda store: store.close_round(
-                closed, result, rule_state=b"m", downlink_residual=None, job_state="running"
+                closed,
+                result,
+                included=used,
+                discarded=late,
+                rule_state=b"m",
+                downlink_residual=None,
+                job_state="running",
             )
         )
 
@@ -153,6 +167,26 @@ class Twins(RuleBasedStateMachine):
             )
         )
 
+    @rule(job=JOBS)
+    def discard_waiting(self, job: str) -> None:
+        """All that wait."""
+        self.both(lambda store: store.discard_waiting(job, code="aborted", reason="test"))
+
+    @rule(job=JOBS, state=st.sampled_from(["running", "finished"]))
+    def update_job(self, job: str, state: Any) -> None:
+        """A job that is over, and goes on after all."""
+        self.both(lambda store: store.update_job(job, updated_ns=6, state=state))
+
+    @rule(job=JOBS, verb=st.sampled_from(["pause", "close"]))
+    def give_order(self, job: str, verb: Any) -> None:
+        """Any order."""
+        self.both(lambda store: store.give_order(job, verb, "anna", 7))
+
+    @rule(number=NUMBERS)
+    def finish_order(self, number: int) -> None:
+        """Any outcome."""
+        self.both(lambda store: store.finish_order(number, done_ns=8, outcome="done"))
+
     @rule(job=JOBS, version=NAMES, agent=AGENTS)
     def save_evaluation(self, job: str, version: str, agent: str) -> None:
         """A result for any version."""
@@ -170,11 +204,13 @@ class Twins(RuleBasedStateMachine):
 
 def listings(store: Store) -> list[object]:
     """All that the calls above can change."""
-    told: list[object] = [store.jobs(), store.live_blobs()]
+    told: list[object] = [store.jobs(), store.live_blobs(), store.open_orders()]
+    told += [store.order(number) for number in range(9)]
     for job in ("bearings", "fans"):
         told += [store.versions(job), store.aliases(job), store.rounds(job)]
         told += [store.evaluations(job), store.current_round(job)]
         told += [store.updates(job, number) for number in range(4)]
+        told += [store.pending(job), store.recent_updates(job, 5)]
     return told
 
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,15 +11,18 @@ import pytest
 import structlog
 import tomli_w
 from msgspec import Struct
+from structlog.testing import capture_logs
 
 from fedmill_coordinator.config import BrokerSection, CoordinatorConfig, CoordinatorSection
-from fedmill_coordinator.daemon import SUBSCRIPTIONS, Daemon
+from fedmill_coordinator.daemon import BACKLOG, HOLD_SECONDS, SUBSCRIPTIONS, Daemon
+from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_shared import topics
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, encode_frame, prefix
-from fedmill_shared.errors import BrokerError, JobError
+from fedmill_shared.errors import BrokerError, JobError, StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
 from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
@@ -38,10 +42,37 @@ from fedmill_shared.messages import (
     encode,
 )
 from fedmill_shared.models.manifest import Manifest
+from fedmill_shared.protocol import NEWEST
 from fedmill_shared.schema import schema_hash
 from fedmill_shared.signals.moments import collect
 
 pytestmark = pytest.mark.usefixtures("exported_once")
+
+
+class Disk:
+    """A store whose next ``failing`` writes, ``only`` those of one job, fail and change nothing."""
+
+    WRITES = ("add_", "save_", "set_", "update_", "open_round", "close_", "extend_", "abandon_")
+    WRITES += ("discard_", "finish_")
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.failing = self.failed = 0
+        self.only = ""
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def write(*arguments: Any, **options: Any) -> Any:
+            first = arguments[0] if arguments else None
+            concerned = self.only in ("", first, getattr(first, "job", None))
+            if self.failing and concerned:
+                self.failing -= 1
+                self.failed += 1
+                raise StoreError("no space left on device")
+            return method(*arguments, **options)
+
+        return write if name.startswith(self.WRITES) and name != "update" else method
 
 
 class Plant:
@@ -51,6 +82,7 @@ class Plant:
         self.broker = MemoryBroker(largest_packet=largest_packet)
         self.clock = ManualClock()
         self.store = MemoryStore()
+        self.disk: Any = Disk(self.store)
         self.jobs = {job.name: job for job in jobs}
         paths = []
         for job in jobs:
@@ -66,20 +98,27 @@ class Plant:
 
     def make(self) -> Daemon:
         """A daemon on the same state."""
-        return Daemon(self.config, self._connect, self.store, self.clock, structlog.get_logger())
+        return Daemon(self.config, self._connect, self.disk, self.clock, structlog.get_logger())
 
     def _connect(self, sink: Sink) -> Link:
         self.link = MemoryLink(self.broker, SUBSCRIPTIONS, sink)
         return self.link
 
     def work(self) -> None:
-        """Let the daemon take everything that waits."""
-        while not self.daemon._queue.empty():
+        """Let the daemon take everything that waits, and send all that is asked for."""
+        self.daemon.step(0)
+        while self.daemon._inbox._first() is not None or self.daemon._serve(1.0) == 0.0:
             self.daemon.step(0)
         self.daemon.step(0)
 
-    def agent(self, name: str, job: str = "tiny") -> None:
-        """An agent connects, and is on a job."""
+    def wait(self, seconds: float) -> None:
+        """Time passes, a tenth of a second after the other."""
+        for _ in range(round(seconds * 10)):
+            self.clock.advance(0.1)
+            self.work()
+
+    def agent(self, name: str, **state: Any) -> None:
+        """An agent connects, and is on all jobs."""
         heard = self.heard.setdefault(name, [])
 
         def sink(event: LinkEvent) -> None:
@@ -92,7 +131,8 @@ class Plant:
         wanted = [topics.down(name, "#"), topics.broadcast("#", "").rstrip("/")]
         self.links[name] = MemoryLink(self.broker, wanted, sink)
         self.links[name].start()
-        self.say(name, "state", AgentState(online=True, jobs={job: JobPhase(phase="joined")}))
+        jobs = {job: JobPhase(phase="joined") for job in self.jobs}
+        self.say(name, "state", AgentState(online=True, jobs=jobs, **state))
 
     def say(self, agent: str, kind: str, message: Struct | bytes) -> None:
         """An agent publishes, and the daemon works it off."""
@@ -108,15 +148,23 @@ class Plant:
 
     def running(self, job: str = "tiny") -> None:
         """Two agents agree on the statistics of a job and its round 1 is open."""
-        self.link.start()
-        self.work()
+        if not self.link._connected:
+            self.link.start()
+            self.work()
         for name in ("a", "b"):
-            self.agent(name, job)
+            if name not in self.links:
+                self.agent(name)
             schema = schema_hash(self.jobs[job])
             self.say(name, "join", Join(job=job, schema=schema, windows={"train": 8}))
             windows = np.random.default_rng(len(self.heard)).normal(5, 2, (8, 2, 4))
             moments = collect(windows.astype(np.float32), [0, 1], [], [])
             self.say(name, "moments", MomentsReport(job=job, moments=moments))
+
+    def state(self, job: str = "tiny") -> tuple[str, int]:
+        """How far a job is, and its open round."""
+        record, current = self.store.job(job), self.store.current_round(job)
+        assert record is not None
+        return record.state, current.round if current is not None else 0
 
     def update(self, agent: str, job: str = "tiny") -> UpdateOffer:
         """An agent sends a good update for the open round."""
@@ -143,6 +191,7 @@ class Plant:
             examples=8,
             loss=0.5,
             seconds=0.1,
+            protocol=NEWEST,
         )
         self.say(agent, "update", offer)
         for block in blocks_of(frame):
@@ -183,7 +232,8 @@ class TestWire:
         plant = make_plant()
         plant.running()
         [notice] = plant.take("a", "version")
-        plant.take("b", "block")
+        for agent in ("a", "b"):
+            plant.take(agent, "block")
         plant.say("a", "request", BlobRequest(job="tiny", blob=notice.snapshot.sha256, missing=[0]))
         assert len(plant.take("a", "block")) == 1
         assert plant.take("b", "block") == []
@@ -245,7 +295,7 @@ class TestNothingEndsIt:
         plant = make_plant()
         plant.running()
         for topic in ("fedmill/v1/All/up/join", "fedmill/v1/all/up/state", "x/y"):
-            plant.daemon._queue.put(Message(topic, b""))
+            plant.daemon._hand_in(Message(topic, b""))
         plant.work()
         assert [record.agent for record in plant.store.agents()] == ["a", "b"]
 
@@ -295,13 +345,13 @@ class TestConnection:
         plant = make_plant()
         plant.running()
         plant.update("a")
-        plant.daemon._queue.put(Disconnected("cable"))
+        plant.daemon._hand_in(Disconnected("cable"))
         plant.work()
         current = plant.store.current_round("tiny")
         plant.clock.advance(100)
         plant.work()
         assert plant.store.current_round("tiny") == current
-        plant.daemon._queue.put(Connected(session_present=True))
+        plant.daemon._hand_in(Connected(session_present=True))
         plant.work()
         extended = plant.store.current_round("tiny")
         assert extended is not None
@@ -313,7 +363,7 @@ class TestConnection:
         plant = make_plant()
         plant.running()
         plant.heard["a"].clear()
-        plant.daemon._queue.put(Connected(session_present=False))
+        plant.daemon._hand_in(Connected(session_present=False))
         plant.work()
         assert [kind for kind, _ in plant.heard["a"]] == ["job", "version", "round"]
 
@@ -345,6 +395,282 @@ class TestConnection:
         plant.daemon.stop()
         plant.daemon.run()
         assert not plant.link._connected
+
+
+class TestTwoJobs:
+    """Jobs that run at the same time do not disturb each other."""
+
+    def test_each_has_its_own_rounds(self, make_plant: Callable[..., Plant]) -> None:
+        """Updates, receipts, versions and ends are those of the job that they name."""
+        plant = make_plant("tiny", "other")
+        for job in ("tiny", "other"):
+            plant.running(job)
+        assert plant.state("tiny") == plant.state("other") == ("running", 1)
+        plant.update("a", "tiny")
+        plant.update("b", "other")
+        assert plant.state("tiny") == plant.state("other") == ("running", 1)
+        plant.update("b", "tiny")
+        assert (plant.state("tiny"), plant.state("other")) == (("running", 2), ("running", 1))
+        plant.update("a", "other")
+        assert plant.state("other") == ("running", 2)
+        told = [(r.job, r.round, r.fate) for r in plant.take("a", "receipt")]
+        assert told == [("tiny", 1, "received"), ("other", 1, "received")]
+        versions = [plant.store.versions(job) for job in ("tiny", "other")]
+        assert versions[0][1].version != versions[1][1].version
+        for job in ("tiny", "other"):
+            assert [u.agent for u in plant.store.updates(job, 1)] == ["a", "b"]
+
+    def test_one_that_is_stopped_leaves_the_other_alone(
+        self, make_plant: Callable[..., Plant]
+    ) -> None:
+        """Neither its rounds nor what waits for them."""
+        plant = make_plant("tiny", "other")
+        for job in ("tiny", "other"):
+            plant.running(job)
+            plant.update("a", job)
+        plant.store.give_order("tiny", "abort", "anna", 1)
+        plant.wait(1)
+        assert (plant.state("tiny"), plant.state("other")) == (("stopped", 0), ("running", 1))
+        plant.update("b", "other")
+        assert plant.state("other") == ("running", 2)
+
+    def test_one_whose_state_cannot_be_stored_rests(self, make_plant: Callable[..., Plant]) -> None:
+        """The other goes on; after two seconds the first is tried again, and nothing is lost."""
+        plant = make_plant("tiny", "other")
+        for job in ("tiny", "other"):
+            plant.running(job)
+            plant.update("a", job)
+        offer = plant.update("b", "other")
+        assert plant.state("other") == ("running", 2)
+        plant.disk.failing, plant.disk.only = 4, "tiny"
+        with capture_logs() as logs:
+            plant.update("b", "tiny")  # it cannot be kept, and has no receipt
+            assert plant.take("b", "receipt")[-1].sha256 == offer.sha256
+            plant.clock.advance(100)  # and the deadline cannot be moved
+            plant.work()
+            plant.update("a", "other")
+            plant.update("b", "other")
+        assert plant.state("tiny") == ("running", 1)
+        assert plant.state("other")[1] == 0
+        failed = [each for each in logs if each["event"] == "store.failed"]
+        assert all("no space left" in each["error"] for each in failed)
+        assert [each["job"] for each in failed if "job" in each] == ["tiny"]
+        plant.wait(2 * HOLD_SECONDS + 1)
+        assert plant.disk.failed >= 3
+        plant.disk.failing = 0
+        plant.wait(HOLD_SECONDS)
+        plant.update("b", "tiny")
+        assert plant.state("tiny") == ("running", 2)
+
+
+class TestFullDisk:
+    """The daemon lives on, and does afterwards what it could not do."""
+
+    @pytest.mark.parametrize("times", [1, 2, 5])
+    def test_nothing_is_lost(self, make_plant: Callable[..., Plant], times: int) -> None:
+        """Writes fail at any point of a round; agents that say it again are heard."""
+        plant = make_plant()
+        plant.running()
+        for at in range(4):
+            plant.disk.failing = times
+            for _ in range(times + 1):
+                if plant.state()[1] == 1:
+                    plant.update("a" if at % 2 else "b")
+            plant.wait(times * HOLD_SECONDS + 1)
+        for name in ("a", "b"):
+            if plant.state()[1] == 1:
+                plant.update(name)
+        plant.wait(1)
+        assert plant.state() == ("running", 2)
+        first = plant.store.rounds("tiny")[0]
+        assert (first.included, first.accepted) == (["a", "b"], 2)
+        assert [notice.number for notice in plant.take("a", "version")] == [0, 1]
+        assert plant.take("a", "round")[-1].round == 2
+
+    def test_what_it_could_not_tell_is_told_later(
+        self, make_plant: Callable[..., Plant], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The version that a round made, where its blobs could not be read just then."""
+        plant = make_plant()
+        plant.running()
+        plant.take("a", "version")
+        broken = [3]
+        size = Blobs.size
+
+        def fails(self: Blobs, name: str) -> int:
+            if broken[0]:
+                broken[0] -= 1
+                raise StoreError("the disk is away")
+            return size(self, name)
+
+        monkeypatch.setattr(Blobs, "size", fails)
+        for name in ("a", "b"):
+            plant.update(name)
+        assert plant.state() == ("running", 0)
+        plant.wait(3 * HOLD_SECONDS + 1)
+        assert broken == [0]
+        assert [notice.number for notice in plant.take("a", "version")] == [1]
+        assert plant.state() == ("running", 2)
+        notice = plant.take("a", "round")[-1]
+        assert (notice.round, notice.closed, set(notice.included)) == (2, 1, {"a", "b"})
+
+    def test_at_the_connection(
+        self, make_plant: Callable[..., Plant], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One job that cannot be announced does not keep the others from it."""
+        plant = make_plant("tiny", "other")
+        for job in ("tiny", "other"):
+            plant.running(job)
+        plant.heard["a"].clear()
+        broken = ["tiny"]
+        announce = Releases.announce
+
+        def fails(self: Releases, **how: bool) -> None:
+            if self._job.name in broken:
+                raise StoreError("the disk is away")
+            announce(self, **how)
+
+        monkeypatch.setattr(Releases, "announce", fails)
+        plant.daemon._hand_in(Connected(session_present=False))
+        plant.work()
+        assert [notice.job for notice in plant.take("a", "version")] == ["other"]
+        broken.clear()
+        plant.wait(HOLD_SECONDS)
+        assert [notice.job for notice in plant.take("a", "version")] == ["tiny"]
+        assert "tiny" in {notice.job for notice in plant.take("a", "round")}
+
+    def test_a_blob_that_cannot_be_served(
+        self, make_plant: Callable[..., Plant], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its agent asks again; the daemon does not end."""
+        plant = make_plant()
+        plant.running()
+        [notice] = plant.take("a", "version")
+        plant.take("a", "block")
+        path = plant.daemon._blobs.path(notice.snapshot.sha256)
+        aside = path.with_suffix(".aside")
+        path.rename(aside)
+        request = BlobRequest(job="tiny", blob=notice.snapshot.sha256, missing=[0])
+        plant.say("a", "request", request)
+        assert plant.take("a", "block") == []
+        aside.rename(path)
+        plant.say("a", "request", request)
+        assert len(plant.take("a", "block")) == 1
+
+
+class TestOrders:
+    """Rows of the operator's commands, carried out in turn."""
+
+    def test_is_carried_out_once(self, make_plant: Callable[..., Plant]) -> None:
+        """Within a second, with its outcome for whoever waits for it."""
+        plant = make_plant()
+        plant.running()
+        number = plant.store.give_order("tiny", "pause", "anna", 1)
+        with capture_logs() as logs:
+            plant.wait(1)
+        order = plant.store.order(number)
+        assert order is not None
+        assert (order.outcome, order.done_ns is not None) == ("the job is paused", True)
+        assert [each for each in logs if each["event"] == "order.done"] == [
+            {
+                "event": "order.done",
+                "log_level": "info",
+                "job": "tiny",
+                "verb": "pause",
+                "by": "anna",
+                "outcome": "the job is paused",
+            }
+        ]
+        assert plant.take("a", "round")[-1].round == 0
+
+    def test_in_the_order_of_their_giving(self, make_plant: Callable[..., Plant]) -> None:
+        """Each sees what the one before it did."""
+        plant = make_plant()
+        plant.running()
+        plant.update("a")
+        verbs = ("pause", "close", "resume", "close", "abort")
+        numbers = [plant.store.give_order("tiny", verb, "anna", 1) for verb in verbs]
+        plant.wait(1)
+        outcomes = [order.outcome for order in map(plant.store.order, numbers) if order is not None]
+        assert outcomes == [
+            "the job is paused",
+            "refused: the job is paused",
+            "the job goes on",
+            "round 1 was closed with the updates of 1 agents",
+            "the job is stopped; round 2 was abandoned",
+        ]
+
+    def test_of_a_job_that_is_not_run_here(self, make_plant: Callable[..., Plant]) -> None:
+        """The store may know jobs of an earlier configuration."""
+        plant = make_plant()
+        plant.running()
+        record = plant.store.job("tiny")
+        assert record is not None
+        plant.store.add_job(msgspec.structs.replace(record, name="gone"))
+        number = plant.store.give_order("gone", "abort", "anna", 1)
+        plant.wait(1)
+        order = plant.store.order(number)
+        assert order is not None
+        assert order.outcome.startswith("refused: job gone is not in")
+
+    def test_waits_for_the_broker(self, make_plant: Callable[..., Plant]) -> None:
+        """What it comes to could not be told before."""
+        plant = make_plant()
+        number = plant.store.give_order("tiny", "abort", "anna", 1)
+        plant.wait(2)
+        assert plant.store.open_orders() != []
+        plant.link.start()
+        plant.wait(1)
+        order = plant.store.order(number)
+        assert order is not None
+        assert order.outcome == "job stopped"
+
+    def test_waits_for_the_disk(self, make_plant: Callable[..., Plant]) -> None:
+        """An order whose outcome cannot be stored is carried out again, to the same end."""
+        plant = make_plant()
+        plant.running()
+        number = plant.store.give_order("tiny", "pause", "anna", 1)
+        plant.disk.failing = 3
+        plant.wait(5)
+        order = plant.store.order(number)
+        assert order is not None
+        assert order.outcome == "the job is paused"
+        assert plant.store.open_orders() == []
+
+
+class TestBacklog:
+    def test_blocks_wait_for_a_slow_broker(self, make_plant: Callable[..., Plant]) -> None:
+        """They are handed over while it keeps up, not into a queue that only grows."""
+        plant = make_plant()
+        plant.running()
+        [notice] = plant.take("a", "version")
+        plant.take("a", "block")
+        plant.link.backlog = BACKLOG
+        request = BlobRequest(job="tiny", blob=notice.snapshot.sha256, missing=[0])
+        plant.say("a", "request", request)
+        assert plant.take("a", "block") == []
+        plant.update("a")
+        assert [receipt.fate for receipt in plant.take("a", "receipt")] == ["received"]
+        plant.link.backlog = BACKLOG - 1
+        plant.work()
+        assert len(plant.take("a", "block")) == 1
+
+
+class TestProtocols:
+    @pytest.mark.parametrize(
+        ("oldest", "newest", "counted"), [(1, 0, True), (2, 3, True), (3, 4, False)]
+    )
+    def test_agents_of_other_software(
+        self, make_plant: Callable[..., Plant], *, oldest: int, newest: int, counted: bool
+    ) -> None:
+        """Neighbouring versions take part; others are told of by name, and not waited for."""
+        plant = make_plant()
+        plant.link.start()
+        plant.agent("c", protocol=oldest, newest=newest)
+        assert ("c" in plant.daemon._fleet.on_job("tiny")) == counted
+        assert plant.take("c", "job")[-1].protocol == 1
+        [record] = plant.store.agents()
+        assert ("speaks protocol" in record.detail) != counted
 
 
 class TestJobs:

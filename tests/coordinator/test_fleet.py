@@ -7,7 +7,8 @@ from msgspec import json
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_shared.clock import ManualClock
-from fedmill_shared.messages import PROTOCOL, AgentState, JobPhase
+from fedmill_shared.messages import AgentState, JobPhase
+from fedmill_shared.protocol import NEWEST
 
 WILL = AgentState(online=False)
 
@@ -54,10 +55,44 @@ class TestPresence:
         assert fleet.online() == {"here", "idle", "unfit", "elsewhere"}
         assert fleet.on_job("rig") == {"here"}
 
-    def test_another_protocol_is_not_counted_on(self, fleet: Fleet) -> None:
-        """It is listed for people, but nothing is expected of it."""
-        fleet.hear("newer", joined(protocol=PROTOCOL + 1))
-        assert fleet.online() == set()
+    @pytest.mark.parametrize(
+        ("oldest", "newest", "counted"),
+        [
+            (1, 0, True),  # software of protocol 1 tells no newest
+            (1, 1, True),
+            (1, 2, True),
+            (2, 2, True),
+            (2, 3, True),
+            (NEWEST, NEWEST + 9, True),
+            (NEWEST + 1, 0, False),
+            (NEWEST + 1, NEWEST + 2, False),
+        ],
+    )
+    def test_a_protocol_in_common(
+        self, fleet: Fleet, store: MemoryStore, *, oldest: int, newest: int, counted: bool
+    ) -> None:
+        """Nothing is expected of an agent that shares none; people are told why."""
+        fleet.hear("a", joined(protocol=oldest, newest=newest))
+        assert fleet.online() == fleet.on_job("rig") == ({"a"} if counted else set())
+        record = store.agent("a")
+        assert record is not None
+        assert ("speaks protocol" in record.detail) != counted
+
+    def test_who_may_not_train_is_there_but_not_counted_on(
+        self, fleet: Fleet, store: MemoryStore
+    ) -> None:
+        """It still has the job, and says why it does not train now."""
+        tired = JobPhase(phase="joined", ineligible="outside its shift window")
+        fleet.hear("tired", joined(jobs={"rig": tired, "press": JobPhase(phase="joined")}))
+        fleet.hear("fit", joined())
+        assert fleet.on_job("rig") == {"fit", "tired"}
+        assert fleet.eligible("rig") == {"fit"}
+        assert fleet.eligible("press") == {"tired"}
+        record = store.agent("tired")
+        assert record is not None
+        assert record.detail == "rig: outside its shift window"
+        fleet.hear("tired", joined())
+        assert fleet.eligible("rig") == {"fit", "tired"}
 
     def test_the_will_takes_an_agent_away(self, fleet: Fleet) -> None:
         """The broker's word is enough."""
@@ -82,6 +117,30 @@ class TestTurns:
         assert not fleet.hear("a", WILL)
         assert fleet.hear("a", joined())
 
+    def test_a_flapping_agent_keeps_nobody_waiting(self, fleet: Fleet, clock: ManualClock) -> None:
+        """From its fourth turn within a minute on, until it has been quiet for long enough."""
+        for turn in range(3):
+            clock.advance(5)
+            assert fleet.hear("a", joined(online=turn % 2 == 0))
+            assert fleet.changed_at == clock.monotonic()
+        since = clock.monotonic()
+        for turn in range(20):
+            clock.advance(5)
+            assert fleet.hear("a", joined(online=turn % 2 == 1))
+            assert fleet.changed_at == since
+        clock.advance(5)
+        fleet.hear("b", joined())
+        assert fleet.changed_at == clock.monotonic()
+        clock.advance(59)
+        assert fleet.hear("a", joined(online=False))
+        assert fleet.changed_at == clock.monotonic()
+
+    def test_a_flapping_agent_is_still_seen_to_come_and_go(self, fleet: Fleet) -> None:
+        """Only the timer ignores it."""
+        for turn in range(9):
+            assert fleet.hear("a", joined(online=turn % 2 == 0))
+            assert fleet.online() == ({"a"} if turn % 2 == 0 else set())
+
     def test_a_new_connection_unsettles(self, fleet: Fleet, clock: ManualClock) -> None:
         """After an outage everybody gets time to come back."""
         clock.advance(100)
@@ -102,7 +161,8 @@ class TestRecord:
         }
         fleet.hear("b", WILL)
         assert store.agent("b") is not None
-        fleet.hear("a", joined(jobs=jobs, sent_ns=clock.now_ns() - 25_000_000, resident_bytes=9))
+        said = {"sent_ns": clock.now_ns() - 25_000_000, "resident_bytes": 9}
+        fleet.hear("a", joined(jobs=jobs, labels={"line": "A", "tags": ["press"]}, **said))
         record = store.agent("a")
         assert record is not None
         assert (record.online, record.software, record.resident_bytes) == (True, "0.1.0", 9)
@@ -110,6 +170,8 @@ class TestRecord:
         assert record.clock_skew_ms == -25.0
         assert record.last_seen_ns == clock.now_ns()
         assert json.decode(record.jobs, type=dict[str, JobPhase]) == jobs
+        assert json.decode(record.labels) == {"line": "A", "tags": ["press"]}
+        assert record.detail == ""
 
     def test_the_will_does_not_erase_it(self, fleet: Fleet, store: MemoryStore) -> None:
         """What was known of an agent is still told when it has vanished."""

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_shared.errors import FedmillError, JobError
-from fedmill_shared.job import Gru, Job, Mlp, Wdcnn
+from fedmill_shared.job import Federation, Gru, Job, Mlp, Wdcnn
 from fedmill_shared.job_check import (
+    SINCE_PROTOCOL_2,
     canonical,
     check,
     decode_job,
@@ -25,6 +26,16 @@ from fedmill_shared.job_check import (
 from fedmill_shared.job_reference import SMALLEST_JOB
 from fedmill_shared.models import build
 
+NEW = {
+    "earliest_seconds": 5.0,
+    "patience": 0.0,
+    "select": 'line == "A"',
+    "min_examples": 50,
+    "over_selection": 1.5,
+    "max_staleness": 0,
+    "staleness_exponent": 1.0,
+}
+"""Fields that came with protocol 2, with values that are not their defaults."""
 CLASSES = '[labels]\nclasses = ["good", "bad"]\n'
 TWO = '[job]\nname = "rig"\n[[signals]]\nname = "a"\n[[signals]]\nname = "b"\n'
 REGRESSION = '[job]\nname = "life"\ntask = "regression"\n[[signals]]\nname = "a"\n'
@@ -129,6 +140,36 @@ goal = 2
 
 TWO
 CLASSES
+[federation]
+deadline_seconds = 60.0
+earliest_seconds = 61.0
+=> 11: federation.earliest_seconds is 61.0: it lies behind deadline_seconds = 60.0
+=> (let it be shorter than the deadline)
+
+TWO
+CLASSES
+[federation]
+select = 'line = "A"'
+=> 10: federation.select: selector "line = \\"A\\"", character 6: "=" means nothing here
+=> (write == to compare)
+
+TWO
+CLASSES
+[federation]
+over_selection = 1.5
+=> 10: federation.over_selection is 1.5: it multiplies federation.goal, which is 0
+=> (give a goal, or remove it)
+
+TWO
+CLASSES
+[federation]
+goal = 4
+over_selection = 0.5
+=> 11: federation.over_selection is 0.5: fewer agents would be asked than the goal needs
+=> (write 1.3 or so, or 0 to ask all)
+
+TWO
+CLASSES
 [evaluation]
 validation = 0.3
 test = 0.7
@@ -165,6 +206,10 @@ GOOD = [
     TWO + CLASSES + 'unit = "1"\n[learning]\nloss = "cross_entropy"\nknown_classes_only = true',
     TWO + 'role = "regime"\n[window]\nnormalise = "regime"\n' + CLASSES,
     TWO + CLASSES + "[federation]\nminimum = 2\ngoal = 2",
+    TWO + CLASSES + "[federation]\ngoal = 4\nover_selection = 1.0",
+    TWO + CLASSES + "[federation]\nearliest_seconds = 60.0\ndeadline_seconds = 60.0",
+    TWO + CLASSES + '[federation]\nselect = \'line == "A" and "press" in tags\'',
+    TWO + CLASSES + "[federation]\npatience = 0\nmax_staleness = 0\nmin_examples = 9",
     TWO + CLASSES + "[evaluation]\nvalidation = 0.0\ntest = 0.9",
     TWO + CLASSES + '[federation]\nrule = "fedsgd"\n[learning]\nepochs = 5',
     TWO + CLASSES + "[window]\nlength = 8\nstride = 500",
@@ -364,6 +409,81 @@ class TestCanonical:
         data[at % len(data)] = byte
         with contextlib.suppress(JobError):
             assert isinstance(job_from_canonical(bytes(data)), Job)
+
+
+class OldFederation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section as software of protocol 1 reads it."""
+
+    rounds: int
+    minimum: int
+    goal: int
+    deadline_seconds: float
+    rule: str
+    server_learning_rate: float
+    server_momentum: float
+
+
+class OldJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A canonical job as software of protocol 1 reads it: a field it does not know is an error."""
+
+    job: dict[str, Any]
+    signals: list[dict[str, Any]]
+    window: dict[str, Any]
+    labels: dict[str, Any]
+    model: dict[str, Any]
+    learning: dict[str, Any]
+    federation: OldFederation
+    compression: dict[str, Any]
+    evaluation: dict[str, Any]
+
+
+class TestProtocol1:
+    """What software of protocol 1 gets to read of a job."""
+
+    def test_every_new_field_is_tried_here(self) -> None:
+        """One that is forgotten in the table would refuse old agents for nothing."""
+        assert {"federation": tuple(NEW)} == SINCE_PROTOCOL_2
+        known = {*OldFederation.__struct_fields__, *NEW}
+        assert known == set(Federation.__struct_fields__)
+
+    @pytest.mark.parametrize("text", [SMALLEST_JOB, TWO + CLASSES, REGRESSION])
+    def test_defaults_are_left_out(self, text: str) -> None:
+        """A job that needs nothing new is one that old agents take part in."""
+        data = canonical(job(text))
+        old = msgspec.json.decode(data, type=OldJob)
+        mine = msgspec.structs.asdict(job(text).federation)
+        assert msgspec.structs.asdict(old.federation) == {
+            name: mine[name] for name in OldFederation.__struct_fields__
+        }
+
+    def test_so_are_defaults_that_are_written_down(self) -> None:
+        """The same job in other words, with the same hash."""
+        defaults = Federation()
+        written = {name: getattr(defaults, name) for name in NEW}
+        plain = job(SMALLEST_JOB)
+        assert canonical(changed(plain, federation=written)) == canonical(plain)
+
+    @pytest.mark.parametrize("field", NEW)
+    def test_what_is_used_is_told(self, field: str) -> None:
+        """An agent that does not know the field refuses the job, instead of misreading it."""
+        plain = job(SMALLEST_JOB)
+        candidate = changed(plain, federation={"goal": 2, field: NEW[field]})
+        check(candidate)
+        data = canonical(candidate)
+        federation = json.loads(data)["federation"]
+        assert {name: federation[name] for name in NEW if name in federation} == {field: NEW[field]}
+        assert job_from_canonical(data) == candidate
+        with pytest.raises(msgspec.ValidationError, match=f"unknown field `{field}`"):
+            msgspec.json.decode(data, type=OldJob)
+
+    def test_what_old_software_wrote_is_the_same_job(self) -> None:
+        """An agent that was upgraded finds the job it has on disk unchanged."""
+        plain = job(SMALLEST_JOB)
+        data = msgspec.json.encode(
+            msgspec.json.decode(canonical(plain), type=OldJob), order="sorted"
+        )
+        assert data == canonical(plain)
+        assert job_from_canonical(data) == plain
 
 
 class TestJsonSchema:

@@ -23,11 +23,13 @@ from fedmill_shared.messages import (
     JobPhase,
     Join,
     MomentsReport,
+    Reason,
     Receipt,
     Refusal,
     RoundNotice,
     UpdateOffer,
     VersionNotice,
+    Wait,
     decode,
     encode,
 )
@@ -36,13 +38,36 @@ from fedmill_shared.signals.moments import Cell, Moments
 
 A, B = "a" * 64, "b" * 64
 BLOB = BlobName(sha256=B, size=4096)
-PHASE = JobPhase(phase="joined", version=A, windows={"train": 9}, windows_scored=3, windows_bad=1)
-OFFER = UpdateOffer(
-    job="rig", round=3, base=A, sha256=B, size=99, examples=640, loss=0.25, seconds=1.5
+PHASE = JobPhase(
+    phase="joined",
+    version=A,
+    windows={"train": 9},
+    windows_scored=3,
+    windows_bad=1,
+    ineligible="outside the shifts",
 )
+OFFER = UpdateOffer(
+    job="rig",
+    round=3,
+    base=A,
+    sha256=B,
+    size=99,
+    examples=640,
+    loss=0.25,
+    seconds=1.5,
+    protocol=2,
+    offered_again=True,
+)
+LABELS = {"line": "A", "spare": False, "axes": 5, "load": 0.5, "tags": ["press", "old"]}
 MESSAGES: tuple[Struct, ...] = (
     AgentState(
-        online=True, software="0.1.0", sent_ns=5, resident_bytes=1 << 26, jobs={"rig": PHASE}
+        online=True,
+        software="0.1.0",
+        newest=2,
+        sent_ns=5,
+        resident_bytes=1 << 26,
+        labels=LABELS,
+        jobs={"rig": PHASE},
     ),
     Join(job="rig", schema=A, windows={"train": 640, "test": 64}),
     MomentsReport(job="rig", moments=Moments([Cell((1, -2), 8, [0.5], [0.25])], 8, 1.0, 2.0)),
@@ -55,8 +80,16 @@ MESSAGES: tuple[Struct, ...] = (
         last=RegressionStatistic(8, 2.0, 3.0, 4.0, 5.0, 6.0),
     ),
     BlobRequest(job="rig", blob=A, missing=[0, 7]),
-    Receipt(job="rig", round=3, sha256=A, fate="late", reason="the round was closed"),
-    JobNotice(job="rig", text=b"{}", state="running"),
+    Receipt(
+        job="rig",
+        round=3,
+        sha256=A,
+        fate="late",
+        reason="the round was closed",
+        code=Reason.TOO_STALE,
+    ),
+    Wait(job="rig", sha256=A, retry_after=2.5),
+    JobNotice(job="rig", text=b"{}", state="running", newest=2, spread=3.5),
     VersionNotice(
         job="rig",
         number=4,
@@ -70,7 +103,18 @@ MESSAGES: tuple[Struct, ...] = (
         delta=BLOB,
         evaluate=True,
     ),
-    RoundNotice(job="rig", round=4, base=A, deadline_ns=9, closed=3, included={"press-1": B}),
+    RoundNotice(
+        job="rig",
+        round=4,
+        base=A,
+        deadline_ns=9,
+        closed=3,
+        included={"press-1": B},
+        sent_ns=7,
+        seconds_left=1.5,
+        cohort=["press-1", "press-2"],
+        attempt=1,
+    ),
 )
 TYPES = [type(message) for message in MESSAGES]
 NAMES = [kind.__name__ for kind in TYPES]
@@ -125,23 +169,51 @@ class TestRoundTrip:
     def test_state_is_json(self) -> None:
         """A person who subscribes with mosquitto_sub reads it; a will has one field to set."""
         assert encode(AgentState(online=False)) == (
-            b'{"online":false,"software":"","protocol":1,"sent_ns":0,"resident_bytes":0,"jobs":{}}'
+            b'{"online":false,"software":"","protocol":1,"newest":0,"sent_ns":0,'
+            b'"resident_bytes":0,"labels":{},"jobs":{}}'
         )
         assert decode(b'{"online": false}', AgentState) == AgentState(online=False)
 
     def test_others_are_messagepack(self) -> None:
-        """The literal bytes of protocol 1; to change them is to break the other half."""
-        receipt = Receipt(job="rig", round=3, sha256=A, fate="late", reason="closed")
+        """The literal bytes of protocol 2; to change them is to break the other half."""
+        receipt = Receipt(
+            job="rig", round=3, sha256=A, fate="late", reason="closed", code=Reason.TOO_STALE
+        )
         assert (
             encode(receipt)
-            == (b"\x85\xa3job\xa3rig\xa5round\x03\xa6sha256\xd9\x40" + b"a" * 64)
-            + b"\xa4fate\xa4late\xa6reason\xa6closed"
+            == (b"\x86\xa3job\xa3rig\xa5round\x03\xa6sha256\xd9\x40" + b"a" * 64)
+            + b"\xa4fate\xa4late\xa6reason\xa6closed\xa4code\xa9too_stale"
         )
 
     def test_fields_of_a_later_version_are_skipped(self) -> None:
         """Protocols N and N-1 speak to each other."""
         for message in MESSAGES:
             assert decode(_with(message, later=[1, {"x": None}]), type(message)) == message
+
+    @pytest.mark.parametrize(
+        ("message", "since"),
+        [
+            (MESSAGES[0], {"newest": 0, "labels": {}}),
+            (OFFER, {"protocol": 1, "offered_again": False}),
+            (MESSAGES[7], {"code": ""}),
+            (MESSAGES[9], {"newest": 0, "spread": 0.0}),
+            (MESSAGES[11], {"sent_ns": 0, "seconds_left": 0.0, "cohort": None, "attempt": 0}),
+        ],
+    )
+    def test_what_protocol_1_leaves_out_has_its_meaning(
+        self, message: Struct, since: dict[str, object]
+    ) -> None:
+        """Every agent is asked, nothing is spread, all blocks follow, and no reason has a code."""
+        body = msgspec.to_builtins(message, builtin_types=(bytes,))
+        old = {name: value for name, value in body.items() if name not in since}
+        expected = msgspec.structs.replace(message, **since)
+        assert decode(_encode(message, old), type(message)) == expected
+
+    def test_a_reason_of_a_later_version_is_text(self) -> None:
+        """A receipt is understood even if its code is not."""
+        payload = _with(MESSAGES[7], code="moon_phase")
+        assert decode(payload, Receipt).code == "moon_phase"
+        assert all(len(reason) <= 32 for reason in Reason)
 
 
 class TestRefusal:
@@ -240,10 +312,27 @@ class TestLimits:
             (MESSAGES[0], "jobs", {"\x1b[2J": {"phase": "joined"}}),
             (MESSAGES[0], "jobs", {"rig": {"phase": "dancing"}}),
             (MESSAGES[0], "software", "x" * 2001),
+            (MESSAGES[0], "labels", {f"label{n}": n for n in range(65)}),
+            (MESSAGES[0], "labels", {"line": None}),
+            (MESSAGES[0], "labels", {"line": [1]}),
+            (MESSAGES[0], "jobs", {"rig": {"phase": "joined", "ineligible": "x" * 2001}}),
+            (MESSAGES[0], "newest", -1),
+            (OFFER, "protocol", -1),
+            (OFFER, "offered_again", 1),
+            (MESSAGES[7], "fate", "lost"),
+            (MESSAGES[7], "code", "x" * 33),
+            (MESSAGES[8], "retry_after", -0.5),
+            (MESSAGES[8], "retry_after", math.inf),
+            (MESSAGES[9], "spread", -1.0),
+            (MESSAGES[11], "seconds_left", math.nan),
+            (MESSAGES[11], "attempt", -1),
+            (MESSAGES[11], "sent_ns", 1 << 63),
+            (MESSAGES[11], "cohort", ["Press 1"]),
+            (MESSAGES[11], "cohort", "press-1"),
             (MESSAGES[6], "missing", [0] * 65537),
             (MESSAGES[6], "missing", [-1]),
-            (MESSAGES[10], "included", {"Press 1": B}),
-            (MESSAGES[10], "included", {"press-1": "b"}),
+            (MESSAGES[11], "included", {"Press 1": B}),
+            (MESSAGES[11], "included", {"press-1": "b"}),
         ],
     )
     def test_refused(self, message: Struct, field: str, value: object) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from fedmill_agent import shifts
 from fedmill_agent.sources import builtin, options_type
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
+from fedmill_shared.selector import LABEL_NAME, valid_label_name
 from fedmill_shared.toml.faults import Fault, name_of
 from fedmill_shared.toml.words import show
 from fedmill_shared.topics import valid_agent_id
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 else:  # the union of the kinds, so that options are checked field by field
     Sources = list[options_type([])]
 
+
+LabelName = Annotated[str, Meta(pattern=LABEL_NAME)]
+LabelText = Annotated[str, Meta(max_length=200)]
+LabelValue = LabelText | bool | int | float | Annotated[list[LabelText], Meta(max_length=32)]
+
+MOST_LABELS = 32
 
 _KIND = re.compile(r"""\bkind\s*=\s*["']([^"']*)["']""")
 
@@ -35,12 +43,16 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         state: folder for windows, models and updates; relative to the configuration file.
         jobs: names of the jobs to take part in; empty for every job that is offered.
         log_level: smallest level that is logged.
+        labels: what jobs may select agents by, at most 32, as in
+            ``[agent.labels]`` with ``line = "A"`` and ``tags = ["press", "5-axis"]``; names are
+            small letters, digits and ``_``, and no word of Python such as ``in``.
     """
 
     id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
     state: str = "state"
     jobs: list[str] = []
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    labels: dict[LabelName, LabelValue] = {}
 
 
 class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,19 +68,32 @@ class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The training process.
+    """The training process, and when it may run.
 
     Attributes:
         enabled: false on gateways that only score.
         idle_seconds: how long it is kept warm after its last work.
         timeout_seconds: longest time one piece of work may take before the process is ended.
         nice: scheduling priority, so that control work goes first.
+        max_cpu_percent: no training while the machine's processors are busier than this with other
+            work; work with a ``nice`` above 0 does not count; 100 for no limit.
+        min_free_bytes: no training while less memory than this is available; the training process
+            takes about 230 MB of it; 0 for no limit.
+        max_temperature_celsius: no training while the hottest of the machine's sensors is hotter
+            than this; 0 for no limit.
+        shifts: training only in these times, days and local time as in ``"mon-fri 06:00-14:00"``,
+            ``"sat 22:00-06:00"`` (until Sunday morning) or ``"daily 18:00-24:00"``; empty for
+            always.
     """
 
     enabled: bool = True
     idle_seconds: Annotated[float, Meta(ge=0)] = 600.0
     timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
     nice: Annotated[int, Meta(ge=0, le=19)] = 10
+    max_cpu_percent: Annotated[float, Meta(ge=0, le=100)] = 100.0
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 300_000_000
+    max_temperature_celsius: Annotated[float, Meta(ge=0, le=150)] = 0.0
+    shifts: Annotated[list[str], Meta(max_length=64)] = []
 
 
 class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +138,8 @@ def _faults(config: AgentConfig) -> Iterator[Fault]:
     if not valid_agent_id(config.agent.id):
         problem = f"agent.id is {show(config.agent.id)}: the name means every agent"
         yield Fault(("agent", "id"), problem, "choose another")
+    yield from _label_faults(config.agent)
+    yield from _shift_faults(config.training)
     first: dict[str, int] = {}
     for index, source in enumerate(config.sources):
         other = first.setdefault(source.name, index)
@@ -120,6 +147,26 @@ def _faults(config: AgentConfig) -> Iterator[Fault]:
             field = ("sources", index, "name")
             problem = f"{name_of(field)} is {show(source.name)}: sources[{other}] has the same name"
             yield Fault(field, problem, "rename one of the two")
+
+
+def _label_faults(agent: AgentSection) -> Iterator[Fault]:
+    field = ("agent", "labels")
+    if len(agent.labels) > MOST_LABELS:
+        problem = f"{name_of(field)} has {len(agent.labels)} labels: at most {MOST_LABELS} are kept"
+        yield Fault(field, problem, "make one list of those that belong together")
+    for name in agent.labels:
+        if not valid_label_name(name):
+            problem = f"{name_of((*field, name))}: {name} is a word that selectors understand"
+            yield Fault((*field, name), problem, "choose another name")
+
+
+def _shift_faults(training: TrainingSection) -> Iterator[Fault]:
+    for index, text in enumerate(training.shifts):
+        field = ("training", "shifts", index)
+        try:
+            shifts.parse(text)
+        except ConfigError as problem:
+            yield Fault(field, f"{name_of(field)}: {problem.message}", problem.remedy)
 
 
 def _schema_for(text: str) -> type[AgentConfig]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from fedmill_agent.config import AgentConfig
-from fedmill_agent.inbox import Inbox
+from fedmill_agent.governor import Gauge, Governor
 from fedmill_agent.memory import return_memory
 from fedmill_agent.seat import Seat
 from fedmill_agent.status import resident_bytes, write_status
@@ -18,8 +18,9 @@ from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerPr
 from fedmill_agent.work import Fed, Outside
 from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import BrokerError, FedmillError, FrameError, JobError
+from fedmill_shared.errors import BrokerError, FedmillError, FrameError, JobError, ProtocolError
 from fedmill_shared.files import make_folder
+from fedmill_shared.inbox import Inbox
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
 from fedmill_shared.link.blocks import parse_block
@@ -27,22 +28,27 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import (
     ALL,
     DOWN,
-    PROTOCOL,
     AgentState,
+    BlobRequest,
     JobNotice,
     Receipt,
     Refusal,
     RoundNotice,
     VersionNotice,
+    Wait,
     decode,
     encode,
 )
+from fedmill_shared.protocol import NEWEST, common
 
 HEARTBEAT_SECONDS = 5.0
 TICK_SECONDS = 1.0
 POLL_SECONDS = 0.1
-BULK_LIMIT = 16
+CONTROL, NETWORK, SOURCES = range(3)
+LANES = (0, 64, 16)
+"""Events that wait in each lane at most. What the trainer says is bounded by what it was asked."""
 HEARD_LIMIT = 256
+SKEW_SECONDS = 60.0
 ASKED_AGAIN = ("update", "block", "request")
 """What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
@@ -65,25 +71,31 @@ class Daemon:
         self._clock = clock
         self._log = log
         self._folder = make_folder(Path(config.agent.state))
-        self._inbox: Inbox[Event] = Inbox(bulk_limit=BULK_LIMIT)
-        self._trainer = TrainerProcess(config.training, self._inbox.put, clock)
+        self._inbox: Inbox[Event] = Inbox(LANES)
+        self._trainer = TrainerProcess(config.training, self._hear, clock)
+        self._governor = Governor(config.training, Gauge(), clock)
+        self._obstacle = ""
         numbers = itertools.count(1)
         self._outside = Outside(
             config=config,
             send=self._send,
             submit=self._trainer.submit,
             number=lambda: next(numbers),
-            feed=self._inbox.put_bulk,
+            feed=lambda event: self._inbox.put(event, SOURCES),
             clock=clock,
+            obstacle=self._governor.reason,
         )
         self._seats: dict[str, Seat] = {}
         self._heard: dict[tuple[str, str], VersionNotice | RoundNotice] = {}
         self._beat_due = 0.0
         self._tick_due = 0.0
         self._connected = False
+        self._skewed = False
         self._stopping = False
-        will = Message(topics.up(self._agent, "state"), encode(AgentState(online=False)))
-        self._link = connect(self._inbox.put, will)
+        will = Message(
+            topics.up(self._agent, "state"), encode(AgentState(online=False, newest=NEWEST))
+        )
+        self._link = connect(self._hear, will)
 
     def stop(self) -> None:
         """Ask the loop to end; safe inside a signal handler."""
@@ -111,8 +123,21 @@ class Daemon:
             for seat in self._seats.values():
                 self._attempt(seat.tick)
             self._trainer.tick()
+            obstacle = self._governor.reason()
+            if bool(obstacle) != bool(self._obstacle):  # its numbers change each second
+                self._turn_to(obstacle)
         if now >= self._beat_due:
             self._attempt(self._beat)
+
+    def _turn_to(self, obstacle: str) -> None:
+        """Whether this machine may train has changed: say so at once."""
+        self._obstacle = obstacle
+        self._beat_due = 0.0
+        self._log.info("training.held" if obstacle else "training.allowed", reason=obstacle)
+
+    def _hear(self, event: LinkEvent | TrainerAnswered | TrainerDied) -> None:
+        """Hand in what network and trainer say; a network thread waits while much is waiting."""
+        self._inbox.put(event, NETWORK if isinstance(event, Message) else CONTROL)
 
     def _attempt(self, what: Callable[[], None]) -> None:
         """Do ``what``; no fault of one message, job or disk ends the scoring of the others."""
@@ -171,9 +196,23 @@ class Daemon:
                 self._offer(notice)
             case VersionNotice() | RoundNotice() as notice if self._wants(notice.job):
                 self._heard[notice.job, kind] = notice
+                if isinstance(notice, RoundNotice) and not message.retained:
+                    self._compare_clocks(notice.sent_ns)
                 self._pass_on(notice, retained=message.retained)
-            case Receipt() as receipt if receipt.job in self._seats:
-                self._seats[receipt.job].receipt(receipt)
+            case Receipt() | BlobRequest() | Wait() as reply if reply.job in self._seats:
+                self._seats[reply.job].reply(reply)
+
+    def _compare_clocks(self, sent_ns: int) -> None:
+        """Say once that the machine's clock is wrong; nothing here depends on it."""
+        skew = (self._clock.now_ns() - sent_ns) / 1e9 if sent_ns else 0.0
+        skewed = abs(skew) > SKEW_SECONDS
+        if skewed and not self._skewed:
+            self._log.warning(
+                "clock.skewed",
+                seconds=round(skew),
+                remedy="set this machine's clock, or the coordinator's; training goes on",
+            )
+        self._skewed = skewed
 
     def _wants(self, job: str) -> bool:
         """Whether to take part in ``job``; a stranger cannot fill the memory with jobs."""
@@ -194,21 +233,21 @@ class Daemon:
     def _offer(self, notice: JobNotice) -> None:
         if not self._wants(notice.job):
             return
-        if notice.protocol != PROTOCOL:
-            text = f"the coordinator speaks protocol {notice.protocol}, this agent {PROTOCOL}"
-            self._log.error("job.refused", job=notice.job, kind="ProtocolError", error=text)
-            self._send("refusal", Refusal(job=notice.job, reason="ProtocolError", text=text))
+        try:
+            protocol = common(notice.protocol, notice.newest, who="the coordinator")
+        except ProtocolError as error:
+            self._refuse(notice.job, error)
             return
         seat = self._seats.get(notice.job)
         if seat is not None and seat.text == notice.text:
-            seat.state(notice.state)
+            seat.hear(notice, protocol)
             return
         if seat is not None:
             if not self._readable(notice):
                 return
             seat.close()
         self._seats[notice.job] = self._open(notice.job, notice.text)
-        self._seats[notice.job].state(notice.state)
+        self._seats[notice.job].hear(notice, protocol)
         self._beat_due = 0.0
         for kind in ("version", "round"):  # they may have come before the job
             if (notice.job, kind) in self._heard:
@@ -219,11 +258,14 @@ class Daemon:
         try:
             job_from_canonical(notice.text)
         except JobError as error:
-            self._log.error("job.refused", job=notice.job, kind="JobError", error=str(error))
-            refusal = Refusal(job=notice.job, reason="JobError", text=str(error)[:2000])
-            self._send("refusal", refusal)
+            self._refuse(notice.job, error)
             return False
         return True
+
+    def _refuse(self, job: str, error: FedmillError) -> None:
+        kind, text = type(error).__name__, str(error)
+        self._log.error("job.refused", job=job, kind=kind, error=text)
+        self._send("refusal", Refusal(job=job, reason=kind, text=text[:2000]))
 
     def _open(self, job: str, text: bytes) -> Seat:
         return Seat(job, text, self._outside, self._log.bind(job=job))
@@ -260,6 +302,8 @@ class Daemon:
         return AgentState(
             online=True,
             software=__version__,
+            newest=NEWEST,
+            labels=self._config.agent.labels,
             sent_ns=self._clock.now_ns(),
             resident_bytes=resident_bytes(),
             jobs={name: seat.phase() for name, seat in self._seats.items()},
@@ -274,7 +318,7 @@ class Daemon:
         self._log.info("agent.stopped", agent=self._agent)
 
     def _leave(self) -> None:
-        state = AgentState(online=False)
+        state = AgentState(online=False, newest=NEWEST)
         try:
             state = structs.replace(self._state(), online=False)
         finally:  # a broken store keeps nobody from leaving

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One agent's part in one job: statistics, rounds, evaluation, and updates that are not lost."""
+"""One agent's part in one job: statistics, rounds and evaluation."""
 
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +8,23 @@ from typing import TypedDict
 
 from msgspec import Struct
 
+from fedmill_agent.delivery import Delivery
 from fedmill_agent.inference.deployment import Deployment
-from fedmill_agent.residual import Residual
 from fedmill_agent.training import protocol
 from fedmill_shared.clock import Clock
 from fedmill_shared.codec.frame import prefix
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
-from fedmill_shared.link.blocks import blocks_of
-from fedmill_shared.link.outbox import Outbox, Parcel
+from fedmill_shared.link.outbox import Parcel
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import (
     EvaluationReport,
     MomentsReport,
-    Receipt,
     Refusal,
     RoundNotice,
     UpdateOffer,
 )
-
-RESEND_SECONDS = 10.0
-"""How long an update waits for its receipt before it is sent again."""
 
 
 class _Task(TypedDict):
@@ -47,15 +41,17 @@ class Ports:
         send: publish a message or block of a kind.
         submit: hand work to the trainer.
         number: the next free task number.
+        obstacle: why nothing may be trained on this machine now; empty if it may.
     """
 
     send: Callable[[str, Struct | bytes], None]
     submit: Callable[[protocol.Request], None]
     number: Callable[[], int]
+    obstacle: Callable[[], str] = str
 
 
 class Participation:
-    """Owns the outbox and the residual of one job; asks the trainer and tells the coordinator."""
+    """Owns the delivery of one job's updates; asks the trainer and tells the coordinator."""
 
     def __init__(
         self,
@@ -75,6 +71,7 @@ class Participation:
         Raises:
             StoreError: the folder cannot be read or written.
         """
+        self._tasks: dict[int, protocol.Request] = {}
         self._job = job
         self._text = text
         self._agent = agent
@@ -83,20 +80,18 @@ class Participation:
         self._clock = clock
         self._log = log
         self._store = str(store)
-        self._outbox = Outbox(folder / "outbox")
-        self._residual = Residual(folder)
-        self._sent_at: dict[str, float] = {}
-        self._trained_for: tuple[int, str] | None = None
+        self.delivery = Delivery(
+            folder,
+            ports.send,
+            agent=agent,
+            busy=lambda: self.training,
+            clock=clock,
+            log=log,
+        )
+        self._attempt = 0
+        self._held = False
         self._round: RoundNotice | None = None
-        self._tasks: dict[int, protocol.Request] = {}
         self._evaluation: EvaluationReport | None = None
-        self._verdicts: dict[str, bool] = {}
-        if self._residual.set_aside is not None:
-            log.error("residual.set_aside", path=str(self._residual.set_aside))
-        for parcel in self._outbox.parcels():
-            self._residual.sent(parcel)
-            self._sent_at[parcel.offer.sha256] = -math.inf
-            self._trained_for = parcel.offer.round, parcel.offer.base
 
     @property
     def training(self) -> bool:
@@ -122,20 +117,9 @@ class Participation:
     def announce_round(self, notice: RoundNotice) -> None:
         """A round opened, closed, or both."""
         if notice.closed:
-            self._close(notice)
+            self.delivery.close(notice)
         self._round = notice
         self._train_if_open()
-
-    def receipt(self, receipt: Receipt) -> None:
-        """The coordinator has, or refuses, an update."""
-        if receipt.sha256 not in self._outbox:
-            return
-        self._sent_at[receipt.sha256] = math.inf
-        if receipt.fate == "refused":
-            self._log.warning("update.refused", round=receipt.round, reason=receipt.reason)
-        if receipt.fate != "received":
-            # What was refused is unfit: sent again inside the next delta, it would spoil that too.
-            self._settle(receipt.sha256, included=receipt.fate in ("included", "refused"))
 
     def answer(self, answer: protocol.Answer) -> bool:
         """Take what the trainer did; False if it was for somebody else."""
@@ -166,7 +150,7 @@ class Participation:
                 self._ports.send(
                     "refusal", Refusal(job=self._job.name, reason=answer.error, text=text)
                 )
-        self._settle_waiting()
+        self.delivery.settle_waiting()
         if outdated or isinstance(answer, protocol.Trained):
             self._train_if_open()  # a round may have opened meanwhile
         return True
@@ -174,25 +158,14 @@ class Participation:
     def trainer_died(self, numbers: Collection[int]) -> bool:
         """Forget the tasks with these ``numbers``; True if any was ours and is lost."""
         lost = [self._tasks.pop(number) for number in numbers if number in self._tasks]
-        self._settle_waiting()
+        self.delivery.settle_waiting()
         return bool(lost)
 
-    def reconnected(self) -> None:
-        """Offer again whatever has no final receipt."""
-        self._sent_at = dict.fromkeys(self._sent_at, -math.inf)
-        self.tick()
-
     def tick(self) -> None:
-        """Send again what has had no receipt for too long."""
-        now = self._clock.monotonic()
-        for digest, sent in list(self._sent_at.items()):
-            if now - sent < RESEND_SECONDS:
-                continue
-            parcel = self._outbox.get(digest)
-            if parcel is None:
-                del self._sent_at[digest]
-            else:
-                self._send(parcel)
+        """Send again what has had no receipt for too long; train if nothing holds it up now."""
+        self.delivery.tick()
+        if self._held:  # and not because a training failed: that would fail again each second
+            self._train_if_open()
 
     def _outdated(self, task: protocol.Request) -> bool:
         """Whether ``task`` is for a version whose weights may have made room for newer ones."""
@@ -227,8 +200,14 @@ class Participation:
         notice, active = self._round, self._deployment.active
         if notice is None or not notice.round or active is None or active.version != notice.base:
             return
-        if self.training or self._trained_for == (notice.round, notice.base):
+        if notice.cohort is not None and self._agent not in notice.cohort:
             return
+        if self.training or self._delivered(notice):
+            return
+        self._held = self.delivery.stuck or bool(self._ports.obstacle())
+        if self._held:
+            return
+        self._attempt = notice.attempt
         schema = self._deployment.manifest().digest
         self._submit(
             protocol.Train(
@@ -239,7 +218,7 @@ class Participation:
                 schema=schema,
                 round=notice.round,
                 agent=self._agent,
-                residual=self._residual.path(prefix(schema)),
+                residual=self.delivery.residual.path(prefix(schema)),
             )
         )
 
@@ -256,56 +235,21 @@ class Participation:
             loss=answer.loss,
             seconds=answer.seconds,
         )
-        parcel = Parcel(offer, answer.frame, answer.residual)
-        self._outbox.put(parcel)
-        self._residual.sent(parcel)
-        self._trained_for = offer.round, offer.base
-        self._send(parcel)
+        self.delivery.put(Parcel(offer, answer.frame, answer.residual))
         self._log.info(
             "update.sent",
             round=offer.round,
+            sha256=offer.sha256,
             examples=offer.examples,
             bytes=offer.size,
             loss=round(offer.loss, 5),
         )
 
-    def _send(self, parcel: Parcel) -> None:
-        self._sent_at[parcel.offer.sha256] = self._clock.monotonic()
-        self._ports.send("update", parcel.offer)
-        for block in blocks_of(parcel.frame):
-            self._ports.send("block", block)
-
-    def _close(self, notice: RoundNotice) -> None:
-        """Settle the update of the round that closed; ask again about older ones."""
-        for digest in list(self._sent_at):
-            parcel = self._outbox.get(digest)
-            if parcel is None or parcel.offer.round > notice.closed:
-                continue
-            if parcel.offer.round == notice.closed:
-                included = notice.included.get(self._agent) == digest
-                self._settle(digest, included=included)
-            else:
-                self._sent_at[digest] = -math.inf
-
-    def _settle(self, digest: str, *, included: bool) -> None:
-        if self.training:
-            # The trainer may have read the residual already: what was added now would be lost.
-            self._verdicts[digest] = included
-            self._sent_at[digest] = math.inf
-            return
-        parcel = self._outbox.get(digest)
-        if parcel is not None:
-            self._residual.settle(parcel, included=included)
-        self._outbox.take(digest)
-        self._sent_at.pop(digest, None)
-
-    def _settle_waiting(self) -> None:
-        """Settle what had to wait for the end of a training."""
-        if self.training:
-            return
-        verdicts, self._verdicts = self._verdicts, {}
-        for digest, included in verdicts.items():
-            self._settle(digest, included=included)
+    def _delivered(self, notice: RoundNotice) -> bool:
+        """Whether the update for this round was made; a refused one is, until asked for again."""
+        if self.delivery.latest != (notice.round, notice.base):
+            return False
+        return self.delivery.refused_in != notice.round or notice.attempt <= self._attempt
 
     def _task(self) -> _Task:
         return {"number": self._ports.number(), "job": self._text, "store": self._store}

@@ -6,15 +6,16 @@ update, what was sent is added back. Both are recorded by the update's SHA-256 i
 file, so a crash between any two steps neither loses nor doubles a delta.
 """
 
+import zlib
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from fedmill_shared.codec.frame import decode_frame, read_header
-from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.errors import DataError, FrameError, StoreError
 from fedmill_shared.files import write_atomic
 from fedmill_shared.link.outbox import Parcel
 from fedmill_shared.messages import UNREADABLE
@@ -25,13 +26,21 @@ REMEMBERED = 64
 class ResidualState(Struct, frozen=True):
     """The residual vector (float32 bytes) and the updates whose sending and fate are in it.
 
-    ``schema`` is the prefix of the digest of the layout that the vector belongs to.
+    ``schema`` is the prefix of the digest of the layout that the vector belongs to, ``crc`` the
+    CRC-32 of the vector; files from before there was one have none.
     """
 
     sent: tuple[str, ...] = ()
     settled: tuple[str, ...] = ()
     vector: bytes = b""
     schema: str = ""
+    crc: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.vector) % 4:
+            raise DataError(f"residual: {len(self.vector)} bytes are no float32 numbers")
+        if self.crc is not None and self.crc != zlib.crc32(self.vector):
+            raise DataError("residual: its checksum differs")
 
 
 class Residual:
@@ -82,6 +91,7 @@ class Residual:
         self._save(ResidualState(self._state.sent, settled, vector, schema))
 
     def _save(self, state: ResidualState) -> None:
+        state = structs.replace(state, crc=zlib.crc32(state.vector))
         write_atomic(self._file, msgspec.msgpack.encode(state))
         self._state = state
 

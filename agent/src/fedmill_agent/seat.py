@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent's seat in one job: whether it takes part, what it hears, and what it says of itself."""
 
+import math
+
 from fedmill_agent.memory import return_memory
 from fedmill_agent.sources.runner import SourceEnded
 from fedmill_agent.training import protocol
 from fedmill_agent.work import Fed, Outside, Work
 from fedmill_shared.errors import FedmillError, FrameError
+from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.blocks import Block
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import (
+    BlobRequest,
+    JobNotice,
     JobPhase,
     Join,
     Phase,
@@ -16,20 +21,23 @@ from fedmill_shared.messages import (
     Refusal,
     RoundNotice,
     VersionNotice,
+    Wait,
 )
+from fedmill_shared.selector import parse
 
 TRAINER_TRIES = 3
 LOOK_SECONDS = 5.0
 """How often an agent whose windows have no label yet looks whether one has come."""
 LOSS_SECONDS = 60.0
 """How often it is told that windows are lost."""
+LONGEST_SPREAD = 60.0
 
 
 class Seat:
     """Owns everything the agent has for one job; a job it cannot serve is refused."""
 
     def __init__(self, name: str, text: bytes, outside: Outside, log: Logger) -> None:
-        """Take the seat, or refuse it; ``state`` and ``reconnected`` tell the coordinator."""
+        """Take the seat, or refuse it; ``hear`` and ``reconnected`` tell the coordinator."""
         self.name = name
         self.text = text
         self._outside = outside
@@ -43,15 +51,32 @@ class Seat:
         self._deaths = 0
         self._look_due = 0.0
         self._loss_due = 0.0
+        self._present_due = math.inf
+        self._unselected = ""
         try:
-            self._work = Work(name, text, outside, log)
+            job = job_from_canonical(text)
+            labels = outside.config.agent.labels
+            self._unselected = parse(job.federation.select).unmet(labels)
+            if self._unselected:
+                log.info("job.not_selected", reason=self._unselected)
+            else:
+                self._work = Work(name, text, outside, log)
         except FedmillError as error:
             self._refuse(error)
 
-    def state(self, state: str) -> None:
-        """The coordinator says where the job stands."""
-        self._job_state = state
-        self._present()
+    def hear(self, notice: JobNotice, protocol: int) -> None:
+        """The coordinator says where the job stands, and what ``protocol`` we have in common.
+
+        It may have just started, and not know of us: what it must be told is told again, not by
+        all agents in the same moment.
+        """
+        self._job_state = notice.state
+        if self._work is not None:
+            self._work.participation.delivery.protocol = protocol
+        now = self._outside.clock.monotonic()
+        self._present_due = now + self._outside.jitter(min(notice.spread, LONGEST_SPREAD))
+        if not notice.spread:
+            self._introduce()
 
     def version(self, notice: VersionNotice, *, retained: bool) -> None:
         """A version was announced."""
@@ -78,10 +103,18 @@ class Seat:
             self._work.participation.announce_round(notice)
         self._round = notice
 
-    def receipt(self, receipt: Receipt) -> None:
-        """The coordinator has, or refuses, an update."""
-        if self._work is not None:
-            self._work.participation.receipt(receipt)
+    def reply(self, reply: Receipt | BlobRequest | Wait) -> None:
+        """The coordinator has an update, refuses it, lacks blocks of it, or is busy."""
+        if self._work is None:
+            return
+        delivery = self._work.participation.delivery
+        match reply:
+            case Receipt():
+                delivery.receipt(reply)
+            case BlobRequest():
+                delivery.request(reply)
+            case Wait():
+                delivery.wait(reply)
 
     def answer(self, answer: protocol.Answer) -> bool:
         """The trainer answered; False if another seat had asked."""
@@ -121,15 +154,16 @@ class Seat:
 
     def reconnected(self) -> None:
         """The broker has us again."""
-        self._present()
-        if self._work is not None:
-            self._work.participation.reconnected()
+        self._introduce()
 
     def tick(self) -> None:
         """Do what is due about once a second."""
         work = self._work
+        if self._outside.clock.monotonic() >= self._present_due:
+            self._introduce()
         if work is not None:
-            work.tick()
+            if work.tick():
+                self._installed(work)
             if self._outside.clock.monotonic() >= self._look_due:
                 self._look_for_windows(work)
 
@@ -137,7 +171,7 @@ class Seat:
         """Where the agent stands in this job, for people and for the coordinator."""
         work = self._work
         if work is None:
-            return JobPhase(phase="refused")
+            return JobPhase(phase="refused", ineligible=self._unselected)
         phase: Phase = "joined" if self._ready else "waiting"
         if self._refusal is not None:
             phase = "refused"
@@ -151,6 +185,7 @@ class Seat:
             windows=_counts(work),
             windows_scored=work.scorer.scored,
             windows_bad=work.intake.bad_windows,
+            ineligible=self._ineligible(work),
         )
 
     def close(self) -> None:
@@ -167,7 +202,7 @@ class Seat:
         """Once all recordings are read: join, or say why there is nothing to join with."""
         if self._ready or not self._learns or work.intake.replaying:
             return
-        if work.learnable():
+        if work.learnable() >= work.job.federation.min_examples:
             self._refusal = None
             self._ready = True
             return_memory()
@@ -181,6 +216,22 @@ class Seat:
         if work.intake.exhausted and self._refusal is None:
             self._refuse(work.nothing_to_learn(), told=work.intake.complained)
             self._present()
+
+    def _ineligible(self, work: Work) -> str:
+        """Why the agent does not train at present; empty if it would."""
+        if not self._learns:
+            return "training is switched off below [training]"
+        wanted = work.job.federation.min_examples
+        if not self._ready and wanted > 1 and not work.intake.replaying:
+            return f"{work.learnable()} labelled training windows, {wanted} wanted"
+        return self._outside.obstacle()
+
+    def _introduce(self) -> None:
+        """Tell a coordinator that may not know us all that it must know."""
+        self._present_due = math.inf
+        self._present()
+        if self._work is not None:
+            self._work.participation.delivery.reconnected()
 
     def _present(self) -> None:
         """Tell the coordinator that the agent takes part, or why it does not."""

@@ -25,6 +25,7 @@ from fedmill_shared.errors import DataError, FedmillError, JobError
 from fedmill_shared.files import make_folder, write_atomic
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import job_from_canonical
+from fedmill_shared.link.backoff import full_jitter
 from fedmill_shared.log import Logger
 from fedmill_shared.schema import schema_hash
 
@@ -42,7 +43,10 @@ class Fed:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a seat reaches the world with; shared by all seats of an agent."""
+    """What a seat reaches the world with; shared by all seats of an agent.
+
+    ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest.
+    """
 
     config: AgentConfig
     send: Callable[[str, Struct | bytes], None]
@@ -50,6 +54,8 @@ class Outside:
     number: Callable[[], int]
     feed: Callable[[Fed], bool]
     clock: Clock
+    obstacle: Callable[[], str] = str
+    jitter: Callable[[float], float] = full_jitter
 
 
 class Work:
@@ -103,6 +109,13 @@ class Work:
     def nothing_to_learn(self) -> FedmillError:
         """Why there is no training window with a label."""
         windows, bad = self.store.counts()["train"], self.intake.bad_windows
+        wanted = self.job.federation.min_examples
+        if windows and 0 < (labelled := self.learnable()) < wanted:
+            return DataError(
+                f"agent has {labelled} labelled training windows for job {self.job.name}, "
+                f"{wanted} are wanted",
+                remedy="record more, or lower federation.min_examples in the job file",
+            )
         unknown = ", ".join(map(repr, sorted(self.intake.refused_labels)[:5]))
         if windows and unknown:
             return DataError(
@@ -122,9 +135,9 @@ class Work:
             remedy="check the sources with `fedmill-agent check`",
         )
 
-    def tick(self) -> None:
-        """Do what is due about once a second."""
-        self.deployment.tick()
+    def tick(self) -> bool:
+        """Do what is due about once a second; True if a version was installed."""
+        installed = self.deployment.tick()
         self.participation.tick()
         if self.store.set_aside != self._reported:
             self._reported = self.store.set_aside
@@ -133,6 +146,7 @@ class Work:
                 path=str(self._reported),
                 remedy="windows and labels in it no longer count; check the disk",
             )
+        return installed
 
     def close(self) -> None:
         """Stop the sources and close the store."""
@@ -161,7 +175,12 @@ class Work:
             text,
             self._folder,
             self.deployment,
-            Ports(send=outside.send, submit=outside.submit, number=outside.number),
+            Ports(
+                send=outside.send,
+                submit=outside.submit,
+                number=outside.number,
+                obstacle=outside.obstacle,
+            ),
             agent=config.agent.id,
             store=windows_file(config.agent.state, self.job),
             clock=outside.clock,

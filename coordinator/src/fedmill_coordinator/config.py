@@ -57,6 +57,11 @@ class CoordinatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The folder of content-addressed blobs."""
         return Path(self.coordinator.state) / "blobs"
 
+    @property
+    def spool(self) -> Path:
+        """The folder of updates that have arrived in part."""
+        return Path(self.coordinator.state) / "spool"
+
 
 def load(path: Path) -> CoordinatorConfig:
     """Read and check ``path``; relative paths in it become absolute.

@@ -2,23 +2,25 @@
 """The coordinator daemon: one loop over what agents say and what time says."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from msgspec import Struct
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.rounds.conductor import Conductor
+from fedmill_coordinator.rounds.desk import Desk
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import JobRecord
+from fedmill_coordinator.store.records import REFUSED_ORDER, JobRecord, OrderRecord
 from fedmill_coordinator.traffic import Traffic
 from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import BrokerError, FrameError, JobError
+from fedmill_shared.errors import BrokerError, FrameError, JobError, StoreError
 from fedmill_shared.files import sha256
+from fedmill_shared.inbox import Inbox
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical, job_from_canonical, load_job
 from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
@@ -38,6 +40,16 @@ from fedmill_shared.messages import (
 )
 
 POLL_SECONDS = 0.1
+CONTROL, MESSAGES = 0, 1
+LANES = (0, 128)
+"""The network waits when 128 messages, 16 MiB if they are blocks, are still to be dealt with."""
+BACKLOG = 16
+"""Blocks are handed to the link while fewer messages than this wait for the broker."""
+BACKLOG_SECONDS = 0.005
+BLOCKS_AT_ONCE = 8
+HOLD_SECONDS = 2.0
+"""How long a job rests whose state could not be stored, before it is tried again."""
+ORDERS_SECONDS = 0.5
 SUBSCRIPTIONS = [f"{topics.ROOT}/+/up/#"]
 
 
@@ -62,14 +74,16 @@ class Daemon:
         self._store = store
         self._clock = clock
         self._log = log
-        self._queue: SimpleQueue[LinkEvent] = SimpleQueue()
-        self._link = connect(self._queue.put)
+        self._inbox: Inbox[LinkEvent] = Inbox(LANES)
+        self._link = connect(self._hand_in)
         self._blobs = Blobs(config.blobs)
         self._fleet = Fleet(store, clock)
         self._traffic = Traffic()
         self._connected = False
         self._ever_connected = False
         self._stopping = False
+        self._orders_due = 0.0
+        self._held: dict[str, float] = {}
         self._address = f"{config.broker.host}:{config.broker.port}"
         self._failure = Disconnected("no broker has answered", "start the broker")
         self._conductors = {
@@ -100,24 +114,88 @@ class Daemon:
                 self.step(POLL_SECONDS)
                 self._give_up_if_unreachable(started)
         finally:
+            self._inbox.close()
             self._link.stop()
             self._log.info("coordinator.stopped")
 
     def step(self, timeout: float) -> None:
         """Take one event, or wait ``timeout`` seconds for none; then do what is due."""
-        try:
-            event = self._queue.get(timeout=timeout)
-        except Empty:
-            pass
-        else:
-            try:
-                self._take(event)
-            except (FrameError, BrokerError) as error:
-                topic = event.topic if isinstance(event, Message) else ""
-                self._log.warning("message.refused", topic=topic, error=str(error))
+        event = self._inbox.get(self._serve(timeout) if self._connected else timeout)
+        if event is not None:
+            self._attempt(event)
         if self._connected:
-            for conductor in self._conductors.values():
-                conductor.step()
+            self._obey()
+            for name, conductor in self._conductors.items():
+                self._step(name, conductor)
+
+    def _attempt(self, event: LinkEvent) -> None:
+        topic = event.topic if isinstance(event, Message) else ""
+        try:
+            self._take(event)
+        except (FrameError, BrokerError) as error:
+            self._log.warning("message.refused", topic=topic, error=str(error))
+        except StoreError as error:  # its sender tells it again until it has an answer
+            self._log.error("store.failed", topic=topic, error=str(error))
+
+    def _step(self, name: str, conductor: Conductor) -> None:
+        """Let a job go on, unless it has to rest."""
+        now = self._clock.monotonic()
+        if now < self._held.get(name, now):
+            return
+        with self._held_on_failure(name):
+            conductor.step()
+
+    @contextmanager
+    def _held_on_failure(self, name: str) -> Iterator[None]:
+        """Let a job rest if the disk fails it; what was not done is still due afterwards."""
+        try:
+            yield
+        except StoreError as error:
+            self._held[name] = self._clock.monotonic() + HOLD_SECONDS
+            self._log.error("store.failed", job=name, error=str(error))
+
+    def _serve(self, timeout: float) -> float:
+        """Hand blocks to the link while it keeps up; how long to wait for an event then."""
+        if self._link.backlog >= BACKLOG:
+            return min(timeout, BACKLOG_SECONDS)
+        served = 0
+        for name, conductor in self._conductors.items():
+            with self._held_on_failure(name):
+                served += conductor.serve(BLOCKS_AT_ONCE)
+        return 0.0 if served else timeout
+
+    def _obey(self) -> None:
+        """Carry out what the operator has ordered."""
+        now = self._clock.monotonic()
+        if now < self._orders_due:
+            return
+        self._orders_due = now + ORDERS_SECONDS
+        try:
+            for order in self._store.open_orders():
+                outcome = self._carry_out(order)
+                self._store.finish_order(order.id, done_ns=self._clock.now_ns(), outcome=outcome)
+                self._log.info(
+                    "order.done", job=order.job, verb=order.verb, by=order.by, outcome=outcome
+                )
+        except StoreError as error:
+            self._log.error("store.failed", error=str(error))
+
+    def _carry_out(self, order: OrderRecord) -> str:
+        conductor = self._conductors.get(order.job)
+        if conductor is None:
+            return f"{REFUSED_ORDER}job {order.job} is not in this coordinator's configuration"
+        match order.verb:
+            case "pause":
+                return conductor.pause()
+            case "resume":
+                return conductor.resume()
+            case "abort":
+                return conductor.abort()
+            case "close":
+                return conductor.close_now()
+
+    def _hand_in(self, event: LinkEvent) -> None:
+        self._inbox.put(event, MESSAGES if isinstance(event, Message) else CONTROL)
 
     # Voice
 
@@ -153,8 +231,9 @@ class Daemon:
                 self._connected = self._ever_connected = True
                 self._fleet.unsettle()
                 self._log.info("broker.connected", session_present=event.session_present)
-                for conductor in self._conductors.values():
-                    conductor.announce()
+                for name, conductor in self._conductors.items():
+                    with self._held_on_failure(name):
+                        conductor.announce()
             case Disconnected():
                 self._connected = False
                 self._failure = event
@@ -183,12 +262,12 @@ class Daemon:
         if job not in self._conductors:
             raise FrameError(f"agent {agent} speaks of job {job!r}, which is not run here")
         self._traffic.up(job, message.topic, message.payload)
-        _hand_over(self._conductors[job], agent, body)
+        _hand_over(self._conductors[job].desk, agent, body)
 
     def _receive_block(self, agent: str, message: Message) -> None:
         block = parse_block(message.payload)
         for name, conductor in self._conductors.items():
-            if conductor.block(agent, block):
+            if conductor.desk.block(agent, block):
                 self._traffic.up(name, message.topic, message.payload)
 
     def _conductor(self, path: Path, job: Job) -> Conductor:
@@ -214,6 +293,7 @@ class Daemon:
             text,
             store=self._store,
             blobs=self._blobs,
+            spool=self._config.spool,
             fleet=self._fleet,
             traffic=self._traffic,
             voice=self,
@@ -253,20 +333,20 @@ class Daemon:
             )
 
 
-def _hand_over(conductor: Conductor, agent: str, body: Struct) -> None:
+def _hand_over(desk: Desk, agent: str, body: Struct) -> None:
     match body:
         case Join():
-            conductor.join(agent, body)
+            desk.join(agent, body)
         case Refusal():
-            conductor.refuse(agent, body)
+            desk.refuse(agent, body)
         case MomentsReport():
-            conductor.moments(agent, body)
+            desk.moments(agent, body)
         case UpdateOffer():
-            conductor.offer(agent, body)
+            desk.offer(agent, body)
         case EvaluationReport():
-            conductor.evaluation(agent, body)
+            desk.evaluation(agent, body)
         case BlobRequest():
-            conductor.request(agent, body)
+            desk.request(agent, body)
 
 
 def _jobs(config: CoordinatorConfig) -> dict[Path, Job]:

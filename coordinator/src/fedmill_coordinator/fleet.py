@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is there: what agents last said, and who can be counted on for a job."""
 
+from collections import deque
+
 from msgspec import json, structs
 
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.clock import Clock
-from fedmill_shared.messages import PROTOCOL, AgentState
+from fedmill_shared.errors import ProtocolError
+from fedmill_shared.messages import AgentState
+from fedmill_shared.protocol import common
+
+FLAPS = 4
+FLAPPING_SECONDS = 60.0
+"""An agent that came and went ``FLAPS`` times within it keeps nobody waiting any more."""
 
 
 class Fleet:
@@ -17,6 +25,7 @@ class Fleet:
         self._store = store
         self._clock = clock
         self._states: dict[str, AgentState] = {}
+        self._turns: dict[str, deque[float]] = {}
         self.changed_at = clock.monotonic()
 
     def hear(self, agent: str, state: AgentState) -> bool:
@@ -24,7 +33,7 @@ class Fleet:
         before = self._states.get(agent)
         self._states[agent] = state
         turned = before is None or before.online != state.online
-        if turned:
+        if turned and not self._flaps(agent):
             self.changed_at = self._clock.monotonic()
         known = None if state.online or state.jobs else self._store.agent(agent)
         if known is None:
@@ -43,7 +52,7 @@ class Fleet:
         return {
             agent
             for agent, state in self._states.items()
-            if state.online and state.protocol == PROTOCOL
+            if state.online and not _fault(agent, state)
         }
 
     def on_job(self, job: str) -> set[str]:
@@ -53,6 +62,16 @@ class Fleet:
             for agent in self.online()
             if (phase := self._states[agent].jobs.get(job)) is not None and phase.phase != "refused"
         }
+
+    def eligible(self, job: str) -> set[str]:
+        """Agents of ``on_job`` that could train now."""
+        return {agent for agent in self.on_job(job) if not self._states[agent].jobs[job].ineligible}
+
+    def _flaps(self, agent: str) -> bool:
+        now = self._clock.monotonic()
+        turns = self._turns.setdefault(agent, deque(maxlen=FLAPS))
+        turns.append(now)
+        return len(turns) == FLAPS and now - turns[0] < FLAPPING_SECONDS
 
     def _record(self, agent: str, state: AgentState) -> AgentRecord:
         now = self._clock.now_ns()
@@ -67,4 +86,21 @@ class Fleet:
             resident_bytes=max(0, state.resident_bytes),
             windows_scored=max(0, sum(phase.windows_scored for phase in phases)),
             clock_skew_ms=(state.sent_ns - now) / 1e6 if state.sent_ns else None,
+            labels=json.encode(state.labels).decode(),
+            detail=_fault(agent, state) or _detail(state),
         )
+
+
+def _fault(agent: str, state: AgentState) -> str:
+    """Why we cannot work with ``agent`` at all."""
+    try:
+        common(state.protocol, state.newest, who=f"agent {agent}")
+    except ProtocolError as error:
+        return str(error)
+    return ""
+
+
+def _detail(state: AgentState) -> str:
+    """Why the agent does not train, job by job."""
+    reasons = {job: phase.ineligible for job, phase in state.jobs.items() if phase.ineligible}
+    return "; ".join(f"{job}: {reason}" for job, reason in sorted(reasons.items()))

@@ -11,6 +11,7 @@
     ├── DataError (13)                  recordings, windows or labels that cannot be used
     ├── ModelError (14)                 a model that does not fit, or fails parity or its canary
     ├── FrameError (15)                 a truncated, corrupt or foreign frame or message
+    ├── ProtocolError (16)              the other side speaks another version of the protocol
     ├── BrokerError (20)                the MQTT broker
     ├── StoreError (21)                 a state folder or database
     ├── TrainerError (22)               the training process
@@ -75,6 +76,12 @@ class FrameError(FedmillError):
     """A frame, block or message is truncated, corrupt, foreign or larger than allowed."""
 
     exit_code = 15
+
+
+class ProtocolError(FedmillError):
+    """Agent and coordinator have no version of the protocol in common."""
+
+    exit_code = 16
 
 
 class BrokerError(FedmillError):

@@ -24,7 +24,7 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):  # the folder that fails to write may fail to delete
             temporary.unlink()
@@ -78,7 +78,12 @@ def state_folder(path: Path, owner: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Let what was created, renamed or deleted in ``folder`` survive a power cut.
+
+    Raises:
+        OSError: the disk fails.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -240,9 +240,62 @@ class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "once; 0: with every agent online.",
         ),
     ] = 0
+    earliest_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=31_536_000.0,
+            description="Seconds that a round stays open even if the goal is reached.",
+        ),
+    ] = 0.0
     deadline_seconds: Annotated[
         Seconds, Meta(description="Seconds until a round closes with at least `minimum` updates.")
     ] = 120.0
+    patience: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1000.0,
+            description="A round waits at most this many times as long as the slowest of its "
+            "agents usually takes, never under 10 s; 0: always until `deadline_seconds`.",
+        ),
+    ] = 4.0
+    select: Annotated[
+        str,
+        Meta(
+            max_length=500,
+            description="Which agents take part, by the labels in their configuration: "
+            '`line == "A" and "press" in tags`; empty: all.',
+        ),
+    ] = ""
+    min_examples: Annotated[
+        Count, Meta(description="Labelled training windows an agent needs to take part.")
+    ] = 1
+    over_selection: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="Agents asked in a round: this many times `goal`, those first that were "
+            "asked least; 0: all of them.",
+        ),
+    ] = 0.0
+    max_staleness: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Rounds by which an update may be late and is still used; 0: none is.",
+        ),
+    ] = 2
+    staleness_exponent: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=16.0,
+            description="An update that is s rounds late weighs (1 + s) ** -exponent (FedBuff).",
+        ),
+    ] = 0.5
     rule: Annotated[
         Literal["fedavg", "fedsgd", "fedavgm"],
         Meta(

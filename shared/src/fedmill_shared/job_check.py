@@ -9,6 +9,7 @@ import msgspec
 from fedmill_shared import toml
 from fedmill_shared.errors import JobError, SchemaError
 from fedmill_shared.job import Job, Wdcnn
+from fedmill_shared.selector import parse
 from fedmill_shared.signals import units
 from fedmill_shared.toml.faults import Fault, name_of
 from fedmill_shared.toml.lines import Field
@@ -16,6 +17,19 @@ from fedmill_shared.toml.words import show
 
 LARGEST_CANONICAL = 1 << 20
 """Bytes of the largest canonical job that is decoded."""
+SINCE_PROTOCOL_2 = {
+    "federation": (
+        "earliest_seconds",
+        "patience",
+        "select",
+        "min_examples",
+        "over_selection",
+        "max_staleness",
+        "staleness_exponent",
+    )
+}
+"""Fields that software of protocol 1 does not know: left out of the canonical job at their default,
+so that it takes part in every job that needs none of them."""
 
 
 def load_job(path: Path) -> Job:
@@ -46,8 +60,17 @@ def check(job: Job) -> None:
 
 
 def canonical(job: Job) -> bytes:
-    """``job`` as JSON with every default written out and every name sorted: what is hashed."""
-    return msgspec.json.encode(job, order="sorted")
+    """``job`` as JSON with defaults written out and every name sorted: what is hashed.
+
+    The defaults of ``SINCE_PROTOCOL_2`` are left out.
+    """
+    sections: dict[str, dict[str, object]] = msgspec.to_builtins(job)
+    for section, fields in SINCE_PROTOCOL_2.items():
+        defaults = msgspec.to_builtins(type(getattr(job, section))())
+        for field in fields:
+            if sections[section][field] == defaults[field]:
+                del sections[section][field]
+    return msgspec.json.encode(sections, order="sorted")
 
 
 def job_from_canonical(data: bytes) -> Job:
@@ -87,6 +110,8 @@ def _faults(job: Job) -> Iterator[Fault]:
     yield from _learning_faults(job)
     yield from _model_faults(job)
     yield from _round_faults(job)
+    yield from _selection_faults(job)
+    yield from _split_faults(job)
 
 
 def _fault(field: Field, value: object, problem: str, remedy: str) -> Fault:
@@ -202,7 +227,7 @@ def _model_faults(job: Job) -> Iterator[Fault]:
 
 
 def _round_faults(job: Job) -> Iterator[Fault]:
-    federation, evaluation = job.federation, job.evaluation
+    federation = job.federation
     if 0 < federation.goal < federation.minimum:
         yield _fault(
             ("federation", "goal"),
@@ -210,6 +235,35 @@ def _round_faults(job: Job) -> Iterator[Fault]:
             f"a round would close before its minimum of {federation.minimum} updates",
             "write 0 for every agent online, or at least the minimum",
         )
+    if federation.earliest_seconds > federation.deadline_seconds:
+        yield _fault(
+            ("federation", "earliest_seconds"),
+            federation.earliest_seconds,
+            f"it lies behind deadline_seconds = {federation.deadline_seconds}",
+            "let it be shorter than the deadline",
+        )
+
+
+def _selection_faults(job: Job) -> Iterator[Fault]:
+    federation = job.federation
+    if federation.select:
+        try:
+            parse(federation.select)
+        except JobError as fault:
+            field = ("federation", "select")
+            yield Fault(field, f"{name_of(field)}: {fault.message}", fault.remedy)
+    field = ("federation", "over_selection")
+    if federation.over_selection and not federation.goal:
+        problem = "it multiplies federation.goal, which is 0"
+        yield _fault(field, federation.over_selection, problem, "give a goal, or remove it")
+    if 0 < federation.over_selection < 1:
+        problem = "fewer agents would be asked than the goal needs"
+        remedy = "write 1.3 or so, or 0 to ask all"
+        yield _fault(field, federation.over_selection, problem, remedy)
+
+
+def _split_faults(job: Job) -> Iterator[Fault]:
+    evaluation = job.evaluation
     if evaluation.validation + evaluation.test > 1 - 1e-9:
         yield _fault(
             ("evaluation", "test"),

@@ -2,10 +2,13 @@
 """Every message on the wire, typed. MessagePack, but JSON for the state a person may watch.
 
 The topic's last part names the type (``UP``, ``DOWN``, ``ALL``); the sender is the topic's agent,
-never a field, because only the topic is bound to a certificate.
+never a field, because only the topic is bound to a certificate. A field that came with protocol 2
+has a default that means what its absence meant, and nobody sends a new kind of message to software
+that speaks protocol 1 only.
 """
 
 import sys
+from enum import StrEnum
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -13,9 +16,9 @@ from msgspec import Meta, Struct
 
 from fedmill_shared.errors import DataError, FrameError
 from fedmill_shared.metrics import Statistic
+from fedmill_shared.protocol import OLDEST
 from fedmill_shared.signals.moments import Moments
 
-PROTOCOL = 1
 MESSAGE_LIMIT = 1 << 20
 COUNT_LIMIT = 1 << 40
 
@@ -32,26 +35,50 @@ Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Seconds = Annotated[float, Meta(ge=0.0, le=sys.float_info.max)]
 Phase = Literal["waiting", "replaying", "joined", "training", "refused"]
 Fate = Literal["received", "included", "late", "refused"]
+LabelValue = str | bool | int | float | list[str]
+
+
+class Reason(StrEnum):
+    """Why an update was refused or discarded; text on the wire, so that a later one is no error."""
+
+    FOREIGN_ROUND = "foreign_round"
+    WRONG_BASE = "wrong_base"
+    WRONG_SCHEMA = "wrong_schema"
+    TOO_LARGE = "too_large"
+    DAMAGED = "damaged"
+    EMPTY = "empty"
+    IMPLAUSIBLE = "implausible"
+    SUPERSEDED = "superseded"
+    TOO_STALE = "too_stale"
+    OLD_PROTOCOL = "old_protocol"
+    ABANDONED = "abandoned"
+    ENDED = "ended"
 
 
 class JobPhase(Struct, frozen=True, kw_only=True):
-    """Where an agent stands in one job."""
+    """Where an agent stands in one job; ``ineligible`` says why it does not train at present."""
 
     phase: Phase
     version: DigestOrNone = ""
     windows: dict[Job, Size] = {}
     windows_scored: Size = 0
     windows_bad: Size = 0
+    ineligible: Text = ""
 
 
 class AgentState(Struct, frozen=True, kw_only=True):
-    """``up/state``, retained JSON: who is there and with which model; ``online`` false as will."""
+    """``up/state``, retained JSON: who is there and with which model; ``online`` false as will.
+
+    ``protocol`` is the oldest version that the agent speaks, ``newest`` the newest (0: the same).
+    """
 
     online: bool
     software: Text = ""
-    protocol: Size = PROTOCOL
+    protocol: Size = OLDEST
+    newest: Size = 0
     sent_ns: Nanoseconds = 0
     resident_bytes: Size = 0
+    labels: Annotated[dict[str, LabelValue], Meta(max_length=64)] = {}
     jobs: dict[Job, JobPhase] = {}
 
 
@@ -79,7 +106,11 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 class UpdateOffer(Struct, frozen=True, kw_only=True):
-    """``up/update``: a frame named by its SHA-256 follows in blocks."""
+    """``up/update``: a frame named by its SHA-256 that is ready to be sent.
+
+    In protocol 1 all its blocks follow. In protocol 2 the first window of them does, and the
+    coordinator asks for the others; ``offered_again`` says that none follows unless asked for.
+    """
 
     job: Job
     round: Annotated[int, Meta(ge=1, le=COUNT_LIMIT)]
@@ -89,6 +120,8 @@ class UpdateOffer(Struct, frozen=True, kw_only=True):
     examples: Annotated[int, Meta(ge=0, le=2**32 - 1)]
     loss: Finite
     seconds: Seconds
+    protocol: Size = OLDEST
+    offered_again: bool = False
 
 
 class EvaluationReport(Struct, frozen=True, kw_only=True):
@@ -108,7 +141,7 @@ class EvaluationReport(Struct, frozen=True, kw_only=True):
 
 
 class BlobRequest(Struct, frozen=True, kw_only=True):
-    """``up/request``: blocks that the agent lacks."""
+    """``up/request``, ``down/request``: blocks that the sender lacks."""
 
     job: Job
     blob: Digest
@@ -116,22 +149,41 @@ class BlobRequest(Struct, frozen=True, kw_only=True):
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
-    """``down/receipt``: the update with this SHA-256 is durable at the coordinator, or refused."""
+    """``down/receipt``: the update with this SHA-256 is durable at the coordinator, or refused.
+
+    ``received`` is not the last word: the update waits for the close of a round. ``code`` is a
+    :class:`Reason`, ``reason`` says it to people.
+    """
 
     job: Job
     round: Size
     sha256: Digest
     fate: Fate
     reason: Text = ""
+    code: Annotated[str, Meta(max_length=32)] = ""
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """``down/wait``: too many send at once; offer the update again after ``retry_after`` s."""
+
+    job: Job
+    sha256: Digest
+    retry_after: Seconds
 
 
 class JobNotice(Struct, frozen=True, kw_only=True):
-    """``all/job``, retained: the canonical job file and the state of the job."""
+    """``all/job``, retained: the canonical job file and the state of the job.
+
+    ``protocol`` is the oldest version that the coordinator speaks, ``newest`` the newest (0: the
+    same). Agents spread what they answer over ``spread`` seconds.
+    """
 
     job: Job
     text: bytes
     state: Literal["waiting", "statistics", "running", "finished", "stopped"]
-    protocol: Size = PROTOCOL
+    protocol: Size = OLDEST
+    newest: Size = 0
+    spread: Seconds = 0.0
 
 
 class BlobName(Struct, frozen=True, kw_only=True):
@@ -158,7 +210,16 @@ class VersionNotice(Struct, frozen=True, kw_only=True):
 
 
 class RoundNotice(Struct, frozen=True, kw_only=True):
-    """``all/round``, retained: the open round (0: none) and how the one before it ended."""
+    """``all/round``, retained: the open round (0: none) and how the one before it ended.
+
+    Attributes:
+        deadline_ns: when the round closes by the coordinator's clock.
+        included: agent -> SHA-256 of its newest update that the closed round used.
+        sent_ns: the coordinator's clock as it sent this: agents compare theirs.
+        seconds_left: until the deadline, for agents whose clock is wrong.
+        cohort: agents that are asked for an update; None for every agent.
+        attempt: how often the round has been given another deadline.
+    """
 
     job: Job
     round: Size
@@ -166,6 +227,10 @@ class RoundNotice(Struct, frozen=True, kw_only=True):
     deadline_ns: Nanoseconds = 0
     closed: Size = 0
     included: dict[Agent, Digest] = {}
+    sent_ns: Nanoseconds = 0
+    seconds_left: Seconds = 0.0
+    cohort: list[Agent] | None = None
+    attempt: Size = 0
 
 
 UP: dict[str, type[Struct]] = {
@@ -177,7 +242,7 @@ UP: dict[str, type[Struct]] = {
     "evaluation": EvaluationReport,
     "request": BlobRequest,
 }
-DOWN: dict[str, type[Struct]] = {"receipt": Receipt}
+DOWN: dict[str, type[Struct]] = {"receipt": Receipt, "request": BlobRequest, "wait": Wait}
 ALL: dict[str, type[Struct]] = {"job": JobNotice, "version": VersionNotice, "round": RoundNotice}
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, DataError)

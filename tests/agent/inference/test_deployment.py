@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, encode_frame, prefix
-from fedmill_shared.errors import FrameError, ModelError
+from fedmill_shared.errors import FrameError, ModelError, StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.link.blocks import BLOCK_SIZE, TRANSFER_WINDOW, Block, blocks_of, parse_block
 from fedmill_shared.messages import BlobRequest, VersionNotice
@@ -61,10 +62,20 @@ class Gateway:
             for block in self.versions.blocks(self.asked.pop(0)):
                 self.deployment.receive(spoil(parse_block(block)))
 
-    def broadcast(self) -> None:
-        """The coordinator sends the newest delta to all."""
-        for block in blocks_of(self.versions.newest.frame):
-            self.deployment.receive(parse_block(block))
+    def broadcast(self, *blobs: bytes) -> None:
+        """The coordinator sends the newest delta, or other blobs, to all."""
+        for blob in blobs or (self.versions.newest.frame,):
+            for block in blocks_of(blob):
+                self.deployment.receive(parse_block(block))
+
+    def large(self, blob: bytes) -> VersionNotice:
+        """A notice of a version with ``blob`` as its snapshot; it cannot be installed."""
+        return structs.replace(
+            self.versions.notice(),
+            version=sha256(b"?"),
+            snapshot=self.versions.put(blob),
+            delta=None,
+        )
 
     def install(self, number: int = -1) -> None:
         """Bring a version as a snapshot."""
@@ -112,6 +123,26 @@ class TestFirstVersion:
         np.testing.assert_allclose(gateway.score(), model.predict(values)[0], atol=1e-5)
         [told] = gateway.journal.of("version.installed")
         assert told["number"] == 0
+
+    def test_comes_unasked_behind_a_fresh_notice(self, gateway: Gateway) -> None:
+        """Everybody lacks all of it, so it is broadcast once; nobody asks."""
+        gateway.deployment.announce(gateway.versions.notice(), retained=False)
+        gateway.broadcast(*gateway.versions.blobs.values())
+        assert gateway.active == 0
+        assert gateway.questions() == []
+
+    def test_is_pulled_where_the_broadcast_does_not_come(self, gateway: Gateway) -> None:
+        """After a second: a coordinator that was restarted does not send it again."""
+        notice = gateway.versions.notice()
+        gateway.deployment.announce(notice, retained=False)
+        gateway.clock.advance(0.9)
+        gateway.deployment.tick()
+        assert gateway.asked == []
+        gateway.clock.advance(0.1)
+        gateway.deployment.tick()
+        assert {r.blob for r in gateway.asked} == parts_of(notice) | {notice.snapshot.sha256}
+        gateway.serve()
+        assert gateway.active == 0
 
     def test_manifest_and_weights_for_the_trainer(self, gateway: Gateway) -> None:
         """Nothing before there is a version; then its layout, file and conditions."""
@@ -204,32 +235,47 @@ class TestLosses:
             assert running.questions() == [sha256(delta)] * asked
 
     def test_a_large_blob_comes_in_windows_of_eight(self, running: Gateway) -> None:
-        """The next eight blocks are asked for when eight have come, in whatever order."""
+        """The next eight blocks are asked for when eight have come."""
         blob = np.random.default_rng(0).bytes(20 * BLOCK_SIZE - 5)
-        notice = structs.replace(
-            running.versions.notice(), version=sha256(b"?"), snapshot=running.versions.put(blob)
-        )
-        running.deployment.announce(structs.replace(notice, delta=None), retained=True)
+        running.deployment.announce(running.large(blob), retained=True)
         asked = []
         while running.asked:
             [request] = running.asked
             running.asked.clear()
             asked.append(request.missing)
-            for block in reversed(list(running.versions.blocks(request))):
+            for block in running.versions.blocks(request):
                 assert running.asked == []
                 running.deployment.receive(parse_block(block))
         assert asked == [list(range(8)), list(range(8, 16)), list(range(16, 20))]
         assert TRANSFER_WINDOW == 8
 
+    def test_a_hole_is_asked_for_with_the_next_window(self, running: Gateway) -> None:
+        """Blocks come in order: the last one of a window tells which of it are lost."""
+        blob = np.random.default_rng(0).bytes(12 * BLOCK_SIZE)
+        notice = running.large(blob)
+        running.deployment.announce(notice, retained=True)
+        running.asked.clear()
+        for index in (0, 1, 3, 4, 6, 7):
+            assert running.asked == []
+            running.deployment.receive(parse_block(next(blocks_of(blob, [index]))))
+        [request] = running.asked
+        assert request.missing == [2, 5, 8, 9, 10, 11]
+
+    def test_a_hole_in_a_broadcast(self, running: Gateway) -> None:
+        """Behind its last block nothing more comes: what is lost is asked for at once."""
+        frame = np.random.default_rng(0).bytes(3 * BLOCK_SIZE)
+        notice = structs.replace(running.versions.notice(), delta=running.versions.put(frame))
+        running.deployment.announce(notice, retained=False)
+        for index in (0, 2):
+            assert running.asked == []
+            running.deployment.receive(parse_block(next(blocks_of(frame, [index]))))
+        [request] = running.asked
+        assert (request.blob, request.missing) == (sha256(frame), [1])
+
     def test_only_what_is_missing_is_asked_for_again(self, running: Gateway) -> None:
         """Blocks that came stay; each one that comes is a reason to go on waiting."""
         blob = np.random.default_rng(0).bytes(4 * BLOCK_SIZE)
-        notice = structs.replace(
-            running.versions.notice(),
-            version=sha256(b"?"),
-            snapshot=running.versions.put(blob),
-            delta=None,
-        )
+        notice = running.large(blob)
         running.deployment.announce(notice, retained=True)
         running.asked.clear()
         for index in (0, 2):
@@ -350,6 +396,114 @@ def useless_delta(versions: Versions, kind: str) -> bytes:
     )
     delta = np.ones(versions.architecture.learned, np.float32)
     return encode_frame(CODECS["fp32"], delta, header, np.random.default_rng(0))
+
+
+class TestDisk:
+    """Downloads are on disk, not in memory."""
+
+    BLOB = np.random.default_rng(0).bytes(40 * BLOCK_SIZE)
+
+    def test_memory_does_not_grow_with_the_blob(self, running: Gateway) -> None:
+        """Forty blocks come in the memory of a few."""
+        notice = running.large(self.BLOB)
+        manifest = running.versions.put(b"this one does not come")
+        running.deployment.announce(structs.replace(notice, manifest=manifest), retained=True)
+        wires = [bytes(wire) for wire in blocks_of(self.BLOB)]
+        tracemalloc.start()
+        try:
+            for wire in wires:
+                running.deployment.receive(parse_block(wire))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 5 * BLOCK_SIZE
+        assert running.shelf.path(sha256(self.BLOB)).stat().st_size == len(self.BLOB)
+
+    def test_large_ones_are_told(self, running: Gateway) -> None:
+        """With their size and time; small ones only to those who look closely."""
+        running.journal.entries.clear()
+        running.journal.debug = lambda event, **fields: None
+        running.deployment.announce(running.large(self.BLOB), retained=True)
+        running.clock.advance(0.5)
+        running.serve()
+        running.deployment.announce(running.versions.notice(), retained=True)
+        running.serve()
+        [told] = running.journal.of("blob.received")
+        assert told == {
+            "blob": sha256(self.BLOB)[:12],
+            "bytes": len(self.BLOB),
+            "seconds": 0.5,
+            "resumed_bytes": 0,
+        }
+
+    def test_a_restart_goes_on(self, running: Gateway) -> None:
+        """Only what had not come is asked for, and it is told what was saved."""
+        notice = running.large(self.BLOB)
+        running.deployment.announce(notice, retained=True)
+        for wire in blocks_of(self.BLOB, range(3, 39)):
+            running.deployment.receive(parse_block(wire))
+        again = Gateway(running.shelf.path("x").parent, running.versions)
+        again.deployment.resume()
+        again.deployment.announce(notice, retained=True)
+        assert [request.missing for request in again.asked] == [[0, 1, 2, 39]]
+        again.serve()
+        [told] = again.journal.of("blob.received")
+        assert told["resumed_bytes"] == 36 * BLOCK_SIZE
+        assert again.shelf.get(sha256(self.BLOB)) == self.BLOB
+
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_what_is_not_wanted_any_more_is_removed(self, running: Gateway, number: int) -> None:
+        """Halves of a version that was withdrawn, for the active one or another."""
+        running.deployment.announce(running.large(self.BLOB), retained=True)
+        running.deployment.receive(parse_block(next(blocks_of(self.BLOB, [1]))))
+        spool = running.shelf.path("x").parent / "spool"
+        assert len(list(spool.iterdir())) == 2
+        running.deployment.announce(running.versions.notice(number), retained=True)
+        assert list(spool.iterdir()) == []
+
+    def test_a_shelf_that_cannot_be_written(
+        self, running: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The blob stays in the spool, and is moved with the next block that comes."""
+
+        def fail(*_: object) -> None:
+            raise StoreError("the disk is full")
+
+        running.deployment.announce(running.versions.notice(), retained=True)
+        with monkeypatch.context() as full:
+            full.setattr(running.shelf, "adopt", fail)
+            with pytest.raises(StoreError, match="the disk is full"):
+                running.serve()
+        running.clock.advance(2.0)
+        running.deployment.tick()
+        [request] = running.asked
+        assert request.missing == [0]
+        running.serve()
+        assert running.active == 1
+
+    def test_a_version_that_cannot_be_kept_is_tried_again(
+        self, running: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The disk is full for a while: the old model scores on, and nothing is fetched twice."""
+
+        def full(*_: object) -> None:
+            raise StoreError("full") from OSError(28, "No space left on device")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(running.shelf, "activate", full)
+            running.deployment.announce(running.versions.notice(), retained=True)
+            running.serve()
+            running.clock.advance(6.0)
+            assert not running.deployment.tick()
+        assert running.active == 0
+        assert len(running.journal.of("version.delayed")) == 2
+        running.clock.advance(4.0)
+        assert not running.deployment.tick()
+        running.clock.advance(2.0)
+        assert running.deployment.tick()
+        assert (running.active, running.asked) == (1, [])
+        running.clock.advance(6.0)
+        assert not running.deployment.tick()
 
 
 class TestCanary:

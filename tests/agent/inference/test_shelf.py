@@ -9,6 +9,7 @@ from tests.agent.kit import Versions
 from fedmill_agent.inference.shelf import KEPT_VERSIONS, VersionShelf
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sha256
+from fedmill_shared.link.blocks import blocks_of, parse_block
 from fedmill_shared.models.manifest import vector_bytes
 
 
@@ -42,6 +43,21 @@ class TestBlobs:
         assert shelf.vector(shelf.put(vector_bytes(vector))).tolist() == [0.0, 1.0, 2.0]
         with pytest.raises(StoreError, match="5 bytes are no float32"):
             shelf.vector(shelf.put(b"12345"))
+
+
+class TestSpool:
+    def test_a_whole_blob_is_adopted(self, shelf: VersionShelf, tmp_path: Path) -> None:
+        """It is moved to its place, and the spool is empty then."""
+        [wire] = blocks_of(b"blob")
+        digest = sha256(b"blob")
+        shelf.spool.expect(digest, 4)
+        with pytest.raises(StoreError, match="is not whole"):
+            shelf.adopt(digest)
+        assert shelf.spool.add(parse_block(wire))
+        assert not shelf.has(digest)
+        shelf.adopt(digest)
+        assert shelf.get(digest) == b"blob"
+        assert list((tmp_path / "versions" / "spool").iterdir()) == []
 
 
 class TestActive:

@@ -126,7 +126,7 @@ class TestTrain:
         """Each is an error with a class of its own, and the worker lives on."""
         worker = Worker()
         with pytest.raises(FedmillError, match=told):
-            worker.answer(ask(protocol.Train, **change))
+            worker.answer(structs.replace(ask(protocol.Train), **change))
         assert worker.answer(ask(protocol.Warm)) == protocol.Ready(number=1)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_coordinator.aggregation import RULES, Report, Rule, State, Update
+from fedmill_coordinator.aggregation.base import staleness_weight
 from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Federation
 
@@ -147,6 +148,94 @@ class TestWeightedMean:
             tracemalloc.stop()
         # float64 accumulator (two updates' bytes), the update, the next one, and the result
         assert peak < 5 * 4 * elements
+
+
+def _buffer(seed: int, count: int, elements: int, most: int) -> list[Update]:
+    """Updates of few agents for many rounds, sorted as a close sorts them."""
+    generator = np.random.default_rng(seed)
+    made = {}
+    for _ in range(count):
+        agent, staleness = f"agent-{generator.integers(4)}", int(generator.integers(most + 1))
+        delta = generator.normal(size=elements).astype(np.float32)
+        examples = int(generator.integers(1, 1000))
+        made[agent, -staleness] = Update(agent, examples, delta, 50 - staleness, staleness)
+    return [made[key] for key in sorted(made)]
+
+
+class TestStaleness:
+    """FedBuff: what comes late weighs less."""
+
+    def test_literal_weights(self) -> None:
+        """(1 + s) ** -1/2: 1, 1/sqrt(2), 1/2 after three rounds, 1/10 after ninety-nine."""
+        weights = [staleness_weight(late, 0.5) for late in (0, 1, 3, 99)]
+        assert weights == pytest.approx([1, 1 / math.sqrt(2), 1 / 2, 1 / 10], rel=1e-15)
+
+    @given(st.integers(0, 10**6), st.floats(0, 16))
+    def test_weight_is_a_share(self, staleness: int, exponent: float) -> None:
+        """Above 0, at most 1, and never more for what is later."""
+        weight = staleness_weight(staleness, exponent)
+        assert 0 < weight <= 1
+        assert staleness_weight(staleness + 1, exponent) <= weight
+        assert staleness_weight(0, exponent) == staleness_weight(staleness, 0.0) == 1.0
+
+    def test_by_hand(self) -> None:
+        """Three rounds late weighs half: (4 * 3 + 1/2 * 4 * 12) / (4 + 2) = 6."""
+        updates = [_update("a", 4, 3), Update("b", 4, np.array([12], np.float32), 1, 3)]
+        rule = RULES["fedavg"]
+        delta, _, report = rule.step(rule.init(1), updates, SETTINGS)
+        assert delta.tolist() == [6.0]
+        assert (report.agents, report.examples, report.stale) == (2, 8, 1)
+
+    @given(
+        seed=st.integers(0, 2**32),
+        count=st.integers(1, 12),
+        elements=st.integers(1, 20),
+        most=st.integers(0, 9),
+        exponent=st.floats(0, 4),
+    )
+    def test_equals_the_definition(
+        self, seed: int, count: int, elements: int, most: int, exponent: float
+    ) -> None:
+        """The average of all held at once, weighted by examples and lateness."""
+        updates = _buffer(seed, count, elements, most)
+        settings = Federation(staleness_exponent=exponent)
+        rule = RULES["fedavg"]
+        delta, _, report = rule.step(rule.init(elements), iter(updates), settings)
+        weights = [update.examples / (1 + update.staleness) ** exponent for update in updates]
+        deltas = np.array([update.delta for update in updates], np.float64)
+        expected = np.average(deltas, axis=0, weights=weights)
+        assert np.allclose(delta, expected, rtol=1e-6, atol=1e-7)
+        assert report.stale == sum(update.staleness > 0 for update in updates)
+        assert report.agents == len(updates)
+
+    @every_rule
+    def test_a_buffer_of_one_age_is_a_fresh_one(self, rule: Rule) -> None:
+        """Normalised: if everybody is equally late, lateness changes nothing."""
+        fresh = _random(5, 4, 30)
+        late = [Update(u.agent, u.examples, u.delta, 1, 3) for u in fresh]
+        deltas = [rule.step(rule.init(30), updates, SETTINGS)[0] for updates in (fresh, late)]
+        assert np.allclose(*deltas, rtol=1e-6)
+
+    @given(st.permutations(range(9)))
+    def test_arrival_order_leaves_no_trace(self, order: list[int]) -> None:
+        """However a buffer of fresh and late updates filled, sorted it has the same bits."""
+        updates = _buffer(3, 30, 50, 5)[:9]
+        rule = RULES["fedavg"]
+        expected = rule.step(rule.init(50), updates, SETTINGS)[0]
+        arrived = sorted((updates[i] for i in order), key=lambda u: (u.agent, u.round))
+        assert rule.step(rule.init(50), arrived, SETTINGS)[0].tobytes() == expected.tobytes()
+
+    def test_two_of_one_agent(self) -> None:
+        """Both count; the report keeps the norm of the newer one."""
+        older = Update("a", 1, np.array([3], np.float32), 4, 1)
+        newer = Update("a", 1, np.array([5], np.float32), 5, 0)
+        rule = RULES["fedavg"]
+        _, _, report = rule.step(rule.init(1), [older, newer], SETTINGS)
+        assert (report.agents, report.norms) == (2, {"a": 5.0})
+        with pytest.raises(ModelError, match="'a' after 'a'"):
+            rule.step(rule.init(1), [newer, older], SETTINGS)
+        with pytest.raises(ModelError, match="two updates in one round"):
+            rule.step(rule.init(1), [older, older], SETTINGS)
 
 
 class TestRefusals:

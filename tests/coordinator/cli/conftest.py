@@ -135,11 +135,21 @@ def _close(store: SqlStore, opened: RoundRecord) -> None:
         closed_ns=opened.opened_ns + 5 * 10**8,
         seconds=0.5,
         included=["press-1"],
+        accepted=1,
+        rejected=1,
+        discarded=1,
         uplink_bytes=1_500_000,
         downlink_bytes=20,
         report='{"loss": 0.25}',
     )
-    store.close_round(closed, None, rule_state=b"", downlink_residual=None, job_state="running")
+    store.close_round(
+        closed,
+        None,
+        included=store.pending(opened.job),
+        rule_state=b"",
+        downlink_residual=None,
+        job_state="running",
+    )
 
 
 def add_fleet(store: SqlStore, job: Job, made: list[NewVersion]) -> None:
@@ -211,7 +221,12 @@ def plant(empty: Path, tiny_job: Callable[..., Job], exported_once: None) -> Sim
         made = add_versions(store, blobs, job)
         add_rounds(store, job, made)
         add_fleet(store, job, made)
-    return SimpleNamespace(config=empty, versions=[v.version for v in made], made=made)
+    return SimpleNamespace(
+        config=empty,
+        database=state / "fedmill.sqlite",
+        versions=[v.version for v in made],
+        made=made,
+    )
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ class TestJobs:
         assert tiny == {
             "job": "tiny",
             "state": "running",
+            "paused": False,
             "rounds_closed": 1,
             "rounds": 9,
             "versions": 3,
@@ -134,6 +135,15 @@ class TestJobs:
         output = run("jobs", plant.config).output
         assert "rounds closed" in output
         assert "0.875" in output
+        assert "paused" not in output
+        assert run("jobs", "list", plant.config).output == output
+
+    def test_a_paused_job(self, run: Run, plant: SimpleNamespace) -> None:
+        """It says so beside how far it is."""
+        with SqlStore.in_file(plant.database) as store:
+            store.update_job("tiny", updated_ns=9, paused=True)
+        assert "running, paused" in run("jobs", plant.config).output
+        assert rows(run("jobs", plant.config, "--json"))[0]["paused"] is True
 
 
 class TestRounds:
@@ -160,6 +170,34 @@ class TestRounds:
             "version": plant.versions[1],
         }
         assert [row["refused"] for row in listed] == [1, 0, 0]
+        assert rows(run("rounds", "list", plant.config, "--json"))[1:] == listed[1:]
+
+    def test_counts_of_the_open_round(self, run: Run, plant: SimpleNamespace) -> None:
+        """What has been refused and was too late so far."""
+        with SqlStore.in_file(plant.database) as store:
+            [pattern] = store.recent_updates("tiny", 1)[:1]
+            changes = {"round": 3, "agent": "press-3", "state": "late", "included_in": None}
+            store.add_update(structs.replace(pattern, **changes))
+            [*_, opened] = store.rounds("tiny")
+            [refusal] = [r for r in store.refusals() if r.reason == "update"]
+            for moment in (-1, 0, 1):
+                at = opened.opened_ns + moment
+                reason = "update:norm" if moment else "update"
+                store.add_refusal(structs.replace(refusal, received_ns=at, reason=reason))
+        [*_, last] = rows(run("rounds", plant.config, "--json"))
+        assert (last["included"], last["late"], last["refused"]) == (0, 1, 2)
+
+    def test_counts_of_an_abandoned_round(self, run: Run, plant: SimpleNamespace) -> None:
+        """Its updates are too late for ever."""
+        with SqlStore.in_file(plant.database) as store:
+            [pattern] = store.recent_updates("tiny", 1)[:1]
+            for agent in ("press-3", "press-4"):
+                changes = {"round": 3, "agent": agent, "state": "received", "included_in": None}
+                store.add_update(structs.replace(pattern, **changes))
+            end = store.rounds("tiny")[-1].opened_ns + 9
+            store.abandon_round("tiny", 3, closed_ns=end, report="{}")
+        [*_, last] = rows(run("rounds", plant.config, "--json"))
+        assert (last["included"], last["late"], last["refused"]) == (0, 2, 0)
 
     def test_table(self, run: Run, plant: SimpleNamespace) -> None:
         """Bytes in megabytes, versions by the start of their name."""

@@ -53,7 +53,7 @@ def a_store(job: Job, told: Told) -> MemoryStore:
     """A finished job of two closed rounds and one abandoned, whose stable version was scored."""
     store = MemoryStore()
     times = {"created_ns": 1, "updated_ns": 1}
-    store.add_job(JobRecord(name=job.name, text="", sha256=V0, state="finished", **times))
+    store.add_job(JobRecord(name=job.name, text="", sha256=V0, state="running", **times))
     for number, version in enumerate((V0, V1)):
         store.add_version(
             VersionRecord(
@@ -117,11 +117,18 @@ def add_round(store: MemoryStore, job: Job, number: int, agents: list[str]) -> N
         opened,
         state="closed",
         closed_ns=3,
-        included=agents,
+        included=sorted(agents),
         uplink_bytes=100,
         downlink_bytes=300,
     )
-    store.close_round(closed, None, rule_state=b"", downlink_residual=None, job_state="running")
+    store.close_round(
+        closed,
+        None,
+        included=store.pending(job.name),
+        rule_state=b"",
+        downlink_residual=None,
+        job_state="running",
+    )
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Releases: what is announced, what may be asked for, what is kept and what is forgotten."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,17 @@ NAME = "tiny"
 
 
 class Voice:
-    """Writes down what is broadcast."""
+    """Writes down what is broadcast, and apart from it what is told to one agent."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, Struct | bytes]] = []
+        self.told: list[tuple[str, bytes]] = []
 
     def tell(self, job: str, agent: str, kind: str, message: Struct | bytes) -> None:
-        """Nothing here speaks to one agent."""
-        raise AssertionError(kind)
+        """To one agent: blocks."""
+        assert kind == "block"
+        assert isinstance(message, bytes)
+        self.told.append((agent, message))
 
     def broadcast(self, job: str, kind: str, message: Struct | bytes) -> None:
         """To all agents."""
@@ -86,12 +90,28 @@ class Shop:
             generator = np.random.default_rng(number)
             delta = generator.normal(0, 0.1, self.releases.learned).astype(np.float32)
         closed = structs.replace(opened, state="closed", closed_ns=self.clock.now_ns())
-        return self.releases.advance(delta, closed, rule_state=b"state")
+        made = self.releases.advance(delta, closed, rule_state=b"state", included=[], discarded=[])
+        self.releases.tidy()
+        return made
 
-    def ask(self, blob: str, *missing: int) -> list[Any]:
+    def ask(self, blob: str, *missing: int, agent: str = "a") -> list[Any]:
         """Blocks that a request brings."""
-        request = BlobRequest(job=NAME, blob=blob, missing=list(missing))
-        return [parse_block(block) for block in self.releases.blocks(request)]
+        self.request(blob, *missing, agent=agent)
+        self.releases.serve(1000)
+        told, self.voice.told[:] = list(self.voice.told), []
+        assert {each for each, _ in told} <= {agent}
+        return [parse_block(block) for _, block in told]
+
+    def request(self, blob: str, *missing: int, agent: str = "a") -> None:
+        """An agent asks for blocks; nobody serves it yet."""
+        self.releases.request(agent, BlobRequest(job=NAME, blob=blob, missing=list(missing)))
+
+    def large(self, blocks: int) -> str:
+        """A blob of so many blocks that is on offer."""
+        data = np.random.default_rng(0).bytes(blocks * BLOCK_SIZE)
+        large = self.blobs.put(data)
+        self.releases._offered[large] = len(data)
+        return large
 
 
 @pytest.fixture
@@ -174,10 +194,11 @@ class TestAnnounce:
         assert (notice.number, notice.base, notice.delta, notice.evaluate) == (0, "", None, True)
 
     def test_the_delta_follows_unasked(self, opened: Shop) -> None:
-        """One broadcast for all, right behind the notice; not when only repeated."""
+        """One broadcast for all behind the notice; not when only repeated."""
         opened.advance(1)
         opened.voice.said.clear()
         opened.releases.announce(evaluate=False, with_delta=True)
+        assert opened.releases.serve(9) == 1
         assert [kind for kind, _ in opened.voice.said] == ["version", "block"]
         notice, block = opened.voice.notice(), opened.voice.said[1][1]
         assert notice.delta is not None
@@ -185,7 +206,31 @@ class TestAnnounce:
         assert parse_block(block).blob == notice.delta.sha256
         opened.voice.said.clear()
         opened.releases.announce(evaluate=False, with_delta=False)
+        assert opened.releases.serve(9) == 0
         assert [kind for kind, _ in opened.voice.said] == ["version"]
+
+    def test_all_of_the_first_version_follows_unasked(self, opened: Shop) -> None:
+        """Everybody lacks all of it; the smallest parts come first."""
+        opened.voice.said.clear()
+        opened.releases.announce(evaluate=True, with_delta=True)
+        assert opened.releases.serve(9) == 4
+        notice, (_, *sent) = opened.voice.notice(), opened.voice.said
+        parts = [notice.manifest, notice.template, notice.canary_inputs, notice.snapshot]
+        assert [parse_block(block).blob for _, block in sent] == [part.sha256 for part in parts]
+        assert opened.releases.serve(9) == 0
+
+    def test_what_waits_of_an_older_version_is_not_sent(self, opened: Shop) -> None:
+        """Neither its delta nor what agents asked for; the same version again keeps both."""
+        opened.advance(1)
+        opened.releases.announce(evaluate=False, with_delta=True)
+        opened.request(opened.voice.notice().snapshot.sha256, 0)
+        opened.releases.announce(evaluate=True, with_delta=False)
+        opened.advance(2)
+        before = len(opened.voice.said)
+        assert opened.releases.serve(1) == 1
+        assert [kind for kind, _ in opened.voice.said[before:]] == ["block"]
+        opened.releases.announce(evaluate=False, with_delta=False)
+        assert opened.releases.serve(9) == 0
 
     def test_promote(self, opened: Shop) -> None:
         """The newest version becomes stable, and what was stable becomes previous."""
@@ -230,11 +275,45 @@ class TestBlocks:
 
     def test_at_most_a_window_at_once(self, opened: Shop) -> None:
         """Of nine blocks asked for, eight come: the answer to one message is bounded."""
-        data = np.random.default_rng(0).bytes(9 * BLOCK_SIZE)
-        large = opened.blobs.put(data)
-        opened.releases._offered[large] = len(data)
+        large = opened.large(9)
         assert [block.index for block in opened.ask(large, *range(9))] == list(range(8))
         assert [block.index for block in opened.ask(large, 8, 3)] == [8, 3]
+
+    def test_the_budget_is_kept(self, opened: Shop) -> None:
+        """Small bites, in turn, until everything is sent; the daemon decides when."""
+        large = opened.large(8)
+        for agent in ("a", "b"):
+            opened.request(large, *range(8), agent=agent)
+        served = []
+        while sent := opened.releases.serve(3):
+            served.append(sent)
+        assert served == [3, 3, 3, 3, 3, 1]
+        told = [(agent, parse_block(block).index) for agent, block in opened.voice.told]
+        assert sorted(told) == [(agent, n) for agent in ("a", "b") for n in range(8)]
+        assert [agent for agent, _ in told[:6]] == ["a"] * 3 + ["b"] * 3
+
+    def test_no_more_than_a_block_is_in_memory(self, opened: Shop) -> None:
+        """The blob is neither read whole nor hashed for a request."""
+        large = opened.large(40)
+        opened.voice.tell = lambda *message: None  # type: ignore[method-assign]
+        tracemalloc.start()
+        try:
+            for start in range(0, 40, 8):
+                opened.request(large, *range(start, start + 8))
+                assert opened.releases.serve(8) == 8
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 5 * BLOCK_SIZE
+
+    def test_a_lost_file(self, opened: Shop) -> None:
+        """The disk lost a part of the version: it is named, and the others are still served."""
+        notice = opened.voice.notice()
+        opened.request(notice.snapshot.sha256, 0)
+        opened.blobs.delete(notice.snapshot.sha256)
+        with pytest.raises(StoreError, match=f"{notice.snapshot.sha256}: cannot be read"):
+            opened.releases.serve(9)
+        assert opened.ask(notice.manifest.sha256, 0)
 
 
 class TestAdvance:
@@ -314,6 +393,34 @@ class TestPrune:
         assert notice.delta is not None
         for part in (notice.manifest, notice.template, notice.snapshot, notice.delta):
             assert long.ask(part.sha256, 0)
+
+    def test_what_another_job_needs_is_kept(self, opened: Shop) -> None:
+        """Jobs share the blobs: nobody prunes the manifest that another one has announced."""
+        record = opened.store.job(NAME)
+        assert record is not None
+        opened.store.add_job(structs.replace(record, name="other", manifest=b"of the other"))
+        manifest = opened.blobs.put(b"of the other")
+        for number in range(1, PRUNE_EVERY + 1):
+            opened.advance(number)
+        assert opened.blobs.has(manifest)
+
+    def test_a_disk_that_fails_is_tried_later(
+        self, opened: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The versions are made all the same, and the next pruning makes up for it."""
+
+        def fail(*_: object) -> int:
+            raise StoreError("read-only")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(opened.blobs, "prune", fail)
+            for number in range(1, PRUNE_EVERY):
+                opened.advance(number)
+            with pytest.raises(StoreError, match="read-only"):
+                opened.advance(PRUNE_EVERY)
+        for number in range(PRUNE_EVERY + 1, 2 * PRUNE_EVERY + 1):
+            opened.advance(number)
+        assert min(self.kept(opened)) > PRUNE_EVERY
 
     def test_a_restart_after_it(self, long: Shop) -> None:
         """The newest version is whole."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A conductor in a world of its own: store, blobs, clock, a voice that is written down, agents."""
+"""A conductor in a world of its own: store, blobs, two clocks, a voice that is written down."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import structlog
-from msgspec import Struct, json
+from msgspec import Struct, json, structs
+from tests.coordinator.rounds import agents
 
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.rounds.conductor import Conductor
@@ -21,26 +22,23 @@ from fedmill_coordinator.traffic import Traffic
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, encode_frame, prefix
+from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sha256
-from fedmill_shared.job import (
-    Job,
-)
+from fedmill_shared.job import Job, Mlp
 from fedmill_shared.job_check import canonical
-from fedmill_shared.link.blocks import blocks_of, parse_block
+from fedmill_shared.link.blocks import TRANSFER_WINDOW, block_count, blocks_of, parse_block
 from fedmill_shared.messages import (
     AgentState,
     EvaluationReport,
-    JobNotice,
     JobPhase,
     Join,
     MomentsReport,
     Receipt,
-    RoundNotice,
     UpdateOffer,
-    VersionNotice,
 )
 from fedmill_shared.metrics.classification import ClassificationStatistic
 from fedmill_shared.models.manifest import LEARNED, Manifest
+from fedmill_shared.protocol import NEWEST, OLDEST
 from fedmill_shared.schema import schema_hash
 from fedmill_shared.seeds import seed_for
 from fedmill_shared.signals.moments import Moments, collect
@@ -48,22 +46,48 @@ from fedmill_shared.signals.moments import Moments, collect
 NAME = "tiny"
 
 
-class Killed(BaseException):
-    """What kill -9 is to the code: nothing after it runs, nothing catches it."""
+class Clocks(ManualClock):
+    """Both hands of a clock; the one on the wall can be set without the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_by_ns = 0
+
+    def now_ns(self) -> int:
+        """What the wall says."""
+        return super().now_ns() + self.set_by_ns
+
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall by ``seconds``."""
+        self.set_by_ns += round(seconds * 1e9)
 
 
 class Fuse:
-    """Kills at the n-th effect, right after it; never, for 0."""
+    """Kills at the n-th effect, right after it; never, for 0. The disk can fail before that.
+
+    Attributes:
+        failing: how many of the next effects on disk fail and change nothing.
+        failed: how many did.
+    """
 
     def __init__(self, at: int = 0) -> None:
         self.at = at
         self.burnt = 0
+        self.failing = 0
+        self.failed = 0
 
     def burn(self) -> None:
         """One more effect."""
         self.burnt += 1
         if self.burnt == self.at:
-            raise Killed
+            raise agents.Killed
+
+    def check(self) -> None:
+        """The disk is asked to keep something."""
+        if self.failing:
+            self.failing -= 1
+            self.failed += 1
+            raise StoreError("no space left on device")
 
 
 class Fused:
@@ -80,6 +104,7 @@ class Fused:
             return method
 
         def call(*arguments: Any, **options: Any) -> Any:
+            self._fuse.check()
             result = method(*arguments, **options)
             self._fuse.burn()
             return result
@@ -127,9 +152,10 @@ class World:
 
     def __init__(self, folder: Path, job: Job, fuse: Fuse | None = None) -> None:
         self.job = job
+        self.folder = folder
         self.text = canonical(job)
         self.fuse = fuse or Fuse()
-        self.clock = ManualClock()
+        self.clock = Clocks()
         self.rows = MemoryStore()
         self.files = Blobs(folder / "blobs")
         self.voice = Voice(self.fuse)
@@ -148,7 +174,8 @@ class World:
 
     def start(self) -> None:
         """A new process on the same state, connected to the same broker."""
-        writes = ("add_", "save_", "set_", "update_", "open_", "close_", "extend", "abandon")
+        writes = ("add_", "save_", "set_", "update_", "open_", "close_", "extend_", "abandon_")
+        writes += ("discard_", "finish_", "give_")
         self.store = Fused(self.rows, writes, self.fuse)
         self.fleet = Fleet(self.store, self.clock)
         self.traffic = Traffic()
@@ -156,7 +183,8 @@ class World:
             self.job,
             self.text,
             store=self.store,
-            blobs=Fused(self.files, ("put",), self.fuse),
+            blobs=Fused(self.files, ("put", "adopt"), self.fuse),
+            spool=self.folder / "spool",
             fleet=self.fleet,
             traffic=self.traffic,
             voice=self.voice,
@@ -165,16 +193,36 @@ class World:
         )
         self.fleet.unsettle()
         self.conductor.announce()
-        self.conductor.step()
+        self.step()
         for agent, online in self.phases.items():
             self.seen(agent, online=online)
 
+    def step(self) -> None:
+        """Let time work, and the link take all the blocks that wait for it."""
+        self.conductor.step()
+        self.conductor.serve(1000)
+
     # What agents do
 
-    def seen(self, agent: str, *, online: bool = True, phase: str = "joined") -> None:
+    def restart(self) -> "World":
+        """Killed, started again, and met by the same agents."""
+        self.voice.said.clear()
+        self.start()
+        self.join(*(agent for agent, online in self.phases.items() if online))
+        return self
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, second by second."""
+        for _ in range(round(seconds)):
+            self.clock.advance(1)
+            self.step()
+
+    def seen(
+        self, agent: str, *, online: bool = True, phase: str = "joined", ineligible: str = ""
+    ) -> None:
         """The broker's retained state of an agent."""
         self.phases[agent] = online
-        jobs = {NAME: JobPhase(phase=phase)}
+        jobs = {NAME: JobPhase(phase=phase, ineligible=ineligible)}
         self.fleet.hear(agent, AgentState(online=online, jobs=jobs))
 
     def join(self, *agents: str, schema: str = "") -> None:
@@ -182,21 +230,21 @@ class World:
         for agent in agents:
             self.seen(agent)
             body = Join(job=NAME, schema=schema or schema_hash(self.job), windows={"train": 8})
-            self.conductor.join(agent, body)
-            self.conductor.step()
+            self.conductor.desk.join(agent, body)
+            self.step()
 
     def tell_moments(self, *agents: str) -> None:
         """Agents send their statistics."""
         for agent in agents:
-            self.conductor.moments(agent, MomentsReport(job=NAME, moments=some_moments(agent)))
-            self.conductor.step()
+            self.conductor.desk.moments(agent, MomentsReport(job=NAME, moments=some_moments(agent)))
+            self.step()
 
     def running(self, *agents: str) -> "World":
         """Statistics are agreed and round 1 is open."""
         self.join(*agents)
         self.tell_moments(*agents)
         self.clock.advance(3)
-        self.conductor.step()
+        self.step()
         return self
 
     @property
@@ -214,7 +262,7 @@ class World:
     def vector(self, number: int = -1) -> np.ndarray:
         """Weights of a version."""
         return np.frombuffer(
-            self.files.get(self.rows.versions(NAME)[number].weights, 1 << 20), "f4"
+            self.files.get(self.rows.versions(NAME)[number].weights, 1 << 24), "f4"
         )
 
     def learned(self, number: int = -1) -> np.ndarray:
@@ -225,13 +273,18 @@ class World:
         self,
         agent: str,
         *,
+        number: int = 0,
         delta: np.ndarray | None = None,
         examples: int = 8,
         header: dict[str, Any] | None = None,
         **offer: Any,
     ) -> tuple[UpdateOffer, bytes]:
-        """A real update of ``agent`` for the open round, with whatever a test wants wrong."""
-        record = self.rows.current_round(NAME) or self.rows.rounds(NAME)[-1]
+        """A real update of ``agent`` for a round, the open one unless told otherwise.
+
+        With whatever a test wants wrong in its header or its offer.
+        """
+        record = self.rows.round(NAME, number) if number else self.rows.current_round(NAME)
+        record = record or self.rows.rounds(NAME)[-1]
         if delta is None:
             delta = a_delta(agent, record.round, self.elements)
         fields = {
@@ -256,17 +309,33 @@ class World:
             "examples": examples,
             "loss": 0.5,
             "seconds": 0.1,
+            "protocol": NEWEST,
         }
         return UpdateOffer(**(whole | offer)), frame
+
+    def offer(self, agent: str, offer: UpdateOffer) -> None:
+        """An agent offers an update; no block follows."""
+        self.conductor.desk.offer(agent, offer)
+        self.step()
+
+    def blocks(self, agent: str, frame: bytes, indices: Sequence[int]) -> None:
+        """An agent sends these blocks of an update."""
+        for block in blocks_of(frame, indices):
+            self.conductor.desk.block(agent, parse_block(block))
+            self.step()
 
     def send(self, agent: str, offer: UpdateOffer, frame: bytes) -> list[Receipt]:
         """Send an update as agents do, and return the receipts."""
         self.voice.take("receipt")
-        self.conductor.offer(agent, offer)
-        self.conductor.step()
-        for block in blocks_of(frame):
-            self.conductor.block(agent, parse_block(block))
-            self.conductor.step()
+        self.voice.take("request")
+        self.offer(agent, offer)
+        count = block_count(len(frame))
+        if not offer.offered_again:
+            first = count if offer.protocol == OLDEST else min(count, TRANSFER_WINDOW)
+            self.blocks(agent, frame, range(first))
+        while requests := self.voice.take("request"):
+            for request in requests:
+                self.blocks(agent, frame, request.missing)
         return self.voice.take("receipt")
 
     def deliver(self, *agents: str, **fields: Any) -> list[Receipt]:
@@ -276,8 +345,22 @@ class World:
     def evaluate(self, *agents: str) -> None:
         """Agents score the newest version."""
         for agent in agents:
-            self.conductor.evaluation(agent, an_evaluation(self.rows.versions(NAME)[-1].version))
-            self.conductor.step()
+            self.conductor.desk.evaluation(
+                agent, an_evaluation(self.rows.versions(NAME)[-1].version)
+            )
+            self.step()
+
+    def order(self, verb: str) -> str:
+        """What the operator's order comes to."""
+        outcome: str = getattr(self.conductor, "close_now" if verb == "close" else verb)()
+        self.step()
+        return outcome
+
+    @property
+    def number(self) -> int:
+        """Number of the open round, 0 if none is."""
+        record = self.rows.current_round(NAME)
+        return record.round if record is not None else 0
 
     @property
     def state(self) -> str:
@@ -294,109 +377,19 @@ def an_evaluation(version: str, classes: int = 3) -> EvaluationReport:
     return EvaluationReport(job=NAME, version=version, statistic=statistic, last=statistic)
 
 
-class Agent:
-    """An agent that outlives the coordinator: it answers what it hears as the real one does."""
-
-    def __init__(self, name: str, world: World) -> None:
-        self.name = name
-        self.world = world
-        self.outbox: dict[str, tuple[UpdateOffer, bytes, bool]] = {}
-        self.active: VersionNotice | None = None
-        self.round: RoundNotice | None = None
-        self.trained: set[tuple[int, str]] = set()
-        self.evaluated: set[str] = set()
-
-    def hear(self, message: object) -> list[Callable[[], object]]:
-        """What it does about a message, one piece after the other."""
-        match message:
-            case JobNotice(state=state):
-                told = [lambda: self.world.join(self.name)]
-                if state in ("waiting", "statistics"):
-                    told.append(lambda: self.world.tell_moments(self.name))
-                return told
-            case VersionNotice():
-                self.active = message
-                evaluate = message.evaluate and message.version not in self.evaluated
-                self.evaluated.add(message.version)
-                score = [lambda: self.world.evaluate(self.name)] if evaluate else []
-                return [*score, *self.train()]
-            case RoundNotice():
-                self.round = message
-                for digest, (offer, _, _) in list(self.outbox.items()):
-                    if offer.round == message.closed:
-                        del self.outbox[digest]
-                return self.train()
-            case Receipt(sha256=digest, fate=fate) if digest in self.outbox:
-                offer, frame, _ = self.outbox.pop(digest)
-                if fate == "received":
-                    self.outbox[digest] = offer, frame, True
-        return []
-
-    def train(self) -> list[Callable[[], object]]:
-        """Train for the open round, once."""
-        notice, active = self.round, self.active
-        if notice is None or active is None or not notice.round or active.version != notice.base:
-            return []
-        if (notice.round, notice.base) in self.trained:
-            return []
-        self.trained.add((notice.round, notice.base))
-        offer, frame = self.world.update(self.name)
-        self.outbox[offer.sha256] = offer, frame, False
-        return [lambda: self.send(offer, frame)]
-
-    def send(self, offer: UpdateOffer, frame: bytes) -> None:
-        """The offer, then the blocks."""
-        self.world.conductor.offer(self.name, offer)
-        self.world.conductor.step()
-        for block in blocks_of(frame):
-            self.world.conductor.block(self.name, parse_block(block))
-            self.world.conductor.step()
-
-    def resend(self) -> list[Callable[[], object]]:
-        """What has had no receipt for too long."""
-        waiting = [(offer, frame) for offer, frame, known in self.outbox.values() if not known]
-        return [lambda o=offer, f=frame: self.send(o, f) for offer, frame in waiting]
-
-
-def run_to_end(world: World, names: list[str]) -> int:
-    """Let agents and coordinator talk until the job ends; return how often it was killed."""
-    agents = [Agent(name, world) for name in names]
-    inbox: deque[Callable[[], object]] = deque(lambda n=name: world.seen(n) for name in names)
-    killed, idle, down = 0, 0, False
-    while world.state not in ("finished", "stopped"):
-        while world.voice.said:
-            to, _, message = world.voice.said.popleft()
-            for agent in agents:
-                if to in ("", agent.name):
-                    inbox.extend(agent.hear(message))
-        try:
-            if down:
-                world.start()
-                down = False
-            elif inbox:
-                inbox.popleft()()
-            else:
-                idle += 1
-                assert idle < 40, "the job hangs"
-                world.clock.advance(10)
-                world.conductor.step()
-                for agent in agents:
-                    inbox.extend(agent.resend())
-        except Killed:
-            killed += 1
-            inbox.clear()  # the broker had its acknowledgement; nobody remembers
-            down = True
-    return killed
-
-
 @pytest.fixture
 def make_world(
     tmp_path: Path, tiny_job: Callable[..., Job], exported_once: None
 ) -> Callable[..., World]:
-    """A world for the tiny job with these settings."""
+    """A world for the tiny job with these settings, or with a model as wide as ``hidden``."""
 
-    def make(*, fuse_at: int = 0, folder: str = "state", **settings: Any) -> World:
-        return World(tmp_path / folder, tiny_job(**settings), Fuse(fuse_at))
+    def make(
+        *, fuse_at: int = 0, folder: str = "state", hidden: Sequence[int] = (), **settings: Any
+    ) -> World:
+        job = tiny_job(**settings)
+        if hidden:
+            job = structs.replace(job, model=Mlp(hidden=list(hidden)))
+        return World(tmp_path / folder, job, Fuse(fuse_at))
 
     return make
 
@@ -408,5 +401,8 @@ def kit() -> SimpleNamespace:
         delta=a_delta,
         moments=some_moments,
         evaluation=an_evaluation,
-        run_to_end=run_to_end,
+        run_to_end=agents.run_to_end,
+        play=agents.play,
+        recomputed=agents.recomputed,
+        fates=agents.fates,
     )

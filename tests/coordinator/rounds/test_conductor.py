@@ -80,7 +80,7 @@ class TestWholeJob:
         world.voice.said.clear()
         world.running(A, B)
         kinds = [kind for _, kind, _ in world.voice.said]
-        assert kinds == ["job", "job", "version", "round"]
+        assert kinds == ["job", "job", "version", "round", *["block"] * 4]
         version, opened = world.voice.take("version")[0], world.voice.take("round")[0]
         assert (version.number, version.base, version.delta) == (0, "", None)
         assert version.evaluate
@@ -207,39 +207,45 @@ class TestAggregation:
 class TestRefused:
     """What is not right is refused with a reason, and the rest goes on."""
 
-    def refused(self, world: SimpleNamespace, receipts: list, reason: str) -> None:
+    def refused(self, world: SimpleNamespace, receipts: list, code: str, reason: str) -> None:
         """The receipt says why, the refusal is kept, and the round closes with the others."""
         [receipt] = receipts
-        assert receipt.fate == "refused"
+        assert (receipt.fate, receipt.code) == ("refused", code)
         assert reason in receipt.reason
-        assert [(r.agent, r.reason) for r in world.rows.refusals()] == [(A, "update")]
+        assert [(r.agent, r.reason) for r in world.rows.refusals()] == [(A, f"update:{code}")]
         world.deliver(B, C)
         [closed, _] = world.rows.rounds("tiny")
         assert (closed.state, closed.included) == ("closed", [B, C])
+        assert (closed.accepted, closed.rejected, closed.discarded) == (2, 1, 0)
+        assert json.decode(closed.report)["rejected"] == {code: 1}
 
     @pytest.mark.parametrize(
-        ("fields", "reason"),
+        ("fields", "code", "reason"),
         [
-            ({"header": {"content": "snapshot", "base": "0" * 16}}, "content is 'snapshot'"),
-            ({"header": {"round": 7}}, "round is 7 in the frame, 1 was announced"),
-            ({"header": {"base": "ab" * 8}}, "base is 'abababababababab'"),
-            ({"header": {"schema": "cd" * 8}}, "schema is 'cdcdcdcdcdcdcdcd'"),
-            ({"header": {"examples": 9}}, "examples is 9 in the frame, 8 was announced"),
-            ({"examples": 0}, "no training window"),
-            ({"base": "ef" * 32}, "round 1 starts from"),
-            ({"round": 2}, "round 2 has not been opened"),
-            ({"round": 99}, "round 99 has not been opened"),
-            ({"size": 1 << 30}, "1073741824 bytes are too many"),
-            ({"size": 999}, "999 were announced"),
-            ({"delta": np.zeros(5, np.float32)}, "5 elements"),
+            (
+                {"header": {"content": "snapshot", "base": "0" * 16}},
+                "damaged",
+                "content is 'snapshot'",
+            ),
+            ({"header": {"round": 7}}, "damaged", "round is 7 in the frame, 1 was announced"),
+            ({"header": {"base": "ab" * 8}}, "damaged", "base is 'abababababababab'"),
+            ({"header": {"schema": "cd" * 8}}, "wrong_schema", "schema is 'cdcdcdcdcdcdcdcd'"),
+            ({"header": {"examples": 9}}, "damaged", "examples is 9 in the frame, 8 was announced"),
+            ({"examples": 0}, "empty", "no training window"),
+            ({"base": "ef" * 32}, "wrong_base", "round 1 starts from"),
+            ({"round": 2}, "foreign_round", "round 2 has not been opened"),
+            ({"round": 99}, "foreign_round", "round 99 has not been opened"),
+            ({"size": 1 << 30}, "too_large", "1073741824 bytes are too many"),
+            ({"size": 999}, "damaged", "999 were announced"),
+            ({"delta": np.zeros(5, np.float32)}, "damaged", "5 elements"),
         ],
     )
     def test_what_does_not_fit(
-        self, make_world: Make, fields: dict[str, object], reason: str
+        self, make_world: Make, fields: dict[str, object], code: str, reason: str
     ) -> None:
         """Another content, round, base, layout, size, or nothing learned from."""
         world = make_world().running(A, B, C)
-        self.refused(world, world.send(A, *world.update(A, **fields)), reason)
+        self.refused(world, world.send(A, *world.update(A, **fields)), code, reason)
 
     def test_bytes_that_are_no_frame(self, make_world: Make, kit: SimpleNamespace) -> None:
         """A stranger's blob with a right digest is no update."""
@@ -248,7 +254,7 @@ class TestRefused:
         world = make_world().running(A, B, C)
         junk = b"GIF89a" + bytes(500)
         offer, _ = world.update(A, sha256=sha256(junk), size=len(junk))
-        self.refused(world, world.send(A, offer, junk), "not b'FMU1'")
+        self.refused(world, world.send(A, offer, junk), "damaged", "not b'FMU1'")
 
     @pytest.mark.parametrize("place", [0, 30, 60, -3])
     def test_a_frame_with_a_flipped_bit(self, make_world: Make, place: int) -> None:
@@ -260,16 +266,29 @@ class TestRefused:
         damaged = bytearray(frame)
         damaged[place] ^= 4
         offer, _ = world.update(A, sha256=sha256(damaged), size=len(damaged))
-        self.refused(world, world.send(A, offer, bytes(damaged)), "frame")
+        self.refused(world, world.send(A, offer, bytes(damaged)), "damaged", "frame")
 
     def test_damage_on_the_way(self, make_world: Make) -> None:
-        """Blocks that do not make the announced digest are refused, not kept."""
+        """Blocks that do not make the announced digest are asked for anew, and refused at last."""
         world = make_world().running(A, B, C)
         offer, frame = world.update(A)
-        world.conductor.offer(A, offer)
-        block = parse_block_of(frame, offer.sha256)
-        world.conductor.block(A, block)
-        self.refused(world, world.voice.take("receipt"), "arrived damaged")
+        world.conductor.desk.offer(A, offer)
+        block = parse_block_of(bytes(len(frame)), offer.sha256)
+        for _ in range(2):
+            world.conductor.desk.block(A, block)
+            [request] = world.voice.take("request")
+            assert (request.blob, request.missing) == (offer.sha256, [0])
+        world.conductor.desk.block(A, block)
+        self.refused(world, world.voice.take("receipt"), "damaged", "arrived damaged")
+
+    def test_damage_on_the_way_that_is_mended(self, make_world: Make) -> None:
+        """The second copy is whole, and counts."""
+        world = make_world().running(A, B, C)
+        offer, frame = world.update(A)
+        world.conductor.desk.offer(A, offer)
+        world.conductor.desk.block(A, parse_block_of(bytes(len(frame)), offer.sha256))
+        world.conductor.desk.block(A, parse_block_of(frame))
+        assert [receipt.fate for receipt in world.voice.take("receipt")] == ["received"]
 
     def test_a_refused_agent_is_not_waited_for(self, make_world: Make) -> None:
         """Its round closes without it as soon as the others are done, not at the deadline."""
@@ -287,22 +306,23 @@ class TestRefused:
         assert (receipt.fate, "came first" in receipt.reason) == ("refused", True)
         assert [u.sha256 for u in world.rows.updates("tiny", 1)] == [first.sha256]
 
-    def test_one_update_at_a_time(self, make_world: Make) -> None:
-        """Announcing another one gives the first one up: an agent cannot fill the memory."""
+    def test_a_few_updates_at_a_time(self, make_world: Make) -> None:
+        """Announcing a fifth one gives the first one up: an agent cannot fill the disk."""
         world = make_world().running(A, B)
-        first, second = world.update(A), world.update(A, delta=np.ones(world.elements, np.float32))
-        for offer, _ in (first, second):
-            world.conductor.offer(A, offer)
-        assert not world.conductor.block(A, parse_block_of(first[1]))
-        assert world.conductor.block(A, parse_block_of(second[1]))
+        deltas = [np.full(world.elements, value, np.float32) for value in range(1, 6)]
+        updates = [world.update(A, delta=delta) for delta in deltas]
+        for offer, _ in updates:
+            world.conductor.desk.offer(A, offer)
+        assert not world.conductor.desk.block(A, parse_block_of(updates[0][1]))
+        assert world.conductor.desk.block(A, parse_block_of(updates[1][1]))
 
     def test_blocks_that_nobody_announced(self, make_world: Make) -> None:
         """They are of no update and take no memory."""
         world = make_world().running(A, B)
         offer, frame = world.update(A)
-        world.conductor.offer(A, offer)
-        assert not world.conductor.block(B, parse_block_of(frame, offer.sha256))
-        assert world.conductor.block(A, parse_block_of(frame))
+        world.conductor.desk.offer(A, offer)
+        assert not world.conductor.desk.block(B, parse_block_of(frame, offer.sha256))
+        assert world.conductor.desk.block(A, parse_block_of(frame))
 
     def test_updates_before_there_is_a_model(self, make_world: Make, kit: SimpleNamespace) -> None:
         """Nothing can be received before version 0; the agent will offer again."""
@@ -345,51 +365,6 @@ class TestTwice:
         assert world.rows.current_round("tiny").round == 2
 
 
-class TestLate:
-    """An update after the close is late, and said to be."""
-
-    def test_while_the_next_round_is_open(self, make_world: Make) -> None:
-        """It is stored as late with a reason, and not in the next round's result."""
-        world = make_world().running(A, B, C)
-        late = world.update(C)
-        world.deliver(A, B)
-        [receipt] = world.send(C, *late)
-        assert (receipt.fate, receipt.round) == ("late", 1)
-        assert receipt.reason
-        states = {u.agent: u.state for u in world.rows.updates("tiny", 1)}
-        assert states == {A: "included", B: "included", C: "late"}
-        assert not world.files.has(late[0].sha256)
-
-    def test_offered_in_time_but_whole_too_late(self, make_world: Make) -> None:
-        """The close between offer and last block decides."""
-        world = make_world().running(A, B, C)
-        offer, frame = world.update(C)
-        world.conductor.offer(C, offer)
-        world.deliver(A, B)
-        world.conductor.block(C, parse_block_of(frame))
-        [receipt] = world.voice.take("receipt")
-        assert receipt.fate == "late"
-
-    @pytest.mark.parametrize("finished", [False, True])
-    def test_after_the_last_round(self, make_world: Make, *, finished: bool) -> None:
-        """With no round open it is late as well, not unknown."""
-        world = make_world(rounds=1).running(A, B, C)
-        late = world.update(C)
-        world.deliver(A, B)
-        if finished:
-            world.evaluate(A, B, C)
-            assert world.state == "finished"
-        assert [r.fate for r in world.send(C, *late)] == ["late"]
-        assert [r.fate for r in world.send(C, *late)] == ["late"]
-
-    def test_with_a_base_that_the_round_never_had(self, make_world: Make) -> None:
-        """A late update against something else is refused."""
-        world = make_world().running(A, B, C)
-        offer, frame = world.update(C, base="ab" * 32)
-        world.deliver(A, B)
-        assert [r.fate for r in world.send(C, offer, frame)] == ["refused"]
-
-
 class TestDeadline:
     """Rounds end by time as well as by count."""
 
@@ -399,7 +374,7 @@ class TestDeadline:
         world.deliver(A, B)
         assert world.rows.current_round("tiny").round == 1
         world.clock.advance(60)
-        world.conductor.step()
+        world.step()
         [closed, _] = world.rows.rounds("tiny")
         assert (closed.state, closed.included) == ("closed", [A, B])
 
@@ -409,7 +384,7 @@ class TestDeadline:
         world.deliver(A)
         world.clock.advance(60)
         world.voice.take("round")
-        world.conductor.step()
+        world.step()
         [extended] = world.rows.rounds("tiny")
         assert extended.state == "open"
         assert extended.deadline_ns == world.clock.now_ns() + 60 * 10**9
@@ -423,10 +398,10 @@ class TestDeadline:
         world = make_world(goal=3).running(A, B, C)
         world.deliver(A, B)
         world.seen(C, online=False)
-        world.conductor.step()
+        world.step()
         assert world.rows.current_round("tiny").round == 1
         world.clock.advance(2)
-        world.conductor.step()
+        world.step()
         assert world.rows.rounds("tiny")[0].included == [A, B]
 
     def test_the_last_evaluation_is_not_waited_for_for_ever(self, make_world: Make) -> None:
@@ -435,10 +410,10 @@ class TestDeadline:
         world.deliver(A, B)
         world.evaluate(A)
         world.clock.advance(59)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         world.clock.advance(1)
-        world.conductor.step()
+        world.step()
         assert world.state == "finished"
 
 
@@ -451,11 +426,11 @@ class TestStatistics:
         world.join(A, B, C)
         wrong = Moments([Cell((), 8, [1.0], [1.0])])
         with pytest.raises(FrameError, match="has not 2 signals"):
-            world.conductor.moments(A, MomentsReport(job="tiny", moments=wrong))
+            world.conductor.desk.moments(A, MomentsReport(job="tiny", moments=wrong))
         assert [(r.agent, r.reason) for r in world.rows.refusals()] == [(A, "moments")]
         world.tell_moments(B, C)
         world.clock.advance(3)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         assert [m.agent for m in world.rows.moments("tiny")] == [B, C]
 
@@ -465,9 +440,9 @@ class TestStatistics:
         world.join(A, B, C)
         for agent in (A, B):
             with pytest.raises(FrameError, match="too few complete samples"):
-                world.conductor.moments(agent, MomentsReport(job="tiny", moments=Moments([])))
+                world.conductor.desk.moments(agent, MomentsReport(job="tiny", moments=Moments([])))
         world.clock.advance(600)
-        world.conductor.step()
+        world.step()
         assert world.state == "waiting"
 
     def test_an_agent_that_refused_is_not_waited_for(self, make_world: Make) -> None:
@@ -475,10 +450,12 @@ class TestStatistics:
         world = make_world(goal=0)
         world.join(A, B)
         world.seen(C)
-        world.conductor.refuse(C, Refusal(job="tiny", reason="SchemaError", text="no force here"))
+        world.conductor.desk.refuse(
+            C, Refusal(job="tiny", reason="SchemaError", text="no force here")
+        )
         world.tell_moments(A, B)
         world.clock.advance(2)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         assert [(r.agent, r.text) for r in world.rows.refusals()] == [(C, "no force here")]
 
@@ -492,7 +469,7 @@ class TestStatistics:
         world.tell_moments(C)
         world.tell_moments(A, B)
         world.clock.advance(2)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         assert [m.agent for m in world.rows.moments("tiny")] == [A, B]
 
@@ -520,10 +497,10 @@ class TestStatistics:
         world.clock.advance(59)
         world.tell_moments(A, B)
         world.clock.advance(59)
-        world.conductor.step()
+        world.step()
         assert world.state == "statistics"
         world.clock.advance(1)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
 
     def test_moments_after_the_agreement_change_nothing(self, make_world: Make) -> None:
@@ -540,14 +517,14 @@ class TestTakingPart:
     def test_an_agent_that_cannot_train_is_not_waited_for(self, make_world: Make) -> None:
         """A failed training is told; the round closes without it."""
         world = make_world(goal=3).running(A, B, C)
-        world.conductor.refuse(C, Refusal(job="tiny", reason="TrainerError", text="no memory"))
+        world.conductor.desk.refuse(C, Refusal(job="tiny", reason="TrainerError", text="no memory"))
         world.deliver(A, B)
         assert world.rows.rounds("tiny")[0].included == [A, B]
 
     def test_who_delivers_takes_part_again(self, make_world: Make) -> None:
         """After a failure, its next update makes it one of those that are waited for."""
         world = make_world(goal=3, rounds=3).running(A, B, C)
-        world.conductor.refuse(C, Refusal(job="tiny", reason="TrainerError", text="no memory"))
+        world.conductor.desk.refuse(C, Refusal(job="tiny", reason="TrainerError", text="no memory"))
         world.deliver(C, A, B)
         world.deliver(A, B)
         assert world.rows.current_round("tiny").round == 2
@@ -581,7 +558,7 @@ class TestEvaluations:
     def test_of_an_unknown_version(self, make_world: Make, kit: SimpleNamespace) -> None:
         """It is of no use and changes nothing."""
         world = make_world().running(A, B)
-        world.conductor.evaluation(A, kit.evaluation("ab" * 32))
+        world.conductor.desk.evaluation(A, kit.evaluation("ab" * 32))
         assert world.rows.evaluations("tiny") == []
 
     def test_of_other_classes(self, make_world: Make, kit: SimpleNamespace) -> None:
@@ -589,7 +566,7 @@ class TestEvaluations:
         world = make_world().running(A, B)
         report = kit.evaluation(world.rows.versions("tiny")[0].version, classes=4)
         with pytest.raises(FrameError, match="4 classes, job tiny has 3"):
-            world.conductor.evaluation(A, report)
+            world.conductor.desk.evaluation(A, report)
         assert world.rows.evaluations("tiny") == []
 
     def test_an_old_version_does_not_end_the_job(self, make_world: Make) -> None:
@@ -621,7 +598,7 @@ class TestAbandoned:
     @pytest.fixture(autouse=True)
     def let_divergence_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What reception would refuse stands for any result that is no model."""
-        monkeypatch.setattr("fedmill_coordinator.rounds.reception.LARGEST_CHANGE", np.inf)
+        monkeypatch.setattr("fedmill_coordinator.rounds.admission.LARGEST_CHANGE", np.inf)
 
     def spoil(self, world: SimpleNamespace) -> None:
         """Both agents diverge: the sum overflows, or the model computes nonsense."""
@@ -732,8 +709,10 @@ class TestRequests:
         """The snapshot, whole and right."""
         world = make_world().running(A, B)
         [notice] = world.voice.take("version")
+        world.voice.take("block")
         request = BlobRequest(job="tiny", blob=notice.snapshot.sha256, missing=[0])
-        world.conductor.request(A, request)
+        world.conductor.desk.request(A, request)
+        world.step()
         [(agent, _, block)] = [each for each in world.voice.said if each[1] == "block"]
         assert agent == A
         assert parse_block(block).payload == world.vector(0).tobytes()

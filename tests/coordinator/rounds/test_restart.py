@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 Make = Callable[..., SimpleNamespace]
@@ -22,7 +23,10 @@ def outcome(world: SimpleNamespace) -> tuple[object, ...]:
         record.downlink_residual,
         [v.version for v in world.rows.versions("tiny")],
         [(r.round, r.state, r.included) for r in world.rows.rounds("tiny")],
-        [[(u.agent, u.sha256, u.state) for u in world.rows.updates("tiny", n)] for n in (1, 2)],
+        [
+            sorted((u.agent, u.sha256, u.state) for u in world.rows.updates("tiny", number))
+            for number in (1, 2)
+        ],
         world.rows.aliases("tiny")[-1].version,
     )
 
@@ -64,15 +68,125 @@ class TestEveryPoint:
         assert outcome(world) == outcome(whole)
 
 
+class TestOtherModes:
+    """Killed at every effect, a job that is no lock step loses nothing and counts nothing twice."""
+
+    MODES = (
+        ("asynchronous", {"rounds": 4, "minimum": 1, "goal": 1}),
+        ("two of three", {"rounds": 3, "minimum": 1, "goal": 2, "max_staleness": 1}),
+        ("cohort", {"rounds": 3, "minimum": 1, "goal": 1, "over_selection": 2.0}),
+        ("never late", {"rounds": 3, "minimum": 1, "goal": 2, "max_staleness": 0}),
+    )
+
+    @pytest.mark.parametrize(("name", "settings"), MODES, ids=[name for name, _ in MODES])
+    def test_every_point(
+        self, make_world: Make, kit: SimpleNamespace, name: str, settings: dict[str, float]
+    ) -> None:
+        """Whichever write or message is the last one before the kill."""
+        exact = {"uplink": "fp32", "downlink": "fp32", "patience": 0.0}
+        whole = make_world(folder="whole", **exact, **settings)
+        assert kit.run_to_end(whole, NAMES) == 0
+        self.check(whole, kit)
+        for at in range(2, whole.fuse.burnt + 1):
+            world = make_world(fuse_at=at, folder=f"killed-{at}", **exact, **settings)
+            assert kit.run_to_end(world, NAMES) == 1, f"killed at {at}"
+            self.check(world, kit)
+
+    def check(self, world: SimpleNamespace, kit: SimpleNamespace) -> None:
+        """Each round made a version, of updates that count once and are all accounted for."""
+        rounds = world.rows.rounds("tiny")
+        assert world.state == "finished"
+        assert [r.state for r in rounds] == ["closed"] * world.job.federation.rounds
+        assert [v.round for v in world.rows.versions("tiny")] == [None, *(r.round for r in rounds)]
+        fates = kit.fates(world)
+        assert {state for _, _, state, _ in fates} <= {"included", "late"}
+        for record in rounds:
+            used = [agent for _, agent, _, used_by in fates if used_by == record.round]
+            assert (record.included, record.accepted) == (sorted(set(used)), len(used))
+        late = [each for each in fates if each[2] == "late"]
+        assert sum(r.discarded for r in rounds) <= len(late)
+        assert len({(number, agent) for number, agent, _, _ in fates}) == len(fates)
+        for number, expected in enumerate(kit.recomputed(world, kit.delta)):
+            assert np.array_equal(world.learned(number), expected), number
+
+
+class TestFullDisk:
+    """Every write fails in turn, once or for a while: nothing is lost, and nothing stays untold."""
+
+    @pytest.mark.parametrize("times", [1, 4])
+    def test_every_point(self, make_world: Make, kit: SimpleNamespace, times: int) -> None:
+        """The outcome is that of a job whose disk never failed."""
+        whole = make_world(folder="whole", **SETTINGS)
+        asked = self.count_writes(whole)
+        kit.run_to_end(whole, NAMES)
+        assert len(asked) > 40
+        for at in range(1, len(asked) + 1, times):
+            world = make_world(folder=f"fails-{at}", **SETTINGS)
+            self.count_writes(world, at, times)
+            assert kit.run_to_end(world, NAMES) == 0
+            assert world.fuse.failed == times, f"fails at {at}"
+            assert outcome(world) == outcome(whole), f"fails at {at}"
+
+    def count_writes(self, world: SimpleNamespace, fail_at: int = 0, times: int = 0) -> list[None]:
+        """Count the writes from now on; from one of them on, ``times`` of them fail."""
+        asked: list[None] = []
+        check = world.fuse.check
+
+        def counted() -> None:
+            asked.append(None)
+            if len(asked) == fail_at:
+                world.fuse.failing = times
+            check()
+
+        world.fuse.check = counted
+        return asked
+
+
+class TestOrders:
+    """Killed while it carries out what the operator wants."""
+
+    def test_paused_at_every_point(self, make_world: Make, kit: SimpleNamespace) -> None:
+        """A pause in the middle of the job outlives the kill; resumed, the outcome is the same."""
+        whole = make_world(folder="whole", **SETTINGS)
+        kit.run_to_end(whole, NAMES)
+        for at in range(30, whole.fuse.burnt, 7):
+            world = make_world(fuse_at=at, folder=f"killed-{at}", **SETTINGS)
+            world.rows.update_job("tiny", updated_ns=1, paused=True)
+            world.start()
+            held = []
+
+            def resume(world: SimpleNamespace = world, held: list[int] = held) -> None:
+                """After some idle time, in which nothing may have happened."""
+                held.append(world.number)
+                if len(held) == 3:
+                    assert held == [0, 0, 0]
+                    world.conductor.resume()
+
+            assert kit.run_to_end(world, NAMES, idle=resume) <= 1
+            assert outcome(world) == outcome(whole), f"killed at {at}"
+
+    def test_aborted_at_every_point(self, make_world: Make) -> None:
+        """Given again after the kill, the order ends the job, whatever of it was done."""
+        for at in range(1, 6):
+            world = make_world(folder=f"killed-{at}", goal=3, rounds=9).running(A, B, C)
+            world.deliver(A, B)
+            world.fuse.at = world.fuse.burnt + at
+            with pytest.raises(BaseException, match=r"^$"):
+                world.conductor.abort()
+            world.restart()
+            if world.state != "stopped":
+                world.conductor.abort()
+            assert (world.state, world.number) == ("stopped", 0)
+            assert world.rows.pending("tiny") == []
+
+
 class TestPoints:
     """What a restart finds, point by point."""
 
     def restarted(self, world: SimpleNamespace) -> SimpleNamespace:
         """Killed, started again, and met by the same agents."""
-        world.voice.said.clear()
-        world.start()
-        world.join(*world.phases)
-        return world
+        restarted: SimpleNamespace = world.restart()
+        return restarted
 
     def test_in_the_middle_of_statistics(self, make_world: Make) -> None:
         """What was told is still there; only the others are waited for."""
@@ -100,14 +214,14 @@ class TestPoints:
         with monkeypatch.context() as broken:
             broken.setattr(Releases, "announce", die)
             with pytest.raises(KeyboardInterrupt):
-                world.conductor.step()
+                world.step()
         world.rows.update_job("tiny", updated_ns=1, state="statistics")
         before = world.rows.job("tiny").normaliser
         self.restarted(world)
         world.join(C)
         world.tell_moments(C)
         world.clock.advance(3)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         assert world.rows.job("tiny").normaliser == before
         assert len(world.rows.versions("tiny")) == 1
@@ -132,12 +246,12 @@ class TestPoints:
         world.clock.advance(30)
         agents, world.phases = world.phases, {}
         world.start()
-        world.conductor.step()
+        world.step()
         assert world.rows.current_round("tiny").round == 1
         world.clock.advance(1)
         world.join(*agents)
         world.clock.advance(5)
-        world.conductor.step()
+        world.step()
         assert world.rows.current_round("tiny").round == 1
         world.deliver(C)
         assert world.rows.rounds("tiny")[0].included == [A, B, C]
@@ -162,7 +276,7 @@ class TestPoints:
         world.clock.advance(-7200)
         self.restarted(world)
         world.clock.advance(60)
-        world.conductor.step()
+        world.step()
         assert world.rows.rounds("tiny")[0].included == [A, B]
 
     def test_closed_but_not_announced(
@@ -193,9 +307,7 @@ class TestPoints:
         self, make_world: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody was included, and that is what is told."""
-        import numpy as np
-
-        monkeypatch.setattr("fedmill_coordinator.rounds.reception.LARGEST_CHANGE", np.inf)
+        monkeypatch.setattr("fedmill_coordinator.rounds.admission.LARGEST_CHANGE", np.inf)
         world = make_world().running(A, B)
         world.deliver(A, B, delta=np.full(world.elements, 3e38, np.float32))
         self.restarted(world)
@@ -209,11 +321,11 @@ class TestPoints:
         world.evaluate(A)
         world.clock.advance(5)
         world.start()
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         world.join(A, B)
         world.clock.advance(5)
-        world.conductor.step()
+        world.step()
         assert world.state == "running"
         world.evaluate(B)
         assert world.state == "finished"

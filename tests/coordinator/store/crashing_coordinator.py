@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from msgspec import structs
 from sqlalchemy import event
 
 from fedmill_coordinator.store.base import Store
@@ -96,11 +97,14 @@ def close_round(store: Store, number: int) -> None:
     """The end of round ``number``, without the last agent."""
     opened = store.round("bearings", number)
     assert opened is not None
+    waiting = store.pending("bearings")
     values = {field: getattr(opened, field) for field in opened.__struct_fields__}
     ended = {"state": "closed", "closed_ns": number + 30, "included": list(AGENTS[:2])}
     store.close_round(
         RoundRecord(**{**values, **ended}),
         version(number),
+        included=waiting[:2],
+        discarded=[structs.replace(update, state="late") for update in waiting[2:]],
         rule_state=b"%d" % number,
         downlink_residual=name(f"residual {number}"),
         job_state="running",

@@ -72,6 +72,42 @@ class TestPutAndGet:
         assert synced == [blobs.folder.parent, blobs.folder]
 
 
+class TestAdopt:
+    def test_moves_the_file(self, blobs: Blobs, tmp_path: Path) -> None:
+        """The very file, not a copy; where its blob lies is told before and after."""
+        arrived = tmp_path / "arrived"
+        arrived.write_bytes(b"abc")
+        number = arrived.stat().st_ino
+        assert blobs.path(ABC) == blobs.folder / "ba" / ABC
+        blobs.adopt(arrived, ABC)
+        assert not arrived.exists()
+        assert blobs.get(ABC, 3) == b"abc"
+        assert blobs.path(ABC).stat().st_ino == number
+
+    def test_heals_a_damaged_blob(self, blobs: Blobs, tmp_path: Path) -> None:
+        """What is there already is replaced."""
+        blobs.path(blobs.put(b"abc")).write_bytes(b"axc")
+        (tmp_path / "arrived").write_bytes(b"abc")
+        blobs.adopt(tmp_path / "arrived", ABC)
+        assert blobs.get(ABC, 3) == b"abc"
+
+    def test_is_durable(
+        self, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The entry of each new folder, and at last that of the blob."""
+        synced: list[Path] = []
+        monkeypatch.setattr(module, "_sync", synced.append)
+        (tmp_path / "arrived").write_bytes(b"abc")
+        blobs.adopt(tmp_path / "arrived", ABC)
+        assert synced == [blobs.folder.parent, blobs.folder, blobs.folder / "ba"]
+
+    def test_nothing_to_adopt(self, blobs: Blobs, tmp_path: Path) -> None:
+        """A file that is not there is an error that names it."""
+        with pytest.raises(StoreError, match=r"gone: cannot be moved to .*No such file"):
+            blobs.adopt(tmp_path / "gone", ABC)
+        assert not blobs.has(ABC)
+
+
 class TestFaults:
     @pytest.mark.parametrize("content", [b"axc", b"ab", b""], ids=repr)
     def test_damage_is_told(self, blobs: Blobs, content: bytes) -> None:
@@ -112,7 +148,14 @@ class TestFaults:
     def test_foreign_names_are_refused(self, blobs: Blobs, name: str) -> None:
         """Only 64 lower-case hexadecimal digits reach the file system."""
         blobs.put(b"abc")
-        calls = (blobs.has, blobs.size, blobs.delete, lambda each: blobs.get(each, 3))
+        calls = (
+            blobs.has,
+            blobs.size,
+            blobs.delete,
+            blobs.path,
+            lambda each: blobs.get(each, 3),
+            lambda each: blobs.adopt(blobs.folder, each),
+        )
         for call in calls:
             with pytest.raises(StoreError, match="is not the name of a blob"):
                 call(name)

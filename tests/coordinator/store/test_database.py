@@ -122,24 +122,25 @@ class TestOpening:
 
     def test_newer_schema_is_refused(self, path: Path) -> None:
         """A database of a newer fedmill is left alone."""
-        execute(path, "UPDATE schema_version SET version = 2")
+        execute(path, "UPDATE schema_version SET version = 3")
         with pytest.raises(StoreError, match="newer fedmill"):
             SqlStore.in_file(path).jobs()
 
     def test_tables_have_the_fields_of_their_records(self) -> None:
-        """Schema 1 is this; a change needs a migration and the next number."""
-        assert schema.VERSION == 1
+        """Schema 2 is this; a change needs a migration and the next number."""
+        assert schema.VERSION == 2
         columns = {table.name: len(table.columns) for table in schema.metadata.sorted_tables}
         assert columns == {
-            "agents": 10,
+            "agents": 11,
             "aliases": 4,
             "evaluations": 7,
-            "jobs": 12,
+            "jobs": 13,
             "moments": 4,
+            "orders": 7,
             "refusals": 6,
-            "rounds": 12,
+            "rounds": 16,
             "schema_version": 1,
-            "updates": 13,
+            "updates": 15,
             "versions": 9,
         }
 
@@ -193,7 +194,8 @@ class TestFaults:
             execute(
                 path,
                 "PRAGMA foreign_keys = OFF",
-                "INSERT INTO rounds VALUES ('bearings',1,'b','open',1,1,1,1,'[1',1,1,'')",
+                "INSERT INTO rounds VALUES "
+                "('bearings',1,'b','open',1,1,1,1,'[1',1,1,'',0,0,0,'[]')",
             )
             with pytest.raises(StoreError, match="damaged row"):
                 store.rounds("bearings")
@@ -244,9 +246,51 @@ class TestOtherProcesses:
             ):
                 other.update_job("bearings", updated_ns=2, state="stopped")
 
+    def test_two_writers_take_turns(self, path: Path) -> None:
+        """Two processes that give orders and deal with them lose nothing and refuse nothing."""
+        code = (
+            "import sys; from pathlib import Path\n"
+            "from fedmill_coordinator.store.sql import SqlStore\n"
+            "print('ready', flush=True); sys.stdin.readline()\n"
+            "with SqlStore.in_file(Path(sys.argv[1])) as store:\n"
+            "    for count in range(50):\n"
+            "        order = store.give_order('bearings', 'pause', sys.argv[2], count)\n"
+            "        store.finish_order(order, done_ns=count, outcome=sys.argv[2])\n"
+            "        print(order)\n"
+        )
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(path), who],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for who in ("anna", "ben")
+        ]
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+        told = [child.communicate(timeout=60) for child in children]
+        assert [error for _, error in told] == ["", ""]
+        with SqlStore.in_file(path) as store:
+            for who, (output, _) in zip(("anna", "ben"), told, strict=True):
+                found = [store.order(int(number)) for number in output.split()]
+                assert [order.given_ns for order in found if order] == list(range(50))
+                assert {(order.by, order.outcome) for order in found if order} == {(who, who)}
+            assert store.open_orders() == []
+            assert store.order(100) is not None
+            assert store.order(101) is None
+
     def test_one_open_round_is_a_constraint(self, path: Path) -> None:
         """Not even a writer that asks nobody can open a second round."""
-        insert = "INSERT INTO rounds VALUES ('bearings',{},'b','open',1,1,1,1,'[]',1,1,'')"
+        insert = (
+            "INSERT INTO rounds VALUES ('bearings',{},'b','open',1,1,1,1,'[]',1,1,'',0,0,0,'[]')"
+        )
         SqlStore.in_file(path).jobs()
         execute(path, insert.format(1), insert.format(2).replace("open", "closed"))
         with pytest.raises(sqlite3.IntegrityError):

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import random
 import struct
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmill_shared.errors import FrameError
+from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.link.blocks import (
     BLOB_LIMIT,
@@ -17,6 +19,7 @@ from fedmill_shared.link.blocks import (
     block_count,
     blocks_of,
     parse_block,
+    read_blocks,
 )
 
 SIZES = [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 2 * BLOCK_SIZE, 3 * BLOCK_SIZE + 7]
@@ -90,6 +93,44 @@ class TestRoundTrip:
         """What a confused agent asks for is refused, not read from the wrong end."""
         with pytest.raises(FrameError, match=f"block {index} asked for, but the blob has 4"):
             list(blocks_of(_blob(SIZES[-1]), [index]))
+
+
+class TestFile:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_blocks_of_a_file_are_those_of_its_bytes(self, tmp_path: Path, size: int) -> None:
+        """Bit by bit, in the order asked for."""
+        blob, path = _blob(size), tmp_path / "blob"
+        path.write_bytes(blob)
+        indices = list(reversed(range(block_count(size))))
+        found = list(read_blocks(path, sha256(blob), indices))
+        assert found == list(blocks_of(blob, indices))
+
+    @pytest.mark.parametrize("index", [-1, 4, 1 << 40])
+    def test_block_beyond_the_file(self, tmp_path: Path, index: int) -> None:
+        """Refused with the same words as for bytes."""
+        path = tmp_path / "blob"
+        path.write_bytes(_blob(SIZES[-1]))
+        with pytest.raises(FrameError, match=f"block {index} asked for, but the blob has 4"):
+            list(read_blocks(path, "0" * 64, [index]))
+
+    def test_only_what_is_asked_for_is_read(self, tmp_path: Path) -> None:
+        """One block of a sparse file of half a gigabyte costs one block of memory."""
+        path = tmp_path / "blob"
+        path.touch()
+        os.truncate(path, BLOB_LIMIT)
+        tracemalloc.start()
+        try:
+            for wire in read_blocks(path, "0" * 64, range(100, 4000, 1000)):
+                assert len(wire) == BLOCK_SIZE + HEADER
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 5 * BLOCK_SIZE
+
+    def test_a_lost_file(self, tmp_path: Path) -> None:
+        """It is named, with what to do."""
+        with pytest.raises(StoreError, match=r"gone: cannot be read: No such file.*backup"):
+            list(read_blocks(tmp_path / "gone", "0" * 64, [0]))
 
 
 class TestParse:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every link promises, over the in-memory twin and over MQTT."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,15 @@ from fedmill_shared.errors import BrokerError
 from fedmill_shared.link.base import LARGEST_PACKET, PACKET_OVERHEAD, Disconnected, Message
 
 World = Any  # tests/shared/link/conftest.py
+PATIENCE = 20.0
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Return once ``done``."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class TestLink:
@@ -123,6 +134,17 @@ class TestLink:
         sleeper.link.stop()
         world.come_back(sleeper)
         assert sleeper.settle() == [Message(topic, b"1", retained=True)]
+
+    def test_backlog_ends_with_the_last_acknowledgement(self, world: World) -> None:
+        """What is refused was never in it."""
+        topic = world.topic("up")
+        peer = world.connect("peer", [])
+        assert peer.link.backlog == 0
+        for _ in range(100):
+            peer.link.publish(topic, b"1")
+        with pytest.raises(BrokerError):
+            peer.link.publish(topic, bytes(300_000))
+        until(lambda: peer.link.backlog == 0)
 
     def test_stopping_twice_is_stopping(self, world: World) -> None:
         """A signal may come during the end."""

@@ -56,3 +56,10 @@ class TestMemoryLink:
             link.publish("a", b"bad")
         link.publish("a", b"good")
         assert heard[1:] == [Message("a", b"good")]
+
+    def test_a_test_sets_the_backlog(self) -> None:
+        """Nothing ever waits here, so that only a test can say that something does."""
+        link = MemoryLink(MemoryBroker(), [], lambda _: None)
+        assert link.backlog == 0
+        link.backlog = 7
+        assert link.backlog == 7

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What only a real connection can do: be refused, stall, and be away. Mosquitto is required."""
 
+import itertools
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import psutil
 import pytest
@@ -15,8 +19,10 @@ from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
 from fedmill_coordinator.demo import broker as brokers
+from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError
 from fedmill_shared.link import mqtt
+from fedmill_shared.link.backoff import Jitter, full_jitter
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
@@ -29,7 +35,14 @@ class Client:
     """A link and its events."""
 
     def __init__(
-        self, port: int, name: str, will: Message | None = None, *, lasting: bool = True
+        self,
+        port: int,
+        name: str,
+        will: Message | None = None,
+        *,
+        lasting: bool = True,
+        jitter: Jitter = full_jitter,
+        clock: Clock | None = None,
     ) -> None:
         self.events: SimpleQueue[LinkEvent] = SimpleQueue()
         endpoint = Endpoint(
@@ -40,11 +53,86 @@ class Client:
             will=will,
             lasting=lasting,
         )
-        self.link = MqttLink(endpoint, self.events.put)
+        self.link = MqttLink(endpoint, self.events.put, jitter=jitter, clock=clock)
 
     def hear(self) -> LinkEvent:
         """The next event."""
         return self.events.get(timeout=PATIENCE)
+
+    def settled(self) -> None:
+        """Return once the broker has acknowledged everything."""
+        deadline = time.monotonic() + PATIENCE
+        while self.link.backlog:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+class Waits(list[float]):
+    """Jitter that hardly waits, and remembers how long it might have."""
+
+    def __call__(self, longest: float) -> float:
+        """A hundredth of a second."""
+        self.append(longest)
+        return 0.01
+
+
+class Calendar:
+    """A clock for which every look is a minute later."""
+
+    def __init__(self) -> None:
+        self._minutes = itertools.count()
+
+    def now_ns(self) -> int:
+        """Nobody asks."""
+        raise NotImplementedError
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return 60.0 * next(self._minutes)
+
+
+@contextmanager
+def _usurper() -> Iterator[int]:
+    """A broker that lets everybody in, and out at once: taken over (Mosquitto says so from 2.0.15).
+
+    MQTT 5.0, sections 3.2 and 3.14.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                connection, _ = server.accept()
+                with connection:
+                    if connection.recv(4096):
+                        connection.sendall(b"\x20\x03\0\0\0" + b"\xe0\x02\x8e\0")
+                        while connection.recv(4096):  # unread bytes would reset the connection
+                            pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port: int = server.getsockname()[1]
+        yield port
+        ended.set()
+        socket.create_connection(("127.0.0.1", port)).close()
+        thread.join()
+
+
+def _subscribed(client: Client) -> None:
+    """Return once the broker has the subscriptions of a connected client."""
+    client.link.publish(TOPIC, b"echo")
+    while client.hear() != Message(TOPIC, b"echo"):
+        pass
+
+
+def _told(client: Client, enough: int) -> list[Disconnected]:
+    """The next ``enough`` times that a client was disconnected."""
+    told: list[Disconnected] = []
+    while len(told) < enough:
+        event = client.hear()
+        if isinstance(event, Disconnected):
+            told.append(event)
+    return told
 
 
 @pytest.fixture
@@ -54,9 +142,9 @@ def client() -> Iterator[Callable[..., Client]]:
     with ExitStack() as stack:
 
         def make(
-            port: int, name: str = "client", will: Message | None = None, *, lasting: bool = True
+            port: int, name: str = "client", will: Message | None = None, **options: Any
         ) -> Client:
-            made = Client(port, name, will, lasting=lasting)
+            made = Client(port, name, will, **options)
             stack.callback(made.link.stop)
             return made
 
@@ -154,6 +242,135 @@ class TestNoBroker:
         client(mosquitto).link.stop(Message(TOPIC, b"goodbye"))
 
 
+class TestBackoff:
+    def test_attempts_come_slower_and_slower(self, client: Callable[..., Client]) -> None:
+        """Each failed attempt doubles the longest wait, up to half a minute."""
+        waits = Waits()
+        one = client(brokers.free_port(), jitter=waits)
+        one.link.start()
+        _told(one, 9)
+        one.link.stop()
+        assert waits[:8] == [1, 2, 4, 8, 16, 30, 30, 30]
+
+    def test_a_good_connection_starts_afresh(
+        self, client: Callable[..., Client], mosquitto: int
+    ) -> None:
+        """After a minute of work the first attempt to come back is made within a second."""
+        waits = Waits()
+        one = client(mosquitto, "steady", jitter=waits, clock=Calendar())
+        one.link.start()
+        for _ in range(4):
+            while not isinstance(one.hear(), Connected):
+                pass
+            one.link._client.socket().shutdown(socket.SHUT_RDWR)
+            assert _told(one, 1)[0].remedy == ""
+        one.link.stop()
+        assert waits[:4] == [1, 1, 1, 1]
+
+    def test_thrown_out_by_another_of_the_same_name(self, client: Callable[..., Client]) -> None:
+        """What to do is told; however long the peace lasted, each way back is slower."""
+        waits = Waits()
+        with _usurper() as port:
+            one = client(port, "twin", jitter=waits, clock=Calendar())
+            one.link.start()
+            for told in _told(one, 5):
+                assert told.reason == "Session taken over"
+                assert "another process signs in as twin: stop it" in told.remedy
+            one.link.stop()
+        assert waits[:4] == [1, 2, 4, 8]
+
+    def test_two_under_one_name_give_way(
+        self, client: Callable[..., Client], mosquitto: int
+    ) -> None:
+        """Each comes back more slowly whenever it was thrown out."""
+        waits = [Waits(), Waits()]
+        twins = [client(mosquitto, "pair", jitter=each) for each in waits]
+        for twin in twins:
+            twin.link.start()
+        for twin in twins:
+            _told(twin, 8)
+        for twin in twins:
+            twin.link.stop()
+        for each in waits:
+            assert each[:7] == [1, 2, 4, 8, 16, 30, 30]
+
+    def test_stop_does_not_wait_for_the_next_attempt(self, client: Callable[..., Client]) -> None:
+        """Even if it is to be made in an hour."""
+        one = client(brokers.free_port(), jitter=lambda _longest: 3600.0)
+        one.link.start()
+        assert isinstance(one.hear(), Disconnected)
+        one.link.stop()
+        assert not one.link._thread.is_alive()
+
+
+class TestBacklog:
+    def test_counts_what_the_broker_owes(
+        self, client: Callable[..., Client], own_broker: Callable[..., tuple[int, psutil.Process]]
+    ) -> None:
+        """Before the first connection, beside a stalled broker, over its death: then 0 again."""
+        port = brokers.free_port()
+        one = client(port, jitter=Waits())
+        one.link.start()
+        for number in range(1, 4):
+            one.link.publish(TOPIC, b"early")
+            assert one.link.backlog == number
+        _, process = own_broker(port)
+        one.settled()
+        with _frozen(process):
+            for _ in range(50):  # more than are in flight at once
+                one.link.publish(TOPIC, b"stalled")
+            assert one.link.backlog == 50
+            process.kill()
+        process.wait(PATIENCE)
+        one.link.publish(TOPIC, b"away")
+        assert one.link.backlog == 51
+        own_broker(port)
+        one.settled()
+
+    def test_what_is_not_taken_does_not_count(
+        self, client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A full queue, a topic that nobody can publish to, a message that is too large."""
+        monkeypatch.setattr(mqtt, "QUEUED_MESSAGES", 2)
+        one = client(brokers.free_port())
+        one.link.publish(TOPIC, b"1")
+        one.link.publish(TOPIC, b"2")
+        for topic, payload, error in (
+            (TOPIC, b"3", BrokerError),
+            ("plant/#", b"", ValueError),
+            (TOPIC, bytes(300_000), BrokerError),
+        ):
+            with pytest.raises(error):
+                one.link.publish(topic, payload)
+            assert one.link.backlog == 2
+
+    def test_several_threads_publish(self, client: Callable[..., Client], mosquitto: int) -> None:
+        """Whole packets of several senders arrive once each, and the count comes out even."""
+        one = client(mosquitto, "several")
+        one.link.start()
+        assert isinstance(one.hear(), Connected)
+
+        def publish(who: int) -> None:
+            for number in range(50):
+                one.link.publish(TOPIC, b"%d %d " % (who, number) + bytes(20_000))
+
+        threads = [threading.Thread(target=publish, args=(who,)) for who in range(4)]
+        for thread in threads:
+            thread.start()
+        heard: list[Message] = []
+        while len(heard) < 200:
+            event = one.hear()
+            assert isinstance(event, Message)
+            if not event.retained:  # another test's
+                heard.append(event)
+        for thread in threads:
+            thread.join(PATIENCE)
+        one.settled()
+        found = {tuple(message.payload.split()[:2]) for message in heard}
+        assert found == {(b"%d" % who, b"%d" % number) for who in range(4) for number in range(50)}
+        assert {len(message.payload) for message in heard} <= {20_004, 20_005}
+
+
 class TestRefusal:
     def test_broker_wants_another_user(
         self, client: Callable[..., Client], own_broker: Callable[..., tuple[int, psutil.Process]]
@@ -231,8 +448,9 @@ class TestStop:
         one = client(mosquitto, "one", Message(TOPIC, b"offline"))
         watcher = client(mosquitto, "watcher")
         watcher.link.start()
-        one.link.start()
         assert isinstance(watcher.hear(), Connected)
+        _subscribed(watcher)
+        one.link.start()
         assert isinstance(one.hear(), Connected)
         full = MQTTMessageInfo(1)
         full.rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
@@ -250,10 +468,11 @@ class TestStop:
         monkeypatch.setattr(mqtt, "QUEUED_MESSAGES", 40)
         port, process = own_broker()
         one, watcher = client(port, "one", Message(TOPIC, b"offline")), client(port, "watcher")
-        one.link.start()
         watcher.link.start()
-        assert isinstance(one.hear(), Connected)
         assert isinstance(watcher.hear(), Connected)
+        _subscribed(watcher)
+        one.link.start()
+        assert isinstance(one.hear(), Connected)
         with _frozen(process):
             for _ in range(40):
                 one.link.publish("plant/b", bytes(298_000))

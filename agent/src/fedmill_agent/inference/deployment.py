@@ -2,10 +2,13 @@
 """Brings one job's newest version from the wire into the scorer.
 
 A version needs its manifest, template and canary inputs, and its weights: as a delta on a version
-that is on the shelf, or as a whole snapshot. Deltas are broadcast; everything else is pulled.
+that is on the shelf, or as a whole snapshot. Deltas are broadcast, and so is all of the first
+version; everything else is pulled, and so is what was lost. What has arrived in part is on disk,
+and a restart goes on from there.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from msgspec import json, structs
@@ -16,7 +19,8 @@ from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import Clock
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FedmillError, FrameError, ModelError, StoreError
-from fedmill_shared.link.blocks import TRANSFER_WINDOW, Assembler, Block
+from fedmill_shared.link.blocks import TRANSFER_WINDOW, Block, block_count
+from fedmill_shared.link.pull import SILENCE_SECONDS, Pull
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import UNREADABLE, BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import LEARNED, Manifest, vector_bytes, version_of
@@ -24,8 +28,23 @@ from fedmill_shared.onnx_session import OnnxSession, check_canary
 from fedmill_shared.tensors import unpack_tensor
 
 PATIENCE_SECONDS = 1.0
+RETRY_SECONDS = 5.0
+"""How long a version waits that is here, and could not be installed."""
+"""How long a broadcast may take to begin before the blob is asked for."""
+LARGE_BYTES = 1 << 20
 CANARY_TOLERANCE = 1e-3
 """Allowed error as a share of the spread of the expected outputs."""
+
+
+@dataclass(slots=True)
+class _Download:
+    """A blob on its way: bytes of it, seconds of the clock, and what was asked for last."""
+
+    size: int
+    resumed_bytes: int
+    began: float
+    due: float
+    pull: Pull
 
 
 class Deployment:
@@ -48,10 +67,9 @@ class Deployment:
         self._request = request
         self._clock = clock
         self._log = log
-        self._assembler = Assembler()
-        self._wanted: dict[str, float] = {}
-        self._outstanding: dict[str, set[int]] = {}
+        self._downloads: dict[str, _Download] = {}
         self._target: VersionNotice | None = None
+        self._retry_due = 0.0
         self.active: VersionNotice | None = None
 
     def resume(self) -> None:
@@ -61,25 +79,29 @@ class Deployment:
             self._try_install(notice)
 
     def announce(self, notice: VersionNotice, *, retained: bool) -> bool:
-        """Go for ``notice``; True if it is installed now. A delta is waited for unless retained.
+        """Go for ``notice``; True if it is installed now.
+
+        What is broadcast behind a fresh notice is waited for; a ``retained`` one is too late.
 
         Raises:
             FrameError: a blob is impossibly large; nothing is fetched.
+            StoreError: the disk fails.
         """
         if self._target is not None and self._target.version == notice.version:
             self._target = structs.replace(self._target, evaluate=notice.evaluate)
             return False  # what has arrived of it is kept
-        self._drop_downloads()
+        self._target = None
+        self._downloads.clear()
         if self.active is not None and self.active.version == notice.version:
+            self._shelf.spool.keep(())
             self.active = notice
             return True
-        now = self._clock.monotonic()
         missing = self._missing(notice)
-        for blob, size in missing.items():
-            self._assembler.expect(blob, size)
-        for blob in missing:
-            broadcast = notice.delta is not None and blob == notice.delta.sha256 and not retained
-            self._wanted[blob] = now + PATIENCE_SECONDS if broadcast else now
+        self._shelf.spool.keep(missing)
+        self._downloads = {
+            blob: self._download(blob, size, notice, retained=retained)
+            for blob, size in missing.items()
+        }
         self._target = notice
         self.tick()
         return self._finish()
@@ -89,30 +111,34 @@ class Deployment:
 
         Raises:
             FrameError: the blob is damaged; it is asked for again.
+            StoreError: the disk fails; the block is asked for again.
         """
-        if block.blob not in self._wanted:
+        download = self._downloads.get(block.blob)
+        if download is None or download.size != block.size:
             return False
-        try:
-            blob = self._assembler.add(block)
-        except FrameError:
-            self._assembler.expect(block.blob, block.size)
-            self._outstanding.pop(block.blob, None)
-            raise
-        if blob is None:
-            self._pull_on(block)
-            return False
-        self._wanted.pop(block.blob)
-        self._outstanding.pop(block.blob, None)
-        self._shelf.put(blob)
-        return self._finish()
-
-    def tick(self) -> None:
-        """Ask (again) for what has not come."""
         now = self._clock.monotonic()
-        for blob, due in list(self._wanted.items()):
-            if now >= due:
-                self._wanted[blob] = now + 2 * PATIENCE_SECONDS
+        try:
+            self._shelf.spool.add(block)
+        except FrameError:
+            download.resumed_bytes = 0
+            download.pull = Pull(now)
+            raise
+        if not self._shelf.spool.missing(block.blob, 1):
+            return self._received(block.blob)
+        # Patience is with silence: a slow line that delivers is not asked twice.
+        download.due = now + SILENCE_SECONDS
+        # Blocks come in order: behind the last one of a broadcast, nothing more is to be expected.
+        if download.pull.arrived(block.index, now) or block.index == block.total - 1:
+            self._pull(block.blob)
+        return False
+
+    def tick(self) -> bool:
+        """Ask (again) for what has not come; True if what was delayed is installed now."""
+        now = self._clock.monotonic()
+        for blob, download in self._downloads.items():
+            if now >= download.due:
                 self._pull(blob)
+        return bool(self._retry_due) and now >= self._retry_due and self._finish()
 
     def weights_path(self) -> str:
         """File of the active version's weights."""
@@ -150,9 +176,10 @@ class Deployment:
         return {blob.sha256: blob.size for blob in blobs if not self._shelf.has(blob.sha256)}
 
     def _finish(self) -> bool:
-        if self._target is None or self._wanted:
+        if self._target is None or self._downloads:
             return False
         notice, self._target = self._target, None
+        self._retry_due = 0.0
         return self._try_install(notice)
 
     def _try_install(self, notice: VersionNotice) -> bool:
@@ -164,6 +191,10 @@ class Deployment:
             if not isinstance(error, ModelError) and self._missing(whole):
                 self._log.warning("version.damaged", version=notice.version[:12], error=str(error))
                 return self.announce(whole, retained=True)
+            if isinstance(error.__cause__, OSError):  # a full disk has room again some day
+                self._log.error("version.delayed", version=notice.version[:12], error=str(error))
+                self._target, self._retry_due = notice, self._clock.monotonic() + RETRY_SECONDS
+                return False
             self._log.error("version.refused", version=notice.version[:12], error=str(error))
             return False
         return True
@@ -180,7 +211,8 @@ class Deployment:
                 f"samples, the job has {self._window}"
             )
         check_canary(session, inputs, unpack_tensor(notice.canary_outputs), CANARY_TOLERANCE)
-        self._shelf.put(vector_bytes(vector))
+        if not self._shelf.has(notice.version):  # a snapshot is there already
+            self._shelf.put(vector_bytes(vector))
         self._shelf.activate(notice)
         self._scorer.swap(notice.version, session)
         self.active = notice
@@ -207,28 +239,46 @@ class Deployment:
             )
         return vector
 
+    def _download(
+        self, blob: str, size: int, notice: VersionNotice, *, retained: bool
+    ) -> _Download:
+        """Begin to fetch ``blob``, or go on with it."""
+        self._shelf.spool.expect(blob, size)
+        now = self._clock.monotonic()
+        is_delta = notice.delta is not None and blob == notice.delta.sha256
+        broadcast = not retained and (is_delta or notice.number == 0)
+        return _Download(
+            size=size,
+            resumed_bytes=self._shelf.spool.arrived(blob),
+            began=now,
+            due=now + PATIENCE_SECONDS if broadcast else now,
+            pull=Pull(now),
+        )
+
+    def _received(self, blob: str) -> bool:
+        """A blob is whole; True if it was the last one, and the version is installed."""
+        self._shelf.adopt(blob)
+        download = self._downloads.pop(blob)
+        fields = {
+            "blob": blob[:12],
+            "bytes": download.size,
+            "seconds": round(self._clock.monotonic() - download.began, 4),
+            "resumed_bytes": download.resumed_bytes,
+        }
+        if download.size >= LARGE_BYTES:
+            self._log.info("blob.received", **fields)
+        else:
+            self._log.debug("blob.received", **fields)
+        return self._finish()
+
     def _pull(self, blob: str) -> None:
-        indices = self._assembler.missing(blob)[:TRANSFER_WINDOW]
-        self._outstanding[blob] = set(indices)
+        now, download = self._clock.monotonic(), self._downloads[blob]
+        download.due = now + SILENCE_SECONDS
+        missing = self._shelf.spool.missing(blob, TRANSFER_WINDOW)
+        # One that is whole and could not be moved to the shelf is tried again with its last block.
+        indices = download.pull.ask(missing or [block_count(download.size) - 1], now)
         job = self._target.job if self._target is not None else ""
         self._request(BlobRequest(job=job, blob=blob, missing=indices))
-
-    def _pull_on(self, block: Block) -> None:
-        # Patience is with silence: a slow line that delivers is not asked twice.
-        self._wanted[block.blob] = self._clock.monotonic() + 2 * PATIENCE_SECONDS
-        outstanding = self._outstanding.get(block.blob)
-        if outstanding is None:
-            return
-        outstanding.discard(block.index)
-        if not outstanding:
-            self._pull(block.blob)
-
-    def _drop_downloads(self) -> None:
-        self._target = None
-        for blob in self._wanted:
-            self._assembler.forget(blob)
-        self._wanted.clear()
-        self._outstanding.clear()
 
 
 def apply_delta(manifest: Manifest, base: NDArray[np.float32], frame: bytes) -> NDArray[np.float32]:

@@ -8,13 +8,18 @@ from numpy.typing import NDArray
 
 from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.link.spool import Spool
 from fedmill_shared.messages import VersionNotice, decode, encode
 
 KEPT_VERSIONS = 3
 
 
 class VersionShelf:
-    """A folder with ``<sha256>.blob`` files and the notice of the active version."""
+    """A folder with ``<sha256>.blob`` files and the notice of the active version.
+
+    Attributes:
+        spool: the blobs that have arrived in part.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open or create ``folder``.
@@ -23,6 +28,7 @@ class VersionShelf:
             StoreError: it cannot be created or written.
         """
         self._folder = make_folder(folder)
+        self.spool = Spool(folder / "spool")
 
     def path(self, digest: str) -> Path:
         """Where the blob named ``digest`` lies or would lie."""
@@ -38,6 +44,14 @@ class VersionShelf:
         if not self.has(digest):
             write_atomic(self.path(digest), blob)
         return digest
+
+    def adopt(self, digest: str) -> None:
+        """Move a blob that is whole from the spool to the shelf.
+
+        Raises:
+            StoreError: the folder cannot be written; the blob stays in the spool.
+        """
+        self.spool.take(digest, self.path(digest))
 
     def get(self, digest: str) -> bytes:
         """The blob named ``digest``.

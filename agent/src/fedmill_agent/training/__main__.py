@@ -8,8 +8,6 @@ import threading
 from queue import SimpleQueue
 from typing import BinaryIO
 
-import msgspec
-
 from fedmill_agent.training import protocol
 from fedmill_shared.errors import FedmillError, TrainerError
 
@@ -37,14 +35,17 @@ def main() -> int:
             answer = protocol.Failed(
                 number=request.number, error=type(error).__name__, message=str(error)
             )
-        protocol.send(answers, answer)
+        try:
+            protocol.send(answers, answer)
+        except BrokenPipeError:
+            os._exit(0)  # as in _read: the daemon is gone
 
 
 def _read(stream: BinaryIO, requests: SimpleQueue[protocol.Request]) -> None:
     try:
         while (request := protocol.receive_request(stream)) is not None:
             requests.put(request)
-    except (TrainerError, msgspec.DecodeError) as error:
+    except TrainerError as error:
         print(f"fedmill-agent training: {error}", flush=True)
         os._exit(TrainerError.exit_code)
     os._exit(0)  # the daemon is gone: a training in hand has nobody to report to

@@ -12,12 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_shared.errors import TrainerError
+from fedmill_shared.messages import UNREADABLE
 from fedmill_shared.metrics import Statistic
 from fedmill_shared.signals.moments import Moments
 
 _HEAD = struct.Struct("<4sI")
 _MAGIC = b"FMT1"
 LIMIT = 1 << 31
+_PIECE = 1 << 20  # a length that lies costs no more memory than this
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -121,11 +123,15 @@ def receive_request(stream: BinaryIO) -> Request | None:
     """The next request; None at the end of the stream.
 
     Raises:
-        TrainerError: what came is no message of ours.
-        msgspec.DecodeError: it is no request.
+        TrainerError: what came is not a request.
     """
     data = _read(stream)
-    return None if data is None else _REQUESTS.decode(data)
+    if data is None:
+        return None
+    try:
+        return _REQUESTS.decode(data)
+    except UNREADABLE as error:
+        raise TrainerError(f"agent daemon sent something foreign: {error}") from error
 
 
 def receive_answer(stream: BinaryIO) -> Answer | None:
@@ -139,11 +145,11 @@ def receive_answer(stream: BinaryIO) -> Answer | None:
         return None
     try:
         return _ANSWERS.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise TrainerError(f"training process sent something foreign: {error}") from error
 
 
-def _read(stream: BinaryIO) -> bytes | None:
+def _read(stream: BinaryIO) -> bytearray | None:
     head = stream.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
@@ -153,5 +159,10 @@ def _read(stream: BinaryIO) -> bytes | None:
             f"between daemon and training process: {head!r} is no head of a message",
             remedy="something writes to the pipe that should write to a log",
         )
-    data = stream.read(length)
-    return data if len(data) == length else None
+    data = bytearray()
+    while len(data) < length:
+        piece = stream.read(min(_PIECE, length - len(data)))
+        if not piece:
+            return None
+        data += piece
+    return data

@@ -2,9 +2,9 @@
 """What an aggregation rule is: pure functions from a stream of updates to one delta.
 
 The stream is consumed once; memory is one float64 vector of the model's size and one update. The
-updates must come sorted by agent id: floating-point sums depend on their order, and a fixed order
-makes the result the same bits whenever, and in whatever order, the updates arrived. A stream that
-is not sorted is refused, never sorted: that would mean to hold it.
+updates must come sorted by agent id and round: floating-point sums depend on their order, and a
+fixed order makes the result the same bits whenever, and in whatever order, the updates arrived. A
+stream that is not sorted is refused, never sorted: that would mean to hold it.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from fedmill_shared.errors import ModelError
@@ -29,13 +29,17 @@ class Update:
 
     Attributes:
         agent: agent id.
-        examples: training windows behind it: its weight.
+        examples: training windows behind it.
         delta: float32 (n,), the trained model minus its base.
+        round: the round it was made for.
+        staleness: rounds by which it is late.
     """
 
     agent: str
     examples: int
     delta: Vector
+    round: int = 0
+    staleness: int = 0
 
 
 class State(Struct, frozen=True):
@@ -56,14 +60,16 @@ class Report(Struct, frozen=True):
     Attributes:
         agents: number of updates.
         examples: training windows behind them.
-        norms: agent id -> Euclidean norm of its delta.
+        norms: agent id -> Euclidean norm of its delta, the newest if it has several.
         norm: Euclidean norm of the resulting delta.
+        stale: number of updates that were made for an earlier round.
     """
 
     agents: int
     examples: int
     norms: dict[str, float]
     norm: float
+    stale: int = 0
 
 
 Step = Callable[[State, Iterable[Update], Federation], tuple[Vector, State, Report]]
@@ -76,7 +82,7 @@ class Rule:
     Attributes:
         name: what the job file calls it.
         init: ``elements -> state`` before the first round.
-        step: ``(state, updates sorted by agent, settings) -> (delta (n,), next state, report)``,
+        step: ``(state, sorted updates, settings) -> (delta (n,), next state, report)``,
             where the new model is the old one plus ``delta``. Raises ModelError where there are
             no updates or no examples, where an update is a duplicate, out of order, of another
             length or not finite, or where the result overflows float32.
@@ -87,27 +93,49 @@ class Rule:
     step: Step
 
 
-def weighted_mean(
-    elements: int, updates: Iterable[Update]
-) -> tuple[NDArray[np.float64], int, dict[str, float]]:
-    """Mean (elements,) weighted by examples, sum of the examples, and norm of each agent's delta.
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A weighted mean float64 (n,), and the report of what went into it but for ``norm``."""
+
+    delta: NDArray[np.float64]
+    report: Report
+
+
+def staleness_weight(staleness: int, exponent: float) -> float:
+    """Share of its weight that an update keeps which is ``staleness`` rounds late, 0 < w <= 1.
+
+    Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation", AISTATS 2022,
+    section 5: ``(1 + s) ** -0.5``.
+    """
+    return float((1.0 + staleness) ** -exponent)
+
+
+def weighted_mean(elements: int, updates: Iterable[Update], exponent: float) -> Mean:
+    """Mean of the deltas (elements,), weighted by examples and by ``staleness_weight``.
+
+    The weights are normalised: a buffer of stale updates makes a step of full length.
 
     Raises:
         ModelError: as ``Rule.step``.
     """
     total = np.zeros(elements, np.float64)
-    examples = 0
+    sum_of_weights = 0.0
+    examples = count = stale = 0
     norms: dict[str, float] = {}
     for update in _checked(elements, updates):
-        norms[update.agent] = _add(total, update)
+        weight = update.examples * staleness_weight(update.staleness, exponent)
+        norms[update.agent] = _add(total, update, weight)
+        sum_of_weights += weight
         examples += update.examples
-    if examples == 0:
+        count += 1
+        stale += update.staleness > 0
+    if sum_of_weights == 0:
         raise ModelError(
-            f"aggregation: {len(norms)} updates with no training windows behind them",
+            f"aggregation: {count} updates with no training windows behind them",
             remedy="wait until the agents have labelled windows, or lower federation.minimum",
         )
-    total /= examples
-    return total, examples, norms
+    total /= sum_of_weights
+    return Mean(total, Report(count, examples, norms, 0.0, stale))
 
 
 def narrow(vector: NDArray[np.float64]) -> Vector:
@@ -126,20 +154,21 @@ def narrow(vector: NDArray[np.float64]) -> Vector:
     return result
 
 
-def report(delta: NDArray[np.float64], examples: int, norms: dict[str, float]) -> Report:
-    """Report of a round with the resulting ``delta`` (n,)."""
-    return Report(len(norms), examples, norms, math.sqrt(_squares(delta)))
+def report(mean: Mean, delta: NDArray[np.float64]) -> Report:
+    """Report of a round that turned ``mean`` into ``delta`` (n,)."""
+    return structs.replace(mean.report, norm=math.sqrt(_squares(delta)))
 
 
 def _checked(elements: int, updates: Iterable[Update]) -> Iterator[Update]:
-    previous = ""
+    previous = ("", 0)
     for update in updates:
-        if update.agent == previous:
+        key = (update.agent, update.round)
+        if key == previous:
             raise ModelError(f"aggregation: agent {update.agent!r} has two updates in one round")
-        if update.agent < previous:
+        if key < previous:
             raise ModelError(
-                f"aggregation: update of {update.agent!r} after {previous!r}; updates come "
-                "sorted by agent id"
+                f"aggregation: update of {update.agent!r} after {previous[0]!r}; updates come "
+                "sorted by agent id and round"
             )
         if update.delta.dtype != np.float32 or update.delta.shape != (elements,):
             raise ModelError(
@@ -151,12 +180,12 @@ def _checked(elements: int, updates: Iterable[Update]) -> Iterator[Update]:
             raise ModelError(
                 f"aggregation: update of {update.agent!r} has {update.examples} training windows"
             )
-        previous = update.agent
+        previous = key
         yield update
 
 
-def _add(total: NDArray[np.float64], update: Update) -> float:
-    """Add examples times delta to ``total`` (n,) in place; the norm of the delta."""
+def _add(total: NDArray[np.float64], update: Update, weight: float) -> float:
+    """Add ``weight`` times delta to ``total`` (n,) in place; the norm of the delta."""
     block = np.empty(_BLOCK, np.float64)
     squares = 0.0
     for start in range(0, total.size, _BLOCK):
@@ -170,7 +199,7 @@ def _add(total: NDArray[np.float64], update: Update) -> float:
                 f"aggregation: delta of agent {update.agent!r} holds NaN or infinity",
                 remedy="training diverged on that agent; look at its data and its learning rate",
             )
-        scaled *= update.examples
+        scaled *= weight
         part += scaled
     return math.sqrt(squares)
 

@@ -24,9 +24,10 @@ from fedmill_shared.job import Federation
 def _step(
     state: State, updates: Iterable[Update], settings: Federation
 ) -> tuple[Vector, State, Report]:
-    mean, examples, norms = weighted_mean(state.elements, updates)
-    mean *= settings.server_learning_rate
-    return narrow(mean), state, report(mean, examples, norms)
+    mean = weighted_mean(state.elements, updates, settings.staleness_exponent)
+    delta = mean.delta
+    delta *= settings.server_learning_rate
+    return narrow(delta), state, report(mean, delta)
 
 
 FEDAVG = Rule(name="fedavg", init=State, step=_step)

@@ -38,13 +38,14 @@ def _step(
             f"{state.elements} elements",
             remedy="start the job anew: its rule or its model was changed",
         )
-    velocity, examples, norms = weighted_mean(state.elements, updates)
+    mean = weighted_mean(state.elements, updates, settings.staleness_exponent)
     previous = np.frombuffer(state.momentum, "<f4").astype(np.float64)
+    velocity = mean.delta
     velocity += settings.server_momentum * previous
     stored = narrow(velocity).astype("<f4", copy=False).tobytes()
     velocity *= settings.server_learning_rate
     state = State(state.elements, stored)
-    return narrow(velocity), state, report(velocity, examples, norms)
+    return narrow(velocity), state, report(mean, velocity)
 
 
 FEDAVGM = Rule(name="fedavgm", init=_init, step=_step)

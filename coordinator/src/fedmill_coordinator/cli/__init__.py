@@ -13,9 +13,9 @@ from fedmill_shared.errors import FedmillError, Interrupted
 COMMANDS = {
     "serve": "Run the coordinator.",
     "job": "Check a job file, or print its JSON Schema.",
-    "jobs": "List jobs.",
+    "jobs": "List jobs; pause, resume or abort one of them.",
     "fleet": "List agents.",
-    "rounds": "List rounds of a job.",
+    "rounds": "List rounds of a job, or close the open one now.",
     "models": "List model versions, or export one as a plain .onnx file.",
     "demo": "Show a whole federation on this machine.",
 }

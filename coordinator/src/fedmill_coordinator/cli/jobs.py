@@ -1,20 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fedmill jobs``."""
+"""``fedmill jobs``: what there is, and orders to hold a job, let it go on, or end it."""
 
+import sys
 from pathlib import Path
 
 import click
 
-from fedmill_coordinator.cli.listing import config_argument, json_option, opened, show, when
-from fedmill_coordinator.cli.table import Column, metric_column, value
+from fedmill_coordinator.cli.listing import (
+    ListingGroup,
+    config_argument,
+    json_option,
+    opened,
+    show,
+    when,
+)
+from fedmill_coordinator.cli.orders import give, name_argument, order_option
+from fedmill_coordinator.cli.table import Column, Row, metric_column, value
 from fedmill_coordinator.progress import latest_metric
+from fedmill_shared.errors import FedmillError, UsageError
 from fedmill_shared.job_check import job_from_canonical
 
 
-@click.command(name="jobs", short_help="List jobs.")
+@click.group(
+    name="jobs", cls=ListingGroup, short_help="List jobs; pause, resume or abort one of them."
+)
+def command() -> None:
+    """List jobs; pause, resume or abort one of them.
+
+    `fedmill jobs CONFIG` is short for `fedmill jobs list CONFIG`.
+    """
+
+
+@command.command(name="list")
 @config_argument
 @json_option
-def command(config: Path, *, as_json: bool) -> None:
+def list_jobs(config: Path, *, as_json: bool) -> None:
     """List the jobs of the coordinator with the configuration CONFIG."""
     with opened(config) as store:
         rows = []
@@ -26,6 +46,7 @@ def command(config: Path, *, as_json: bool) -> None:
                 {
                     "job": record.name,
                     "state": record.state,
+                    "paused": record.paused,
                     "rounds_closed": len(closed),
                     "rounds": job.federation.rounds,
                     "versions": len(store.versions(record.name)),
@@ -36,7 +57,7 @@ def command(config: Path, *, as_json: bool) -> None:
             )
     columns = [
         Column("job", value("job")),
-        Column("state", value("state")),
+        Column("state", _state),
         Column("rounds closed", value("rounds_closed"), right=True),
         Column("of", value("rounds"), right=True),
         metric_column(rows),
@@ -44,3 +65,52 @@ def command(config: Path, *, as_json: bool) -> None:
         Column("since (UTC)", value("since"), spare=2),
     ]
     show("jobs", rows, columns, as_json=as_json)
+
+
+@command.command(name="pause")
+@config_argument
+@name_argument
+@order_option
+def pause(config: Path, name: str, *, as_json: bool) -> None:
+    """Hold the job NAME: no further round opens until it is resumed."""
+    give(config, name, "pause", as_json=as_json)
+
+
+@command.command(name="resume")
+@config_argument
+@name_argument
+@order_option
+def resume(config: Path, name: str, *, as_json: bool) -> None:
+    """Let the job NAME, which was paused, go on."""
+    give(config, name, "resume", as_json=as_json)
+
+
+@command.command(name="abort")
+@config_argument
+@name_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@order_option
+def abort(config: Path, name: str, *, yes: bool, as_json: bool) -> None:
+    """End the job NAME for good; its versions stay."""
+    if not yes:
+        _confirm(name)
+    give(config, name, "abort", as_json=as_json)
+
+
+def _confirm(name: str) -> None:
+    """Ask on the terminal.
+
+    Raises:
+        UsageError: there is no terminal to ask on.
+        FedmillError: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"job {name} cannot be aborted without a confirmation", remedy="give --yes"
+        )
+    if not click.confirm(f"End job {name} for good?", err=True):
+        raise FedmillError(f"job {name} goes on", remedy="nothing was done")
+
+
+def _state(row: Row) -> str:
+    return f"{row['state']}, paused" if row["paused"] else str(row["state"])

@@ -23,6 +23,16 @@ last_option = click.option(
 )
 
 
+class ListingGroup(click.Group):
+    """A group whose command ``list`` need not be named."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Put ``list`` before anything that is neither a command nor a plea for help."""
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["list", *args]
+        return super().parse_args(context, args)
+
+
 @contextmanager
 def opened(config: Path) -> Iterator[Store]:
     """The store of the coordinator with this configuration.

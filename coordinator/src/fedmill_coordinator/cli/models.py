@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fedmill_coordinator.cli.listing import (
+    ListingGroup,
     chosen_job,
     config_argument,
     job_option,
@@ -22,16 +23,6 @@ from fedmill_coordinator.registry.catalogue import export_bytes, find_version
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_shared.errors import UsageError
 from fedmill_shared.files import write_atomic
-
-
-class ListingGroup(click.Group):
-    """A group whose command ``list`` need not be named."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` before anything that is neither a command nor a plea for help."""
-        if args and args[0] not in (*self.commands, "--help"):
-            args = ["list", *args]
-        return super().parse_args(context, args)
 
 
 @click.group(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fedmill rounds``."""
+"""``fedmill rounds``: those of a job, and the order to close the open one."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fedmill_coordinator.cli.listing import (
+    ListingGroup,
     chosen_job,
     config_argument,
     job_option,
@@ -17,6 +18,7 @@ from fedmill_coordinator.cli.listing import (
     show,
     when,
 )
+from fedmill_coordinator.cli.orders import give, name_argument, order_option
 from fedmill_coordinator.cli.table import (
     Column,
     Row,
@@ -27,25 +29,38 @@ from fedmill_coordinator.cli.table import (
     value,
 )
 from fedmill_coordinator.progress import loss_of, metric_of
-from fedmill_coordinator.store.base import KEPT_REFUSALS
+from fedmill_coordinator.store.base import KEPT_REFUSALS, Store
 from fedmill_coordinator.store.records import UPDATE_REFUSED, RoundRecord
 
 
-@click.command(name="rounds", short_help="List rounds of a job.")
+@click.group(
+    name="rounds", cls=ListingGroup, short_help="List rounds of a job, or close the open one now."
+)
+def command() -> None:
+    """List rounds of a job, or close the open one now.
+
+    `fedmill rounds CONFIG` is short for `fedmill rounds list CONFIG`.
+    """
+
+
+@command.command(name="list")
 @config_argument
 @job_option
 @json_option
 @last_option
-def command(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
+def list_rounds(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
     """List the rounds of a job, the last ones last."""
     with opened(config) as store:
         name = chosen_job(store, job)
         made = {version.round: version.version for version in store.versions(name)}
         refusals = store.refusals(name, limit=KEPT_REFUSALS)
-        refused = sorted(r.received_ns for r in refusals if r.reason == UPDATE_REFUSED)
+        refused = sorted(
+            refusal.received_ns
+            for refusal in refusals
+            if refusal.reason.partition(":")[0] == UPDATE_REFUSED
+        )
         rows = []
-        for record in store.rounds(name)[-last:]:
-            updates = store.updates(name, record.round)
+        for record in store.rounds(name, last=last or None):
             metric = metric_of(store, name, made.get(record.round, ""))
             rows.append(
                 {
@@ -53,9 +68,9 @@ def command(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
                     "state": record.state,
                     "opened": when(record.opened_ns),
                     "seconds": record.seconds,
-                    "included": len(record.included),
-                    "late": sum(update.state == "late" for update in updates),
-                    "refused": _between(refused, record),
+                    "included": record.accepted,
+                    "late": _late(store, record),
+                    "refused": _refused(refused, record),
                     "loss": loss_of(record),
                     "metric": metric.name if metric else "",
                     "value": metric.value if metric else None,
@@ -65,6 +80,15 @@ def command(config: Path, job: str | None, *, as_json: bool, last: int) -> None:
                 }
             )
     show(f"rounds of {name}", rows, _columns(rows), as_json=as_json)
+
+
+@command.command(name="close")
+@config_argument
+@name_argument
+@order_option
+def close(config: Path, name: str, *, as_json: bool) -> None:
+    """Close the open round of the job NAME now, with the updates that are there."""
+    give(config, name, "close", as_json=as_json)
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -84,8 +108,17 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def _between(moments: Sequence[int], record: RoundRecord) -> int:
-    """How many of the sorted ``moments`` lie between the opening and the end of a round."""
+def _late(store: Store, record: RoundRecord) -> int:
+    """How many updates came too late for a round; while it is open, of those made for it."""
+    if record.state != "open":
+        return record.discarded
+    return sum(update.state == "late" for update in store.updates(record.job, record.round))
+
+
+def _refused(moments: Sequence[int], record: RoundRecord) -> int:
+    """How many updates a round refused; ``moments``, sorted, are those of all refusals."""
+    if record.state == "closed":
+        return record.rejected
     end = len(moments)
     if record.closed_ns is not None:
         end = bisect_left(moments, record.closed_ns)

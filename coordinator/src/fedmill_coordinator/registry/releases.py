@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """One job's versions on their way out: durable in store and blobs, announced, served in blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import msgpack
 from numpy.typing import NDArray
 
+from fedmill_coordinator.registry.turns import EVERYBODY, Turns
 from fedmill_coordinator.registry.versions import Architecture, NewVersion
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import RoundRecord, VersionRecord
+from fedmill_coordinator.store.records import RoundRecord, UpdateRecord, VersionRecord
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FrameError, ModelError, StoreError
+from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
-from fedmill_shared.link.blocks import BLOB_LIMIT, TRANSFER_WINDOW, blocks_of
+from fedmill_shared.link.blocks import (
+    BLOB_LIMIT,
+    TRANSFER_WINDOW,
+    block_count,
+    check_index,
+    read_blocks,
+)
 from fedmill_shared.messages import BlobName, BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import vector_bytes
 from fedmill_shared.models.normaliser import Normaliser
@@ -38,6 +46,8 @@ class Releases:
         self._current: VersionRecord | None = None
         self._vector: NDArray[np.float32] | None = None
         self._offered: dict[str, int] = {}
+        self._pruned = 0
+        self._turns = Turns()
 
     @property
     def ready(self) -> bool:
@@ -104,45 +114,53 @@ class Releases:
         canary = self._blobs.get(job.canary_inputs, BLOB_LIMIT)
         self._architecture = Architecture.restore(self._job, normaliser, template, canary)
         self._current = versions[-1]
+        self._pruned = versions[-1].number // PRUNE_EVERY
         self._vector = np.frombuffer(self._blobs.get(versions[-1].weights or "", BLOB_LIMIT), "<f4")
 
     def advance(
-        self, delta: NDArray[np.float32], closed: RoundRecord, *, rule_state: bytes
+        self,
+        delta: NDArray[np.float32],
+        closed: RoundRecord,
+        *,
+        rule_state: bytes,
+        included: Sequence[UpdateRecord],
+        discarded: Sequence[UpdateRecord],
     ) -> bool:
         """Make and store the version that ``delta`` (learned,) leads to; False if it is the same.
+
+        The updates ``included`` made it, those ``discarded`` came too late.
 
         Raises:
             ModelError: torch and ONNX Runtime disagree on it, or it is an older version again;
                 nothing is stored.
             StoreError: it cannot be stored; the round stays open.
         """
-        job = self._store.job(self._job.name)
-        residual: NDArray[np.float32] | None = None
-        if job is not None and job.downlink_residual:
-            residual = np.frombuffer(self._blobs.get(job.downlink_residual, BLOB_LIMIT), "<f4")
         if self._vector is None:
             raise StoreError(f"job {self._job.name}: no version to start from")
-        made = self._parts.next(self._vector, delta, residual, closed.round)
-        current = self._record
-        record: VersionRecord | None = None
-        if made.version != current.version:
-            if self._store.version(self._job.name, made.version) is not None:
-                raise ModelError(f"round {closed.round} leads back to version {made.version[:12]}")
-            record = self._version_record(
-                made, number=current.number + 1, base=current.version, round_=closed.round
-            )
+        made = self._parts.next(self._vector, delta, self._residual(), closed.round)
+        record = self._successor(made, closed.round)
         self._store.close_round(
             closed,
             record,
+            included=included,
+            discarded=discarded,
             rule_state=rule_state,
             downlink_residual=self._blobs.put(made.residual.astype("<f4").tobytes()),
             job_state="running",
         )
         if record is not None:
             self._current, self._vector = record, made.vector
-            if record.number % PRUNE_EVERY == 0:
-                self._prune()
         return record is not None
+
+    def tidy(self) -> None:
+        """Forget old weights, and blobs that nothing needs, every now and then.
+
+        Raises:
+            StoreError: the disk fails; it is tried again after some more versions.
+        """
+        if self._current is not None and self._current.number // PRUNE_EVERY > self._pruned:
+            self._pruned = self._current.number // PRUNE_EVERY
+            self._prune()
 
     def promote(self) -> None:
         """Call the newest version stable."""
@@ -151,27 +169,51 @@ class Releases:
         )
 
     def announce(self, *, evaluate: bool, with_delta: bool) -> None:
-        """Tell every agent of the newest version, and send its delta ahead of any question."""
+        """Tell every agent of the newest version; ``serve`` then sends what all of them lack.
+
+        ``with_delta``: that is its delta, or all of the first version; otherwise nothing.
+        """
         notice = self._notice(evaluate=evaluate)
         blobs = [notice.manifest, notice.template, notice.canary_inputs, notice.snapshot]
+        lacking = blobs if notice.number == 0 else []
         if notice.delta is not None:
-            blobs.append(notice.delta)
+            blobs, lacking = [*blobs, notice.delta], [notice.delta]
         self._offered = {blob.sha256: blob.size for blob in blobs}
+        self._turns.keep(self._offered)
         self._voice.broadcast(self._job.name, "version", notice)
-        if with_delta and notice.delta is not None:
-            for block in blocks_of(self._blobs.get(notice.delta.sha256, BLOB_LIMIT)):
-                self._voice.broadcast(self._job.name, "block", block)
+        if with_delta:
+            for blob in lacking:
+                self._turns.ask(EVERYBODY, blob.sha256, range(block_count(blob.size)))
 
-    def blocks(self, request: BlobRequest) -> Iterator[bytes]:
-        """At most ``TRANSFER_WINDOW`` blocks that an agent asks for, of the announced version only.
+    def request(self, agent: str, request: BlobRequest) -> None:
+        """``agent`` lacks blocks of the announced version: a window of them waits for its turn.
 
         Raises:
             FrameError: the blob is not on offer, or has no such block.
         """
-        if request.blob not in self._offered:
+        size = self._offered.get(request.blob)
+        if size is None:
             raise FrameError(f"blob {request.blob[:12]} is not part of the announced version")
-        blob = self._blobs.get(request.blob, BLOB_LIMIT)
-        yield from blocks_of(blob, request.missing[:TRANSFER_WINDOW])
+        window = request.missing[:TRANSFER_WINDOW]
+        for index in window:
+            check_index(index, size)
+        self._turns.ask(agent, request.blob, window)
+
+    def serve(self, budget: int) -> int:
+        """Send at most ``budget`` blocks that agents wait for; how many were sent.
+
+        Raises:
+            StoreError: a blob of the announced version cannot be read.
+        """
+        sent = 0
+        while (turn := self._turns.next(budget - sent)) is not None:
+            for block in read_blocks(self._blobs.path(turn.blob), turn.blob, turn.indices):
+                if turn.agent == EVERYBODY:
+                    self._voice.broadcast(self._job.name, "block", block)
+                else:
+                    self._voice.tell(self._job.name, turn.agent, "block", block)
+            sent += len(turn.indices)
+        return sent
 
     @property
     def _record(self) -> VersionRecord:
@@ -184,6 +226,24 @@ class Releases:
         if self._architecture is None:
             raise StoreError(f"job {self._job.name}: there is no version yet")
         return self._architecture
+
+    def _residual(self) -> NDArray[np.float32] | None:
+        """What the downlink's compression left behind so far."""
+        job = self._store.job(self._job.name)
+        if job is None or not job.downlink_residual:
+            return None
+        return np.frombuffer(self._blobs.get(job.downlink_residual, BLOB_LIMIT), "<f4")
+
+    def _successor(self, made: NewVersion, round_: int) -> VersionRecord | None:
+        """The record of ``made``; None if it is the current version again."""
+        current = self._record
+        if made.version == current.version:
+            return None
+        if self._store.version(self._job.name, made.version) is not None:
+            raise ModelError(f"round {round_} leads back to version {made.version[:12]}")
+        return self._version_record(
+            made, number=current.number + 1, base=current.version, round_=round_
+        )
 
     def _version_record(
         self, made: NewVersion, *, number: int, base: str | None, round_: int | None
@@ -227,4 +287,5 @@ class Releases:
             record.version for record in self._store.versions(self._job.name)[-KEPT_VERSIONS:]
         ]
         self._store.forget_weights(self._job.name, newest)
-        self._blobs.prune(self._store.live_blobs() | self._offered.keys())
+        manifests = {sha256(job.manifest) for job in self._store.jobs() if job.manifest}
+        self._blobs.prune(self._store.live_blobs() | manifests | self._offered.keys())

@@ -5,50 +5,42 @@
 a kill between any two lines leaves a state that the next start continues from.
 """
 
-from msgspec import json, structs
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.rounds.attendance import Attendance
+from fedmill_coordinator.rounds.book import RECENT_ROUNDS, RECENT_UPDATES, Rounds
+from fedmill_coordinator.rounds.desk import Desk
 from fedmill_coordinator.rounds.machine import Decision, View, decide
-from fedmill_coordinator.rounds.reception import Reception, receipt_for
-from fedmill_coordinator.rounds.results import (
-    Past,
-    aggregate,
-    closed_record,
-    evaluation_records,
-    past_of,
-    received_for,
-    round_notice,
-)
+from fedmill_coordinator.rounds.reception import Reception
 from fedmill_coordinator.rounds.statistics import Statistics
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import UPDATE_REFUSED, JobState, RefusalRecord, RoundRecord
+from fedmill_coordinator.store.records import JobState
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import DataError, FrameError, ModelError
+from fedmill_shared.errors import DataError, ModelError, StoreError
 from fedmill_shared.job import Job
-from fedmill_shared.link.blocks import Block
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import (
-    BlobRequest,
-    EvaluationReport,
-    JobNotice,
-    Join,
-    MomentsReport,
-    Receipt,
-    Refusal,
-    UpdateOffer,
-)
-from fedmill_shared.schema import schema_hash
+from fedmill_shared.messages import JobNotice, Reason
+from fedmill_shared.protocol import NEWEST, OLDEST
 
 ABANDONED_IN_A_ROW = 3
-FOREIGN_SCHEMA = "signals, units or classes differ from the job's"
+ENDED = ("finished", "stopped")
+ABORTED = "the operator aborted the job"
+ANSWERS_PER_SECOND = 500.0
+"""Agents spread over time what they answer to an announcement."""
+REMIND_SECONDS = 10.0
+"""A notice that a broker lost is told again; retained ones never come twice by themselves."""
 
 
 class Conductor:
-    """Owns one job's progress."""
+    """Owns one job's progress; ``desk`` is where agents hand in what they have to say."""
 
     def __init__(
         self,
@@ -57,170 +49,162 @@ class Conductor:
         *,
         store: Store,
         blobs: Blobs,
+        spool: Path,
         fleet: Fleet,
         traffic: Traffic,
         voice: Voice,
         clock: Clock,
         log: Logger,
     ) -> None:
-        """Continue the job from what the store holds."""
+        """Continue the job from what the store holds; ``spool`` is for updates that arrive."""
         self.job = job
         self._text = text
         self._store = store
-        self._blobs = blobs
         self._fleet = fleet
-        self._traffic = traffic
         self._voice = voice
         self._clock = clock
         self._log = log
-        self._reception = Reception(job.name, store, blobs, clock)
+        self._reception = Reception(
+            job.name, spool / job.name, store=store, blobs=blobs, clock=clock, log=log
+        )
         self._releases = Releases(job, store, blobs, voice, clock)
         self._statistics = Statistics(job, store, clock)
-        self._schema = schema_hash(job)
+        self._agents = Attendance(job.name, fleet)
         self._state: JobState = "waiting"
-        self._round: RoundRecord | None = None
-        self._past = Past()
-        self._deadline = 0.0
-        self._joined: set[str] = set()
-        self._done: set[str] = set()
-        self._excused: set[str] = set()  # agents that cannot deliver in this phase
-        self._foreign: set[str] = set()  # agents whose signals are not the job's
+        self._paused = self._closing = False
+        self._remind_due = self._spread_until = 0.0
+        self._due: deque[Callable[[], None]] = deque()
         self._restore()
+        self._rounds = self._book(blobs, traffic)
+        self.desk = self._counter()
+        self._begin_phase()
 
     def announce(self) -> None:
         """Say everything that agents may have missed; retained, so that each hears it."""
-        self._voice.broadcast(self.job.name, "job", self._job_notice())
+        notice = self._job_notice()
+        self._spread_until = self._clock.monotonic() + notice.spread
+        self._voice.broadcast(self.job.name, "job", notice)
         if self._releases.ready:
-            evaluate = self._evaluate_after(self._past.last)
-            self._releases.announce(evaluate=evaluate, with_delta=False)
-            self._announce_round()
+            self._follow(partial(self._announce_version, with_delta=False), self._announce_round)
 
-    # What agents say
+    def serve(self, budget: int) -> int:
+        """Send at most ``budget`` blocks that agents asked for; how many were sent."""
+        return self._releases.serve(budget)
 
-    def join(self, agent: str, join: Join) -> None:
-        """An agent has windows and wants to take part."""
-        if join.schema != self._schema:
-            self._foreign.add(agent)
-            self._joined.discard(agent)
-            self._note(agent, "schema", FOREIGN_SCHEMA)
-            return
-        self._foreign.discard(agent)
-        self._excused.discard(agent)
-        self._joined.add(agent)
-        self._log.info("agent.joined", agent=agent, windows=json.encode(join.windows).decode())
+    # What the operator says; each returns what came of it
 
-    def refuse(self, agent: str, refusal: Refusal) -> None:
-        """An agent cannot take part, or its training failed."""
-        self._joined.discard(agent)
-        self._excused.add(agent)
-        self._note(agent, refusal.reason, refusal.text)
+    def pause(self) -> str:
+        """Ask nobody for anything from now on; what is on its way is still taken."""
+        if self._state in ENDED:
+            return f"refused: the job is {self._state}"
+        self._hold(paused=True)
+        return "the job is paused"
 
-    def moments(self, agent: str, report: MomentsReport) -> None:
-        """An agent's statistics arrived.
+    def resume(self) -> str:
+        """Go on where the job was paused; an open round gets its whole time again."""
+        if self._state in ENDED:
+            return f"refused: the job is {self._state}"
+        if not self._paused:
+            return "refused: the job is not paused"
+        if self._rounds.current is not None:
+            self._extend()
+        else:
+            self._rounds.begin_phase()
+        self._hold(paused=False)
+        return "the job goes on"
 
-        Raises:
-            FrameError: they are impossible.
-        """
-        if self._state not in ("waiting", "statistics") or agent in self._foreign:
-            return
-        try:
-            self._statistics.take(agent, report)
-        except FrameError as error:
-            self._excused.add(agent)
-            self._note(agent, "moments", str(error))
-            raise
-        self._done.add(agent)
-        if self._state == "waiting":
-            self._enter("statistics")
-            self._deadline = self._clock.monotonic() + self.job.federation.deadline_seconds
-        self._log.info("moments.received", agent=agent, agents=len(self._done))
-
-    def offer(self, agent: str, offer: UpdateOffer) -> None:
-        """An agent announces an update."""
-        if agent in self._foreign:
-            self._answer(agent, receipt_for(offer, "refused", FOREIGN_SCHEMA), attempt=False)
-        elif self._releases.ready:
-            receipt = self._reception.offer(agent, offer, self._round, self._releases.learned)
-            if receipt is not None:
-                fits = self._round is not None and offer.base == self._round.base
-                self._answer(agent, receipt, attempt=fits)
-
-    def block(self, agent: str, block: Block) -> bool:
-        """A piece of an update arrived; False if it belongs to no update of this job."""
-        if not self._reception.expects(agent, block.blob):
-            return False
-        receipt = self._reception.block(
-            agent, block, self._round, self._releases.learned, self._releases.layout
+    def abort(self) -> str:
+        """Stop the job for good; its newest version stays in use."""
+        if self._state in ENDED:
+            return f"refused: the job is {self._state}"
+        number = self._rounds.current.round if self._rounds.current is not None else 0
+        self._rounds.abandon(ABORTED)
+        self._store.discard_waiting(
+            self.job.name, code=Reason.ENDED.value, reason="the job was aborted"
         )
-        if receipt is not None:
-            self._answer(agent, receipt, attempt=True)
-        return True
+        self._enter("stopped")
+        self._announce_round()
+        return f"the job is stopped; round {number} was abandoned" if number else "job stopped"
 
-    def evaluation(self, agent: str, report: EvaluationReport) -> None:
-        """An agent scored a version on its held-out windows.
-
-        Raises:
-            FrameError: what it reports does not fit the job.
-        """
-        unknown = self._store.version(self.job.name, report.version) is None
-        if unknown or agent in self._foreign:
-            return
-        for record in evaluation_records(self.job, agent, report, self._clock.now_ns()):
-            self._store.save_evaluation(record)
-        if self._round is None and report.version == self._releases.version:
-            self._done.add(agent)
-
-    def request(self, agent: str, request: BlobRequest) -> None:
-        """An agent lacks blocks of the current version.
-
-        Raises:
-            FrameError: what it asks for is not on offer.
-        """
-        for block in self._releases.blocks(request):
-            self._voice.tell(self.job.name, agent, "block", block)
+    def close_now(self) -> str:
+        """Close the open round with the updates that are there, however few."""
+        current = self._rounds.current
+        if current is None or self._paused:
+            return "refused: no round is open" if current is None else "refused: the job is paused"
+        if not self._agents.done:
+            return f"refused: round {current.round} has no update yet"
+        self._closing = True
+        try:
+            self.step()
+        finally:
+            self._closing = False
+        ended = self._store.round(self.job.name, current.round)
+        if ended is None or ended.state == "open":
+            return f"refused: no update of round {current.round} can be read"
+        if ended.state == "abandoned":
+            return f"round {current.round} was abandoned: its updates make no model"
+        return f"round {ended.round} was closed with the updates of {len(ended.included)} agents"
 
     # What time says
 
     def step(self) -> None:
-        """Do whatever is due, until nothing is."""
+        """Do whatever is due, until nothing is.
+
+        Raises:
+            StoreError: the disk fails; what is due is done in a later step.
+        """
+        self._follow()
+        if self._state == "waiting" and self._agents.done:
+            self._enter("statistics")
+            self._rounds.begin_phase()
         while (decision := decide(self._view())) is not Decision.WAIT:
             try:
                 self._carry_out(decision)
             except (ModelError, DataError) as error:
                 self._abandon(error)
+        now = self._clock.monotonic()
+        if now >= self._remind_due:
+            if self._rounds.current is not None and not self._paused:
+                self._announce_round()
+            self._remind_due = now + REMIND_SECONDS
+        self.desk.tick()
 
     def _carry_out(self, decision: Decision) -> None:
         match decision:
             case Decision.AGREE:
                 self._agree()
             case Decision.OPEN_ROUND:
-                self._open_round()
+                self._follow(self._open, self._begin_phase, self._announce_round)
             case Decision.CLOSE_ROUND:
-                self._close_round()
+                self._close()
             case Decision.EXTEND_ROUND:
-                self._extend_round()
+                self._extend()
             case Decision.FINISH:
                 self._finish()
             case Decision.WAIT:
                 return
 
     def _view(self) -> View:
-        federation = self.job.federation
-        present = self._fleet.on_job(self.job.name) - self._foreign
-        ready = present & self._joined
-        expected = present if self._state in ("waiting", "statistics") else ready
+        federation, rounds, agents = self.job.federation, self._rounds, self._agents
+        ready = agents.ready()
+        asked = ready if rounds.cohort is None else ready.intersection(rounds.cohort)
+        early = self._state in ("waiting", "statistics")
         return View(
             state=self._state,
+            paused=self._paused,
+            closing=self._closing,
             minimum=federation.minimum,
             goal=federation.goal,
-            done=len(self._done),
-            expected=len(expected - self._done - self._excused),
+            done=len(agents.done),
+            expected=agents.missing(agents.present() if early else asked),
             ready=len(ready),
-            round_open=self._round is not None,
-            rounds_left=federation.rounds - self._past.last,
+            spare=len(ready - asked),
+            round_open=rounds.current is not None,
+            rounds_left=rounds.left,
             now=self._clock.monotonic(),
-            deadline=self._deadline,
-            quiet_since=self._fleet.changed_at,
+            earliest=rounds.earliest,
+            deadline=rounds.deadline,
+            quiet_since=max(self._fleet.changed_at, self._spread_until),
         )
 
     def _agree(self) -> None:
@@ -228,168 +212,188 @@ class Conductor:
         normaliser = self._statistics.agree()
         self._releases.create(normaliser)
         self._enter("running")
-        self._log.info("statistics.agreed", agents=len(self._done), regimes=normaliser.regimes)
-        self._begin_phase()
-        self._releases.announce(evaluate=self._evaluate_after(0), with_delta=False)
+        agents = len(self._agents.done)
+        self._log.info("statistics.agreed", agents=agents, regimes=normaliser.regimes)
+        self._follow(self._begin_phase, partial(self._announce_version, with_delta=True))
 
-    def _open_round(self) -> None:
-        number = self._past.last + 1
-        now = self._clock.now_ns()
-        record = RoundRecord(
-            job=self.job.name,
-            round=number,
-            base=self._releases.version,
-            state="open",
-            opened_ns=now,
-            deadline_ns=now + round(self.job.federation.deadline_seconds * 1e9),
-        )
-        self._store.open_round(record)
-        self._round = record
-        self._begin_phase()
-        self._announce_round()
-        self._log.debug("round.opened", round=number, base=record.base[:12])
-
-    def _extend_round(self) -> None:
-        if self._round is None:
+    def _open(self) -> None:
+        """Open the next round, if there is to be one and none is open."""
+        if self._state != "running" or self._rounds.left <= 0 or self._rounds.current is not None:
             return
-        seconds = self.job.federation.deadline_seconds
-        deadline_ns = self._clock.now_ns() + round(seconds * 1e9)
-        self._store.extend_round(self.job.name, self._round.round, deadline_ns)
-        self._round = structs.replace(self._round, deadline_ns=deadline_ns)
-        self._deadline = self._clock.monotonic() + seconds
+        record = self._rounds.open(self._agents.ready(), self._agents.known)
+        self._log.debug(
+            "round.opened", round=record.round, base=record.base[:12], asked=len(record.asked)
+        )
+
+    def _extend(self) -> None:
+        extended = self._rounds.extend(self._agents.ready(), self._agents.known)
+        if extended is None:
+            return
+        self._agents.excused.clear()
         self._log.warning(
             "round.extended",
-            round=self._round.round,
-            updates=len(self._done),
+            round=extended.round,
+            updates=len(self._agents.done),
             minimum=self.job.federation.minimum,
         )
         self._announce_round()
 
-    def _close_round(self) -> None:
-        if self._round is None:
+    def _close(self) -> None:
+        result = self._rounds.close()
+        if result is None:
+            self._begin_collecting()
             return
-        received = received_for(self._store, self._round)
-        job = self._store.job(self.job.name)
-        rule_state = job.rule_state if job is not None else b""
-        result = aggregate(self.job, rule_state, received, self._blobs, self._releases.learned)
-        closed = closed_record(
-            self._round,
-            received,
-            result.report,
-            now_ns=self._clock.now_ns(),
-            traffic=self._traffic.so_far(self.job.name),
-        )
-        made = self._releases.advance(result.delta, closed, rule_state=result.rule_state)
-        self._traffic.clear(self.job.name)
-        past = Past(closed.round, {update.agent: update.sha256 for update in received})
+        closed, made = result
         self._log.info(
             "round.closed",
             round=closed.round,
-            updates=len(received),
-            examples=result.report.examples,
+            updates=closed.accepted,
+            agents=len(closed.included),
+            rejected=closed.rejected,
+            discarded=closed.discarded,
             seconds=closed.seconds,
             uplink_bytes=closed.uplink_bytes,
             downlink_bytes=closed.downlink_bytes,
         )
-        self._go_on(past, with_delta=made)
+        self._go_on(with_delta=made)
 
     def _abandon(self, error: ModelError | DataError) -> None:
         """A round whose result is no model is ended without one; three in a row stop the job."""
         self._log.error("round.abandoned", error=str(error))
-        if self._round is None:
+        if self._rounds.current is None:
             self._enter("stopped")
             return
-        report = json.encode({"error": str(error)}).decode()
-        self._store.abandon_round(
-            self.job.name, self._round.round, closed_ns=self._clock.now_ns(), report=report
-        )
-        past = Past(self._round.round, abandoned=self._past.abandoned + 1)
-        if past.abandoned >= ABANDONED_IN_A_ROW:
-            self._enter("stopped")
-        self._go_on(past, with_delta=False)
+        self._rounds.abandon(str(error))
+        self._go_on(with_delta=False)
 
-    def _go_on(self, past: Past, *, with_delta: bool) -> None:
+    def _go_on(self, *, with_delta: bool) -> None:
         """The open round has ended: tell what became of it, and open the next."""
-        self._round, self._past = None, past
-        evaluate = self._evaluate_after(past.last)
-        self._releases.announce(evaluate=evaluate, with_delta=with_delta)
-        if self._state == "running" and past.last < self.job.federation.rounds:
-            self._open_round()
-        else:
-            self._begin_phase()
-            self._announce_round()
+        self._closing = False
+        self._follow(
+            self._stop_if_hopeless,
+            partial(self._announce_version, with_delta=with_delta),
+            self._open,
+            self._begin_phase,
+            self._announce_round,
+            self._tidy,
+        )
+
+    def _follow(self, *acts: Callable[[], None]) -> None:
+        """Do what follows from something durable; if the disk fails, the rest in the next step."""
+        self._due.extend(acts)
+        while self._due:
+            self._due[0]()
+            self._due.popleft()
+
+    def _tidy(self) -> None:
+        """Make room; no round waits for that."""
+        try:
+            self._reception.tidy()
+            self._releases.tidy()
+        except (StoreError, OSError) as error:
+            self._log.warning("store.untidy", error=str(error))
+
+    def _stop_if_hopeless(self) -> None:
+        if self._state == "running" and self._rounds.past.abandoned >= ABANDONED_IN_A_ROW:
+            self._enter("stopped")
 
     def _finish(self) -> None:
         self._releases.promote()
         self._enter("finished")
         self._announce_round()
-        self._log.info("job.finished", rounds=self._past.last, version=self._releases.version[:12])
+        rounds, version = self._rounds.past.last, self._releases.version
+        self._log.info("job.finished", rounds=rounds, version=version[:12])
 
     # Parts
 
+    def _book(self, blobs: Blobs, traffic: Traffic) -> Rounds:
+        rounds = Rounds(
+            self.job,
+            store=self._store,
+            blobs=blobs,
+            releases=self._releases,
+            traffic=traffic,
+            clock=self._clock,
+            log=self._log,
+        )
+        rounds.ended = self._state in ENDED
+        return rounds
+
+    def _counter(self) -> Desk:
+        return Desk(
+            self.job,
+            store=self._store,
+            voice=self._voice,
+            clock=self._clock,
+            log=self._log,
+            agents=self._agents,
+            rounds=self._rounds,
+            reception=self._reception,
+            releases=self._releases,
+        )
+
     def _restore(self) -> None:
         record = self._store.job(self.job.name)
-        self._state = record.state if record is not None else "waiting"
+        if record is not None:
+            self._state, self._paused = record.state, record.paused
         stopped_later = self._state == "stopped" and self._store.versions(self.job.name)
         if self._state in ("running", "finished") or stopped_later:
             self._releases.restore()
-        self._round = self._store.current_round(self.job.name)
-        self._past = past_of(self._store, self.job.name)
-        self._begin_phase()
-        if self._round is not None:
-            left = (self._round.deadline_ns - self._clock.now_ns()) / 1e9
-            left = min(max(0.0, left), self.job.federation.deadline_seconds)
-            self._deadline = self._clock.monotonic() + left
+        recent = self._store.recent_updates(self.job.name, RECENT_UPDATES)
+        rounds = self._store.rounds(self.job.name, last=RECENT_ROUNDS)
+        self._agents.learn(rounds, reversed(recent))
 
     def _begin_phase(self) -> None:
-        """Something new is to be collected, from everybody, until a new deadline."""
-        self._done = self._delivered()
-        self._excused.clear()
-        self._deadline = self._clock.monotonic() + self.job.federation.deadline_seconds
-
-    def _delivered(self) -> set[str]:
+        """Something new is to be collected, from everybody."""
+        if self._rounds.current is not None:
+            self._begin_collecting()
+            return
+        self._rounds.begin_phase()
         if self._state in ("waiting", "statistics"):
-            return self._statistics.agents()
-        if self._round is not None:
-            return {update.agent for update in received_for(self._store, self._round)}
-        if not self._releases.ready:
-            return set()
-        return {e.agent for e in self._store.evaluations(self.job.name, self._releases.version)}
+            done = self._statistics.agents()
+        elif self._releases.ready:
+            told = self._store.evaluations(self.job.name, self._releases.version)
+            done = {evaluation.agent for evaluation in told}
+        else:
+            done = set()
+        self._agents.begin(done, done)
+
+    def _begin_collecting(self) -> None:
+        """The open round collects; updates of earlier rounds that wait count as well."""
+        current, waiting = self._rounds.current, self._rounds.waiting()
+        fresh = [u.agent for u in waiting if current is not None and u.round == current.round]
+        self._agents.begin([update.agent for update in waiting], fresh)
 
     def _evaluate_after(self, round_: int) -> bool:
         every = self.job.evaluation.every
         return round_ >= self.job.federation.rounds or (every > 0 and round_ % every == 0)
 
-    def _answer(self, agent: str, receipt: Receipt, *, attempt: bool) -> None:
-        """``attempt``: the update starts from the version that is asked for; there is no other."""
-        if receipt.fate == "received":
-            self._done.add(agent)
-            self._joined.add(agent)
-        elif receipt.fate == "refused":
-            self._note(agent, UPDATE_REFUSED, receipt.reason)
-            if attempt and self._round is not None and self._round.round == receipt.round:
-                self._excused.add(agent)
-        self._voice.tell(self.job.name, agent, "receipt", receipt)
-
-    def _note(self, agent: str, reason: str, text: str) -> None:
-        record = RefusalRecord(
-            job=self.job.name,
-            agent=agent,
-            reason=reason,
-            text=text,
-            received_ns=self._clock.now_ns(),
-        )
-        self._store.add_refusal(record)
-        self._log.warning("agent.refused", agent=agent, reason=reason, text=text)
-
     def _enter(self, state: JobState) -> None:
-        self._state = state
         self._store.update_job(self.job.name, updated_ns=self._clock.now_ns(), state=state)
+        self._state = state
+        self._rounds.ended = state in ENDED
         self._voice.broadcast(self.job.name, "job", self._job_notice())
 
+    def _hold(self, *, paused: bool) -> None:
+        self._store.update_job(self.job.name, updated_ns=self._clock.now_ns(), paused=paused)
+        self._paused = paused
+        self._log.warning("job.paused" if paused else "job.resumed")
+        self._announce_round()
+
     def _job_notice(self) -> JobNotice:
-        return JobNotice(job=self.job.name, text=self._text, state=self._state)
+        return JobNotice(
+            job=self.job.name,
+            text=self._text,
+            state=self._state,
+            protocol=OLDEST,
+            newest=NEWEST,
+            spread=len(self._fleet.online()) / ANSWERS_PER_SECOND,
+        )
+
+    def _announce_version(self, *, with_delta: bool) -> None:
+        evaluate = self._evaluate_after(self._rounds.past.last)
+        self._releases.announce(evaluate=evaluate, with_delta=with_delta)
 
     def _announce_round(self) -> None:
-        notice = round_notice(self.job.name, self._round, self._past)
-        self._voice.broadcast(self.job.name, "round", notice)
+        self._remind_due = self._clock.monotonic() + REMIND_SECONDS
+        self._voice.broadcast(self.job.name, "round", self._rounds.notice(paused=self._paused))

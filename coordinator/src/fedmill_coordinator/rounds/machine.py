@@ -5,12 +5,15 @@
 
     waiting ──agent ready──▶ statistics ──agree──▶ running ──finish──▶ finished
                                                    │  ▲
-                                         open_round│  │close_round (count{min,goal} or deadline)
+                                         open_round│  │close_round (count{min,goal} x time{min,
+                                                   │  │             deadline}, or the operator)
                                                    ▼  │
-                                                   open ──extend_round (deadline, too few)
+                                                   open ──extend_round (too few, and others to ask)
 
 Nothing here waits for one particular agent: those that are offline are not counted on, and every
-phase has a deadline.
+phase has a deadline. Synchronous (goal 0), semi-synchronous (goal K of N) and asynchronous
+federation (a small goal, late updates weighed: FedBuff, arXiv:2106.06639) are the same decisions
+with other numbers.
 """
 
 from dataclasses import dataclass
@@ -37,14 +40,18 @@ class View:
 
     Attributes:
         state: state of the job.
+        paused: whether the operator has paused it.
+        closing: whether the operator wants the open round closed with what there is.
         minimum: fewest agents that may decide anything.
         goal: number of agents that is enough; 0 for all that are expected.
         done: agents that delivered what the phase collects (moments, updates, evaluations).
-        expected: agents that are online, take part, and have not delivered.
+        expected: agents that are online, asked, take part, and have not delivered.
         ready: agents that are online and take part, delivered or not.
+        spare: agents that are ready, but were not asked in the open round.
         round_open: whether a round is open.
         rounds_left: rounds that have not closed yet.
         now: the time.
+        earliest: when the open round may close at the soonest.
         deadline: when the phase ends at the latest.
         quiet_since: when the last agent came or went, or the connection was made.
     """
@@ -60,10 +67,16 @@ class View:
     now: float
     deadline: float
     quiet_since: float
+    earliest: float = 0.0
+    spare: int = 0
+    paused: bool = False
+    closing: bool = False
 
 
 def decide(view: View) -> Decision:
     """The one thing to do now."""
+    if view.paused:
+        return Decision.WAIT
     if view.state in ("waiting", "statistics"):
         return Decision.AGREE if view.done and _statistics_complete(view) else Decision.WAIT
     if view.state != "running":
@@ -86,15 +99,19 @@ def _statistics_complete(view: View) -> bool:
 
 
 def _open_round(view: View) -> Decision:
+    if view.closing and view.done:
+        return Decision.CLOSE_ROUND
     enough = view.done >= view.minimum
     complete = bool(view.goal) and view.done >= view.goal
     # Nobody is left who could deliver: a goal out of reach is not worth waiting for.
     nobody_missing = view.expected == 0 and _settled(view)
+    if view.now >= view.deadline:
+        return Decision.CLOSE_ROUND if enough else Decision.EXTEND_ROUND
     if enough and (complete or nobody_missing):
-        return Decision.CLOSE_ROUND
-    if view.now < view.deadline:
-        return Decision.WAIT
-    return Decision.CLOSE_ROUND if enough else Decision.EXTEND_ROUND
+        return Decision.CLOSE_ROUND if view.now >= view.earliest else Decision.WAIT
+    if nobody_missing and view.spare:  # whom we asked has gone: ask others
+        return Decision.EXTEND_ROUND
+    return Decision.WAIT
 
 
 def _settled(view: View) -> bool:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What comes out of a round: its updates, their aggregate, its record, and what agents scored."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,11 +14,14 @@ from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.records import EvaluationRecord, RoundRecord, UpdateRecord
 from fedmill_shared.codec.frame import decode_frame
-from fedmill_shared.errors import FrameError
+from fedmill_shared.errors import FedmillError, FrameError, StoreError
 from fedmill_shared.job import Job
 from fedmill_shared.link.blocks import BLOB_LIMIT
-from fedmill_shared.messages import EvaluationReport, RoundNotice
+from fedmill_shared.messages import EvaluationReport, Reason, RoundNotice
 from fedmill_shared.metrics.classification import ClassificationStatistic
+
+LOOK_BACK = 16
+"""Rounds among which those are that were abandoned in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,20 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Why updates were not used while a round was open: reason code -> how many."""
+
+    rejected: Counter[str] = field(default_factory=Counter)
+    discarded: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """The rounds that have ended.
 
     Attributes:
         last: number of the last one; 0 before the first.
-        included: agent -> SHA-256 of its update that went into the last one.
+        included: agent -> SHA-256 of its newest update that went into the last one.
         abandoned: how many were abandoned in a row, counted from the last one.
     """
 
@@ -44,74 +56,135 @@ class Past:
     abandoned: int = 0
 
 
-def past_of(store: Store, job: str) -> Past:
+def past_of(store: Store, job: Job) -> Past:
     """The rounds of ``job`` that have ended, as the store tells."""
-    ended = [record for record in store.rounds(job) if record.state != "open"]
+    newest = store.rounds(job.name, last=LOOK_BACK)
+    ended = [record for record in newest if record.state != "open"]
     if not ended:
         return Past()
     abandoned = 0
     while abandoned < len(ended) and ended[-1 - abandoned].state == "abandoned":
         abandoned += 1
     last = ended[-1].round
-    updates = store.updates(job, last)
-    included = {u.agent: u.sha256 for u in updates if u.state == "included"}
-    return Past(last, included, abandoned)
+    oldest = max(1, last - job.federation.max_staleness)
+    used = (u for number in range(oldest, last + 1) for u in store.updates(job.name, number))
+    return Past(last, newest_of([u for u in used if u.included_in == last]), abandoned)
 
 
-def round_notice(job: str, current: RoundRecord | None, past: Past) -> RoundNotice:
-    """What agents are told: the open round, and how the one before it ended."""
+def newest_of(included: Iterable[UpdateRecord]) -> dict[str, str]:
+    """Agent -> SHA-256 of its newest update of ``included``, which come by round."""
+    return {update.agent: update.sha256 for update in included}
+
+
+def round_notice(
+    job: str, current: RoundRecord | None, past: Past, *, now_ns: int, left: float, attempt: int
+) -> RoundNotice:
+    """What agents are told: the open round with ``left`` seconds, and how the last one ended."""
+    if current is None:
+        return RoundNotice(
+            job=job, round=0, closed=past.last, included=past.included, sent_ns=now_ns
+        )
     return RoundNotice(
         job=job,
-        round=current.round if current is not None else 0,
-        base=current.base if current is not None else "",
-        deadline_ns=current.deadline_ns if current is not None else 0,
+        round=current.round,
+        base=current.base,
+        deadline_ns=current.deadline_ns,
         closed=past.last,
         included=past.included,
+        sent_ns=now_ns,
+        seconds_left=max(0.0, left),
+        cohort=current.asked or None,
+        attempt=attempt,
     )
 
 
-def received_for(store: Store, current: RoundRecord) -> list[UpdateRecord]:
-    """The updates that wait for the close of ``current``, by agent."""
-    updates = store.updates(current.job, current.round)
-    waiting = [update for update in updates if update.state == "received"]
-    return sorted(waiting, key=lambda update: update.agent)
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What waits at the close of a round, by agent and round.
+
+    Attributes:
+        used: updates to aggregate.
+        overdue: updates that are too late by now.
+    """
+
+    used: list[UpdateRecord]
+    overdue: list[UpdateRecord]
+
+
+def harvest(store: Store, job: Job, number: int) -> Harvest:
+    """What the close of round ``number`` would use."""
+    most = job.federation.max_staleness
+    waiting = store.pending(job.name)
+    return Harvest(
+        [update for update in waiting if number - update.round <= most],
+        [_overdue(update, number) for update in waiting if number - update.round > most],
+    )
+
+
+def _overdue(update: UpdateRecord, number: int) -> UpdateRecord:
+    reason = f"round {update.round} closed {number - update.round} rounds ago"
+    return structs.replace(update, state="late", code=Reason.TOO_STALE.value, reason=reason)
+
+
+class SpoiltUpdateError(StoreError):
+    """An update that was received cannot be read any more."""
+
+    def __init__(self, update: UpdateRecord, error: FedmillError) -> None:
+        """``error`` is what reading ``update`` said."""
+        super().__init__(error.message, remedy=error.remedy)
+        self.update = update
 
 
 def aggregate(
-    job: Job, rule_state: bytes, received: Sequence[UpdateRecord], blobs: Blobs, elements: int
+    job: Job,
+    rule_state: bytes,
+    used: Sequence[UpdateRecord],
+    blobs: Blobs,
+    *,
+    elements: int,
+    round_: int,
 ) -> Aggregate:
-    """Combine ``received`` by the job's rule; ``rule_state`` is empty before the first round.
+    """Combine ``used`` in ``round_`` by the job's rule; ``rule_state`` is empty before the first.
 
     Raises:
         ModelError: there is nothing to combine, or the result is no model.
-        StoreError: the blob of an update cannot be read.
+        SpoiltUpdateError: the blob of an update cannot be read.
     """
     rule = RULES[job.federation.rule]
     state = msgpack.decode(rule_state, type=State) if rule_state else rule.init(elements)
-    updates = _decoded(received, blobs, elements)
+    updates = _decoded(used, blobs, elements, round_)
     delta, state, report = rule.step(state, updates, job.federation)
     return Aggregate(delta, msgpack.encode(state), report)
 
 
 def closed_record(
     current: RoundRecord,
-    received: Sequence[UpdateRecord],
+    used: Sequence[UpdateRecord],
     report: Report,
     *,
     now_ns: int,
     traffic: tuple[int, int],
+    tally: Tally,
 ) -> RoundRecord:
-    """``current`` as it ends now with ``received``; ``traffic`` is its bytes up and down."""
-    losses = np.array([update.loss for update in received], np.float64)
-    weights = np.array([update.examples for update in received], np.float64)
+    """``current`` as it ends now with ``used``; ``traffic`` is its bytes up and down."""
+    losses = np.array([update.loss for update in used], np.float64)
+    weights = np.array([update.examples for update in used], np.float64)
     with np.errstate(over="ignore"):  # a loss that is infinite is null in JSON
-        details = {"report": report, "loss": float(np.average(losses, weights=weights))}
+        details = {
+            "report": report,
+            "loss": float(np.average(losses, weights=weights)),
+            "rejected": dict(tally.rejected),
+            "discarded": dict(tally.discarded),
+        }
     return structs.replace(
         current,
         state="closed",
         closed_ns=now_ns,
         seconds=max(0.0, (now_ns - current.opened_ns) / 1e9),
-        included=[update.agent for update in received],
+        included=sorted({update.agent for update in used}),
+        accepted=len(used),
+        rejected=tally.rejected.total(),
+        discarded=tally.discarded.total(),
         uplink_bytes=traffic[0],
         downlink_bytes=traffic[1],
         report=json.encode(details).decode(),
@@ -149,7 +222,16 @@ def evaluation_records(
     return records
 
 
-def _decoded(received: Sequence[UpdateRecord], blobs: Blobs, elements: int) -> Iterator[Update]:
-    for update in received:
-        _, delta = decode_frame(blobs.get(update.blob, BLOB_LIMIT), elements=elements)
-        yield Update(update.agent, update.examples, delta)
+def _decoded(
+    used: Sequence[UpdateRecord], blobs: Blobs, elements: int, round_: int
+) -> Iterator[Update]:
+    for update in used:
+        try:
+            _, delta = decode_frame(blobs.get(update.blob, BLOB_LIMIT), elements=elements)
+        except (StoreError, FrameError) as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise  # the disk fails, and may work again
+            raise SpoiltUpdateError(update, error) from error
+        staleness = max(0, round_ - update.round)
+        yield Update(update.agent, update.examples, delta, update.round, staleness)

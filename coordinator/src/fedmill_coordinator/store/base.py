@@ -8,7 +8,7 @@ round that is not stored MUST fail with StoreError, unless its method says other
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -22,9 +22,11 @@ from fedmill_coordinator.store.records import (
     JobRecord,
     JobState,
     MomentsRecord,
+    OrderRecord,
     RefusalRecord,
     RoundRecord,
     UpdateRecord,
+    Verb,
     VersionRecord,
 )
 
@@ -32,7 +34,11 @@ KEPT_REFUSALS = 10_000
 
 
 class Store(ABC):
-    """The coordinator's rows: one process and thread writes, others may read at the same time.
+    """The coordinator's rows.
+
+    One object belongs to one thread. Several processes may have a store of the same rows: the
+    coordinator, which writes all of them, and commands, which read them and give orders. Writers
+    take turns, a reader never waits and sees the last commit.
 
     Nothing is opened before the first use. A store is a context manager that closes itself.
     """
@@ -60,7 +66,10 @@ class Store(ABC):
 
     @abstractmethod
     def update_job(self, name: str, *, updated_ns: int, **changes: Unpack[JobChanges]) -> None:
-        """Change the given fields of a job and leave the others as they are."""
+        """Change the given fields of a job and leave the others as they are.
+
+        Updates that wait go on waiting, also where the job ends: see `discard_waiting`.
+        """
 
     @abstractmethod
     def job(self, name: str) -> JobRecord | None:
@@ -146,14 +155,21 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def extend_round(self, job: str, number: int, deadline_ns: int) -> None:
-        """Give an open round another deadline. MUST fail with StoreError if it is not open."""
+    def extend_round(
+        self, job: str, number: int, deadline_ns: int, asked: Collection[str] = ()
+    ) -> None:
+        """Give an open round another deadline, and ask the agents ``asked``.
+
+        MUST fail with StoreError if it is not open.
+        """
 
     @abstractmethod
     def abandon_round(self, job: str, number: int, *, closed_ns: int, report: str) -> None:
-        """End an open round without a version; its received updates become ``late``.
+        """End an open round without a version.
 
-        MUST fail with StoreError if it is not open.
+        All updates of the job that wait, of whatever round, become ``late`` with the code
+        ``abandoned``; the round's ``discarded`` is their number. MUST fail with StoreError if the
+        round is not open.
         """
 
     @abstractmethod
@@ -162,6 +178,8 @@ class Store(ABC):
         closed: RoundRecord,
         version: VersionRecord | None,
         *,
+        included: Sequence[UpdateRecord],
+        discarded: Sequence[UpdateRecord] = (),
         rule_state: bytes,
         downlink_residual: str | None,
         job_state: JobState,
@@ -169,13 +187,15 @@ class Store(ABC):
         """End an open round with everything that follows from it, all or nothing.
 
         ``closed`` is the record of the open round with state ``closed``, ``closed_ns`` and the
-        results filled in. Received updates against the round's base by ``closed.included`` become
-        ``included``, its other received updates ``late``; the version is added and ``candidate``
-        moves to it; the job gets ``rule_state``, ``downlink_residual`` and ``job_state``.
-        ``version`` is None when the aggregate was zero: ``candidate`` stays.
+        results filled in; its ``included`` are the agents of ``included``, sorted, each once.
+        Updates in ``included``, of this round or of earlier ones, become ``included`` in this
+        round; those in ``discarded`` get the state (``late`` or ``refused``), code and reason that
+        they are given with; all others that wait go on waiting. The version is added and
+        ``candidate`` moves to it; the job gets ``rule_state``, ``downlink_residual`` and
+        ``job_state``. ``version`` is None when the aggregate was zero: ``candidate`` stays.
 
         MUST fail with StoreError, and leave the round open, if the round is not open or has another
-        base, if an included agent has no received update against that base, if ``version`` is of
+        base, if an update is given twice, is of another job or does not wait, if ``version`` is of
         another job or round, or where `add_version` would fail.
         """
 
@@ -188,8 +208,8 @@ class Store(ABC):
         """The open round of ``job``."""
 
     @abstractmethod
-    def rounds(self, job: str) -> list[RoundRecord]:
-        """Rounds of ``job`` by number."""
+    def rounds(self, job: str, *, last: int | None = None) -> list[RoundRecord]:
+        """Rounds of ``job`` by number: all, or at most the ``last`` ones."""
 
     # Updates
 
@@ -198,20 +218,66 @@ class Store(ABC):
         """Add an update; return whether it is new.
 
         The key is (job, round, agent, base). The same key with the same ``sha256`` changes nothing
-        and returns False, whatever became of the stored one. MUST fail with StoreError if the same
-        key comes with another ``sha256``, or if a new one is ``received`` for a round that is not
-        open.
+        and returns False, whatever became of the stored one. A ``received`` one waits for the next
+        close, also where its own round has ended. MUST fail with StoreError if the same key comes
+        with another ``sha256``, if there is no such round, or if a new one is ``received`` for a
+        job that is finished or stopped.
         """
 
     @abstractmethod
     def discard_update(
-        self, job: str, number: int, agent: str, base: str, *, state: Discarded, reason: str
+        self,
+        job: str,
+        number: int,
+        agent: str,
+        base: str,
+        *,
+        state: Discarded,
+        reason: str,
+        code: str = "",
     ) -> None:
-        """Take a received update out of its round. MUST fail with StoreError if none waits."""
+        """Let a received update wait no longer. MUST fail with StoreError if none waits."""
+
+    @abstractmethod
+    def discard_waiting(self, job: str, *, code: str, reason: str) -> int:
+        """Let all updates of ``job`` that wait become ``late``; return how many."""
+
+    @abstractmethod
+    def update(self, job: str, number: int, agent: str, base: str) -> UpdateRecord | None:
+        """The update of ``agent`` for round ``number`` of ``job`` against ``base``."""
+
+    @abstractmethod
+    def pending(self, job: str) -> list[UpdateRecord]:
+        """Updates of ``job`` that wait, of whatever round, by agent, round and base."""
+
+    @abstractmethod
+    def recent_updates(self, job: str, limit: int) -> list[UpdateRecord]:
+        """At most ``limit`` updates of ``job``, the last received first.
+
+        Those received at the same time are sorted by agent, round and base.
+        """
 
     @abstractmethod
     def updates(self, job: str, number: int) -> list[UpdateRecord]:
         """Updates of round ``number`` of ``job`` by arrival, then agent."""
+
+    # Orders of the operator
+
+    @abstractmethod
+    def give_order(self, job: str, verb: Verb, by: str, given_ns: int) -> int:
+        """Add an order for the coordinator, from any process; return its id."""
+
+    @abstractmethod
+    def open_orders(self) -> list[OrderRecord]:
+        """Orders that nobody has dealt with, the oldest first."""
+
+    @abstractmethod
+    def finish_order(self, number: int, *, done_ns: int, outcome: str) -> None:
+        """Note what came of order ``number``. MUST fail with StoreError if it is not open."""
+
+    @abstractmethod
+    def order(self, number: int) -> OrderRecord | None:
+        """The order with the id ``number``."""
 
     # Evaluations and refusals
 
@@ -237,5 +303,5 @@ class Store(ABC):
     def live_blobs(self) -> set[str]:
         """Blobs that a row still needs: what `Blobs.prune` must keep.
 
-        Those of jobs and versions, and of updates that wait for the close of an open round.
+        Those of jobs and versions, and of updates that wait for a close.
         """

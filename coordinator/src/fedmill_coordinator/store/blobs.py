@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fedmill_shared.errors import StoreError
-from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.files import make_folder, sha256, sync_folder, write_atomic
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -32,11 +32,40 @@ class Blobs:
             StoreError: the folder cannot be written or is full; nothing half-written is visible.
         """
         name = sha256(data)
-        path = self._path(name)
+        path = self.path(name)
         if not self._is_intact(path, name):
             self._make_shard(path.parent)
             write_atomic(path, data)
         return name
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Move the file at ``path`` into the store as ``name``; nothing is copied or checked.
+
+        ``path`` is on the disk of the store, its content is called ``name`` and was synced. What
+        is there under that name, perhaps damaged, is replaced.
+
+        Raises:
+            StoreError: the file is not there, or the folder cannot be written.
+        """
+        target = self.path(name)
+        self._make_shard(target.parent)
+        try:
+            path.replace(target)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot be moved to {target}: {error.strerror or error}",
+                remedy="check the disk and that both folders belong to the service user",
+            ) from error
+        _sync(target.parent)
+
+    def path(self, name: str) -> Path:
+        """Where the blob called ``name`` lies or would lie."""
+        if _NAME.fullmatch(name) is None:
+            raise StoreError(
+                f"{name[:80]!r} is not the name of a blob",
+                remedy="names are 64 hexadecimal digits; the sender is at fault",
+            )
+        return self.folder / name[:2] / name
 
     def get(self, name: str, limit: int) -> bytes:
         """The bytes called ``name``, at most ``limit`` of them.
@@ -45,7 +74,7 @@ class Blobs:
             StoreError: there is no such blob, it is larger than ``limit``, cannot be read or is
                 damaged.
         """
-        path = self._path(name)
+        path = self.path(name)
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -66,7 +95,7 @@ class Blobs:
 
     def has(self, name: str) -> bool:
         """Whether a blob called ``name`` is there; its content is not checked."""
-        return self._path(name).is_file()
+        return self.path(name).is_file()
 
     def size(self, name: str) -> int:
         """Bytes of the blob called ``name``.
@@ -74,7 +103,7 @@ class Blobs:
         Raises:
             StoreError: there is no such blob.
         """
-        path = self._path(name)
+        path = self.path(name)
         try:
             return path.stat().st_size
         except OSError as error:
@@ -86,7 +115,7 @@ class Blobs:
         Raises:
             StoreError: it cannot be removed.
         """
-        _remove(self._path(name))
+        _remove(self.path(name))
 
     def names(self) -> list[str]:
         """Names of all blobs, sorted."""
@@ -102,14 +131,6 @@ class Blobs:
             StoreError: a file cannot be removed.
         """
         return sum(_remove(path) for path in self._files() if path.name not in live)
-
-    def _path(self, name: str) -> Path:
-        if _NAME.fullmatch(name) is None:
-            raise StoreError(
-                f"{name[:80]!r} is not the name of a blob",
-                remedy="names are 64 hexadecimal digits; the sender is at fault",
-            )
-        return self.folder / name[:2] / name
 
     def _files(self) -> list[Path]:
         return list(self.folder.glob("[0-9a-f][0-9a-f]/*"))
@@ -130,11 +151,7 @@ class Blobs:
 
 def _sync(folder: Path) -> None:
     try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(folder)
     except OSError as error:
         raise StoreError(
             f"{folder}: cannot be written to disk: {error.strerror or error}",

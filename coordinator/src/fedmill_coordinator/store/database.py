@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from fedmill_coordinator.store import rules, schema
+from fedmill_coordinator.store import migrations, rules, schema
 from fedmill_coordinator.store.records import Record
 from fedmill_shared.errors import StoreError
 
@@ -90,7 +90,7 @@ class Database:
     def rows(self, statement: Executable, kind: type[Record]) -> list[Record]:
         """Every row of ``statement`` as a record of ``kind``."""
         with self.read() as connection:
-            return [_record(row, kind) for row in connection.execute(statement).mappings()]
+            return found(connection, statement, kind)
 
     def _opened(self) -> Engine:
         if self._engine is None:
@@ -125,12 +125,23 @@ class Database:
                     schema.metadata.create_all(connection)
                     first = insert(schema.schema_version).values(version=schema.VERSION)
                     connection.execute(first)
+        elif found < schema.VERSION:
+            self._migrate(engine)
         elif found > schema.VERSION:
             raise StoreError(
                 f"{self.place}: schema {found} was made by a newer fedmill, this one knows up to "
                 f"{schema.VERSION}",
                 remedy="install the newer fedmill again, or restore the backup made before it",
             )
+
+    def _migrate(self, engine: Engine) -> None:
+        table = schema.schema_version
+        with _transaction(engine) as connection:
+            # PostgreSQL locks a row when it is written: who comes second waits, then sees it done.
+            connection.execute(update(table).values(version=table.c.version))
+            found = self._schema_version(connection)
+            if found is not None:
+                migrations.migrate(connection, found)
 
     def _schema_version(self, connection: Connection) -> int | None:
         tables = inspect(connection).get_table_names()
@@ -220,6 +231,11 @@ def save(connection: Connection, table: Table, record: Struct) -> None:
     same = key(table, **{column.name: values[column.name] for column in table.primary_key})
     if connection.execute(update(table).where(same).values(values)).rowcount == 0:
         add(connection, table, record)
+
+
+def found(connection: Connection, statement: Executable, kind: type[Record]) -> list[Record]:
+    """Every row of ``statement`` as a record of ``kind``."""
+    return [_record(row, kind) for row in connection.execute(statement).mappings()]
 
 
 def find(

@@ -3,7 +3,7 @@
 """The store in memory: the twin of the database for tests of what stands above it."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Unpack
 
 from msgspec import structs
@@ -20,9 +20,11 @@ from fedmill_coordinator.store.records import (
     JobRecord,
     JobState,
     MomentsRecord,
+    OrderRecord,
     RefusalRecord,
     RoundRecord,
     UpdateRecord,
+    Verb,
     VersionRecord,
     checked,
 )
@@ -40,6 +42,7 @@ class MemoryStore(Store):
         self._aliases: dict[tuple[str, str], AliasRecord] = {}
         self._rounds: dict[tuple[str, int], RoundRecord] = {}
         self._updates: dict[tuple[str, int, str, str], UpdateRecord] = {}
+        self._orders: dict[int, OrderRecord] = {}
         self._evaluations: dict[tuple[str, str, str, str], EvaluationRecord] = {}
         self._refusals: deque[RefusalRecord] = deque(maxlen=KEPT_REFUSALS)
 
@@ -57,6 +60,23 @@ class MemoryStore(Store):
 
     def jobs(self) -> list[JobRecord]:
         return [record for _, record in sorted(self._jobs.items())]
+
+    def give_order(self, job: str, verb: Verb, by: str, given_ns: int) -> int:
+        number = len(self._orders) + 1
+        record = OrderRecord(id=number, job=job, verb=verb, by=by, given_ns=given_ns)
+        self._known_job(job)
+        self._orders[number] = checked(record)
+        return number
+
+    def open_orders(self) -> list[OrderRecord]:
+        return [record for record in self._orders.values() if record.done_ns is None]
+
+    def finish_order(self, number: int, *, done_ns: int, outcome: str) -> None:
+        stored = self._orders.get(number)
+        self._orders[number] = rules.finished(stored, number, done_ns, outcome)
+
+    def order(self, number: int) -> OrderRecord | None:
+        return self._orders.get(number)
 
     def save_agent(self, record: AgentRecord) -> None:
         self._agents[record.agent] = checked(record)
@@ -119,33 +139,34 @@ class MemoryStore(Store):
             raise rules.conflict(f"round {record.round} of job {record.job!r}", "it is there")
         self._rounds[record.job, record.round] = opened
 
-    def extend_round(self, job: str, number: int, deadline_ns: int) -> None:
+    def extend_round(
+        self, job: str, number: int, deadline_ns: int, asked: Collection[str] = ()
+    ) -> None:
         stored = rules.still_open(self.round(job, number), job, number)
-        self._rounds[job, number] = checked(structs.replace(stored, deadline_ns=deadline_ns))
+        extended = structs.replace(stored, deadline_ns=deadline_ns, asked=list(asked))
+        self._rounds[job, number] = checked(extended)
 
     def abandon_round(self, job: str, number: int, *, closed_ns: int, report: str) -> None:
         stored = rules.still_open(self.round(job, number), job, number)
         abandoned = structs.replace(stored, state="abandoned", closed_ns=closed_ns, report=report)
-        self._rounds[job, number] = checked(abandoned)
-        self._discard_rest(job, number, rules.ABANDONED)
+        ended = checked(structs.replace(abandoned, discarded=len(self.pending(job))))
+        self.discard_waiting(job, code=rules.ABANDONED, reason=rules.ABANDONED_REASON)
+        self._rounds[job, number] = ended
 
     def close_round(
         self,
         closed: RoundRecord,
         version: VersionRecord | None,
         *,
+        included: Sequence[UpdateRecord],
+        discarded: Sequence[UpdateRecord] = (),
         rule_state: bytes,
         downlink_residual: str | None,
         job_state: JobState,
     ) -> None:
         job, number = closed.job, closed.round
         now_ns = rules.ended(closed, self.round(job, number))
-        waiting = {
-            record.agent: record
-            for record in self._waiting(job, number)
-            if record.base == closed.base
-        }
-        rules.all_received(closed, waiting)
+        decided = list(rules.decided(closed, included, discarded, self.pending(job)))
         changes: JobChanges = {
             "rule_state": rule_state,
             "downlink_residual": downlink_residual,
@@ -157,10 +178,7 @@ class MemoryStore(Store):
             alias = rules.candidate(version, closed, now_ns)
             self.add_version(version)
             self._aliases[job, "candidate"] = alias
-        for agent in closed.included:
-            used = structs.replace(waiting[agent], state="included")
-            self._updates[job, number, agent, closed.base] = used
-        self._discard_rest(job, number, rules.CLOSED)
+        self._updates.update({rules.update_key(record): record for record in decided})
         self._rounds[job, number] = ended
         self._jobs[job] = changed
 
@@ -170,28 +188,60 @@ class MemoryStore(Store):
     def current_round(self, job: str) -> RoundRecord | None:
         return next((record for record in self.rounds(job) if record.state == "open"), None)
 
-    def rounds(self, job: str) -> list[RoundRecord]:
-        return [record for key, record in sorted(self._rounds.items()) if key[0] == job]
+    def rounds(self, job: str, *, last: int | None = None) -> list[RoundRecord]:
+        found = [record for key, record in sorted(self._rounds.items()) if key[0] == job]
+        return found if last is None else found[max(0, len(found) - last) :]
 
     def add_update(self, record: UpdateRecord) -> bool:
         record = checked(record)
-        key = (record.job, record.round, record.agent, record.base)
+        key = rules.update_key(record)
         if rules.is_repeat(record, self._updates.get(key)):
             return False
-        stored = self.round(record.job, record.round)
-        if record.state == "received":
-            rules.still_open(stored, record.job, record.round)
-        elif stored is None:
+        if self.round(record.job, record.round) is None:
             raise rules.unknown(f"round {record.round} of job {record.job!r}")
+        rules.may_wait(record, self._known_job(record.job).state)
         self._updates[key] = record
         return True
 
     def discard_update(
-        self, job: str, number: int, agent: str, base: str, *, state: Discarded, reason: str
+        self,
+        job: str,
+        number: int,
+        agent: str,
+        base: str,
+        *,
+        state: Discarded,
+        reason: str,
+        code: str = "",
     ) -> None:
         what = f"update of agent {agent!r} for round {number} of job {job!r}"
-        key = (job, number, agent, base)
-        self._updates[key] = rules.discarded(what, self._updates.get(key), state, reason)
+        stored = self.update(job, number, agent, base)
+        late = rules.discarded_update(what, stored, state, code=code, reason=reason)
+        self._updates[job, number, agent, base] = late
+
+    def discard_waiting(self, job: str, *, code: str, reason: str) -> int:
+        waiting = self.pending(job)
+        for record in waiting:
+            late = structs.replace(record, state="late", code=code, reason=reason)
+            self._updates[rules.update_key(record)] = late
+        return len(waiting)
+
+    def update(self, job: str, number: int, agent: str, base: str) -> UpdateRecord | None:
+        return self._updates.get((job, number, agent, base))
+
+    def pending(self, job: str) -> list[UpdateRecord]:
+        waiting = [
+            record
+            for key, record in self._updates.items()
+            if key[0] == job and record.state == "received"
+        ]
+        return sorted(waiting, key=lambda record: (record.agent, record.round, record.base))
+
+    def recent_updates(self, job: str, limit: int) -> list[UpdateRecord]:
+        records = [record for key, record in self._updates.items() if key[0] == job]
+        records.sort(key=lambda record: (record.agent, record.round, record.base))
+        records.sort(key=lambda record: record.received_ns, reverse=True)
+        return records[:limit]
 
     def updates(self, job: str, number: int) -> list[UpdateRecord]:
         records = [record for key, record in self._updates.items() if key[:2] == (job, number)]
@@ -253,11 +303,3 @@ class MemoryStore(Store):
                     f"version {record.number} of job {record.job!r}", "it is there"
                 )
         return checked(record)
-
-    def _waiting(self, job: str, number: int) -> list[UpdateRecord]:
-        return [record for record in self.updates(job, number) if record.state == "received"]
-
-    def _discard_rest(self, job: str, number: int, reason: str) -> None:
-        for record in self._waiting(job, number):
-            late = structs.replace(record, state="late", reason=reason)
-            self._updates[job, number, record.agent, record.base] = late

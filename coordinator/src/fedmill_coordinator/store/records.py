@@ -19,6 +19,7 @@ Alias = Literal["candidate", "canary", "stable", "previous"]
 RoundState = Literal["open", "closed", "abandoned"]
 UpdateState = Literal["received", "included", "late", "refused"]
 Discarded = Literal["late", "refused"]
+Verb = Literal["pause", "resume", "abort", "close"]
 
 
 class JobRecord(Struct, frozen=True, kw_only=True):
@@ -37,6 +38,7 @@ class JobRecord(Struct, frozen=True, kw_only=True):
         canary_inputs: blob of the canary's inputs.
         rule_state: state of the aggregation rule (MessagePack).
         downlink_residual: blob of what the downlink codec dropped so far.
+        paused: whether the operator holds it: no round opens.
     """
 
     name: str
@@ -51,6 +53,7 @@ class JobRecord(Struct, frozen=True, kw_only=True):
     canary_inputs: Sha256 | None = None
     rule_state: bytes = b""
     downlink_residual: Sha256 | None = None
+    paused: bool = False
 
 
 class JobChanges(TypedDict, total=False):
@@ -63,6 +66,7 @@ class JobChanges(TypedDict, total=False):
     canary_inputs: str | None
     rule_state: bytes
     downlink_residual: str | None
+    paused: bool
 
 
 class AgentRecord(Struct, frozen=True, kw_only=True):
@@ -79,6 +83,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
         windows_scored: windows scored since its start.
         clock_skew_ms: its clock minus ours, ms.
         detail: one line for people.
+        labels: what its operator calls it by, as JSON text.
     """
 
     agent: str
@@ -91,6 +96,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
     windows_scored: Count = 0
     clock_skew_ms: float | None = None
     detail: str = ""
+    labels: str = "{}"
 
 
 class MomentsRecord(Struct, frozen=True, kw_only=True):
@@ -149,10 +155,14 @@ class RoundRecord(Struct, frozen=True, kw_only=True):
         deadline_ns: when it closes at the latest.
         closed_ns: when it ended.
         seconds: how long it took.
-        included: agents whose update went into the aggregate.
+        asked: agents that were asked by name; none where all of them were.
+        included: agents whose update went into the aggregate, sorted, each once.
         uplink_bytes: bytes received for it.
         downlink_bytes: bytes sent for it.
         report: report of the aggregation, as JSON text.
+        accepted: updates that went into the aggregate, of this round and of earlier ones.
+        rejected: updates that were refused while it was open or at its close.
+        discarded: updates that came too late for it and for every later close.
     """
 
     job: str
@@ -163,10 +173,14 @@ class RoundRecord(Struct, frozen=True, kw_only=True):
     deadline_ns: Count
     closed_ns: Count | None = None
     seconds: float | None = None
+    asked: list[str] = []
     included: list[str] = []
     uplink_bytes: Count = 0
     downlink_bytes: Count = 0
     report: str = "{}"
+    accepted: Count = 0
+    rejected: Count = 0
+    discarded: Count = 0
 
 
 class UpdateRecord(Struct, frozen=True, kw_only=True):
@@ -184,8 +198,10 @@ class UpdateRecord(Struct, frozen=True, kw_only=True):
         wire_bytes: bytes it took on the wire.
         seconds: training time.
         received_ns: when it was complete.
-        state: waiting for the close, used, or discarded.
-        reason: why it was discarded.
+        state: waiting for a close, used, or discarded.
+        reason: why it was discarded, for people.
+        code: why it was discarded, for programs.
+        included_in: round whose close used it, which may be later than its own.
     """
 
     job: str
@@ -201,6 +217,8 @@ class UpdateRecord(Struct, frozen=True, kw_only=True):
     received_ns: Count
     state: UpdateState = "received"
     reason: str = ""
+    code: str = ""
+    included_in: Count | None = None
 
 
 class EvaluationRecord(Struct, frozen=True, kw_only=True):
@@ -216,7 +234,7 @@ class EvaluationRecord(Struct, frozen=True, kw_only=True):
 
 
 UPDATE_REFUSED = "update"
-"""The reason of a refusal that was of an update, not of an agent."""
+"""How the reason of a refusal begins that was of an update, not of an agent."""
 
 
 class RefusalRecord(Struct, frozen=True, kw_only=True):
@@ -228,6 +246,31 @@ class RefusalRecord(Struct, frozen=True, kw_only=True):
     text: str
     received_ns: Count
 
+
+class OrderRecord(Struct, frozen=True, kw_only=True):
+    """What the operator wants done with a job.
+
+    Attributes:
+        id: number of the order; a later order has a greater one.
+        job: name of the job.
+        verb: what to do: hold the job, go on, end it, or close its open round now.
+        by: login name of who gave it.
+        given_ns: when it was given.
+        done_ns: when the coordinator dealt with it, None while it is open.
+        outcome: what came of it; begins with ``REFUSED_ORDER`` where nothing was done.
+    """
+
+    id: Count
+    job: str
+    verb: Verb
+    by: str
+    given_ns: Count
+    done_ns: Count | None = None
+    outcome: str = ""
+
+
+REFUSED_ORDER = "refused: "
+"""How the outcome of an order begins that was not carried out."""
 
 Record = TypeVar("Record", bound=Struct)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules that every store keeps, and the words in which it refuses."""
 
-from collections.abc import Collection
+from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
@@ -9,6 +9,8 @@ from fedmill_coordinator.store.records import (
     AliasRecord,
     Discarded,
     JobRecord,
+    JobState,
+    OrderRecord,
     RoundRecord,
     UpdateRecord,
     VersionRecord,
@@ -16,8 +18,8 @@ from fedmill_coordinator.store.records import (
 )
 from fedmill_shared.errors import StoreError
 
-ABANDONED = "the round was abandoned"
-CLOSED = "the round closed without it"
+ABANDONED = "abandoned"
+ABANDONED_REASON = "the round was abandoned"
 _REPORT = "a repeat of this is a defect; report it with the coordinator's log"
 
 
@@ -67,14 +69,51 @@ def ended(closed: RoundRecord, stored: RoundRecord | None) -> int:
     return closed.closed_ns
 
 
-def all_received(closed: RoundRecord, received: Collection[str]) -> None:
-    """Raise StoreError unless every agent that ``closed`` includes is in ``received``."""
-    missing = sorted(set(closed.included).difference(received))
-    if missing:
-        raise StoreError(
-            f"round {closed.round} of job {closed.job!r}: no update of {', '.join(missing)} waits",
-            remedy=_REPORT,
+def decided(
+    closed: RoundRecord,
+    included: Sequence[UpdateRecord],
+    discarded: Sequence[UpdateRecord],
+    waiting: Sequence[UpdateRecord],
+) -> Iterator[UpdateRecord]:
+    """The updates of ``waiting`` that end with the round ``closed``, as they become.
+
+    Raises:
+        StoreError: one is given twice or does not wait, or ``closed`` names other agents.
+    """
+    if closed.included != sorted({update.agent for update in included}):
+        raise conflict(
+            f"round {closed.round} of job {closed.job!r}",
+            f"it names {closed.included} and not the agents of its updates, sorted, each once",
         )
+    left = {update_key(update): update for update in waiting}
+    for given in included:
+        stored = left.pop(update_key(given), None)
+        if stored is None or stored.sha256 != given.sha256:
+            raise conflict(update_name(given), "it does not wait, so it cannot be included")
+        yield structs.replace(stored, state="included", included_in=closed.round)
+    for given in discarded:
+        if given.state not in ("late", "refused"):
+            raise conflict(update_name(given), f"it cannot be discarded as {given.state}")
+        stored = left.pop(update_key(given), None)
+        yield discarded_update(
+            update_name(given), stored, given.state, code=given.code, reason=given.reason
+        )
+
+
+def update_key(record: UpdateRecord) -> tuple[str, int, str, str]:
+    """What names an update."""
+    return record.job, record.round, record.agent, record.base
+
+
+def update_name(record: UpdateRecord) -> str:
+    """What an update is called in errors."""
+    return f"update of agent {record.agent!r} for round {record.round} of job {record.job!r}"
+
+
+def may_wait(record: UpdateRecord, state: JobState | None) -> None:
+    """Raise StoreError if ``record`` would wait for a close of a job that is over."""
+    if record.state == "received" and state in ("finished", "stopped"):
+        raise conflict(update_name(record), f"the job is {state}, so it cannot wait")
 
 
 def candidate(version: VersionRecord, closed: RoundRecord, now_ns: int) -> AliasRecord:
@@ -118,8 +157,8 @@ def is_repeat(record: UpdateRecord, stored: UpdateRecord | None) -> bool:
     return True
 
 
-def discarded(
-    what: str, stored: UpdateRecord | None, state: Discarded, reason: str
+def discarded_update(
+    what: str, stored: UpdateRecord | None, state: Discarded, *, code: str, reason: str
 ) -> UpdateRecord:
     """``stored`` as discarded.
 
@@ -128,7 +167,20 @@ def discarded(
     """
     if stored is None or stored.state != "received":
         raise conflict(what, f"it does not wait, so it cannot become {state}")
-    return checked(structs.replace(stored, state=state, reason=reason))
+    return checked(structs.replace(stored, state=state, reason=reason, code=code))
+
+
+def finished(stored: OrderRecord | None, number: int, done_ns: int, outcome: str) -> OrderRecord:
+    """The order ``stored`` with what came of it.
+
+    Raises:
+        StoreError: there is none, or it was dealt with before.
+    """
+    if stored is None:
+        raise unknown(f"order {number}")
+    if stored.done_ns is not None:
+        raise conflict(f"outcome of order {number}", "it has one already")
+    return checked(structs.replace(stored, done_ns=done_ns, outcome=outcome))
 
 
 def new_job(record: JobRecord, stored: JobRecord | None) -> JobRecord:

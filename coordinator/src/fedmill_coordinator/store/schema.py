@@ -19,11 +19,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
 # Raise with every change of a table, together with the migration from the number before.
-VERSION = 1
+VERSION = 2
 
 
 class Measure(TypeDecorator[float]):
@@ -71,6 +72,7 @@ jobs = Table(
     Column("canary_inputs", Text),
     Column("rule_state", LargeBinary, nullable=False),
     Column("downlink_residual", Text),
+    Column("paused", Boolean, nullable=False, server_default=false()),
 )
 
 agents = Table(
@@ -86,6 +88,7 @@ agents = Table(
     Column("windows_scored", BigInteger, nullable=False),
     Column("clock_skew_ms", Double),
     Column("detail", Text, nullable=False),
+    Column("labels", Text, nullable=False, server_default="{}"),
 )
 
 moments = Table(
@@ -138,6 +141,10 @@ rounds = Table(
     Column("uplink_bytes", BigInteger, nullable=False),
     Column("downlink_bytes", BigInteger, nullable=False),
     Column("report", Text, nullable=False),
+    Column("accepted", BigInteger, nullable=False, server_default="0"),
+    Column("rejected", BigInteger, nullable=False, server_default="0"),
+    Column("discarded", BigInteger, nullable=False, server_default="0"),
+    Column("asked", Names, nullable=False, server_default="[]"),
     ForeignKeyConstraint(["job", "base"], ["versions.job", "versions.version"]),
 )
 _open = rounds.c.state == "open"
@@ -159,7 +166,23 @@ updates = Table(
     Column("received_ns", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("code", Text, nullable=False, server_default=""),
+    Column("included_in", BigInteger),
     ForeignKeyConstraint(["job", "round"], ["rounds.job", "rounds.round"]),
+)
+Index("updates_by_state", updates.c.state, updates.c.job)
+Index("updates_by_arrival", updates.c.job, updates.c.received_ns)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("job", Text, ForeignKey("jobs.name"), nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("given_ns", BigInteger, nullable=False),
+    Column("done_ns", BigInteger),
+    Column("outcome", Text, nullable=False),
 )
 
 evaluations = Table(

@@ -2,6 +2,7 @@
 # ruff: noqa: D102 (what every method promises is said once, in Store)
 """The store in a database: rounds, updates, evaluations, refusals, and what keeps blobs alive."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +11,7 @@ from sqlalchemy import URL, Connection, delete, func, insert, select, union, upd
 
 from fedmill_coordinator.store import rules
 from fedmill_coordinator.store.base import KEPT_REFUSALS
-from fedmill_coordinator.store.database import add, find, key, save
+from fedmill_coordinator.store.database import add, find, found, key, save
 from fedmill_coordinator.store.records import (
     Discarded,
     EvaluationRecord,
@@ -39,10 +40,13 @@ class SqlStore(SqlModels):
             current = find(connection, rounds, RoundRecord, job=record.job, state="open")
             add(connection, rounds, rules.opening(record, current))
 
-    def extend_round(self, job: str, number: int, deadline_ns: int) -> None:
+    def extend_round(
+        self, job: str, number: int, deadline_ns: int, asked: Collection[str] = ()
+    ) -> None:
         with self._database.write(f"deadline of round {number} of job {job!r}") as connection:
             stored = rules.still_open(_round(connection, job, number), job, number)
-            save(connection, rounds, checked(structs.replace(stored, deadline_ns=deadline_ns)))
+            extended = structs.replace(stored, deadline_ns=deadline_ns, asked=list(asked))
+            save(connection, rounds, checked(extended))
 
     def abandon_round(self, job: str, number: int, *, closed_ns: int, report: str) -> None:
         with self._database.write(f"end of round {number} of job {job!r}") as connection:
@@ -50,14 +54,16 @@ class SqlStore(SqlModels):
             abandoned = structs.replace(
                 stored, state="abandoned", closed_ns=closed_ns, report=report
             )
-            save(connection, rounds, checked(abandoned))
-            _discard_rest(connection, job, number, rules.ABANDONED)
+            late = _discard_waiting(connection, job, rules.ABANDONED, rules.ABANDONED_REASON)
+            save(connection, rounds, checked(structs.replace(abandoned, discarded=late)))
 
     def close_round(
         self,
         closed: RoundRecord,
         version: VersionRecord | None,
         *,
+        included: Sequence[UpdateRecord],
+        discarded: Sequence[UpdateRecord] = (),
         rule_state: bytes,
         downlink_residual: str | None,
         job_state: JobState,
@@ -66,8 +72,9 @@ class SqlStore(SqlModels):
         with self._database.write(f"end of round {number} of job {job!r}") as connection:
             now_ns = rules.ended(closed, _round(connection, job, number))
             save(connection, rounds, checked(closed))
-            _include(connection, closed)
-            _discard_rest(connection, job, number, rules.CLOSED)
+            waiting = _waiting(connection, job)
+            for record in rules.decided(closed, included, discarded, waiting):
+                save(connection, updates, record)
             if version is not None:
                 alias = rules.candidate(version, closed, now_ns)
                 append_version(connection, checked(version))
@@ -87,30 +94,57 @@ class SqlStore(SqlModels):
         with self._database.read() as connection:
             return find(connection, rounds, RoundRecord, job=job, state="open")
 
-    def rounds(self, job: str) -> list[RoundRecord]:
-        query = select(rounds).where(key(rounds, job=job)).order_by("round")
-        return self._database.rows(query, RoundRecord)
+    def rounds(self, job: str, *, last: int | None = None) -> list[RoundRecord]:
+        query = select(rounds).where(key(rounds, job=job)).order_by(rounds.c.round.desc())
+        return self._database.rows(query.limit(last), RoundRecord)[::-1]
 
     def add_update(self, record: UpdateRecord) -> bool:
         record = checked(record)
         job, number = record.job, record.round
-        what = f"update of agent {record.agent!r} for round {number} of job {job!r}"
-        with self._database.write(what) as connection:
+        with self._database.write(rules.update_name(record)) as connection:
             stored = _update(connection, job, number, record.agent, record.base)
             if rules.is_repeat(record, stored):
                 return False
-            if record.state == "received":
-                rules.still_open(_round(connection, job, number), job, number)
+            if _round(connection, job, number) is None:
+                raise rules.unknown(f"round {number} of job {job!r}")
+            state = select(jobs.c.state).where(key(jobs, name=job))
+            rules.may_wait(record, connection.execute(state).scalar_one())
             add(connection, updates, record)
             return True
 
     def discard_update(
-        self, job: str, number: int, agent: str, base: str, *, state: Discarded, reason: str
+        self,
+        job: str,
+        number: int,
+        agent: str,
+        base: str,
+        *,
+        state: Discarded,
+        reason: str,
+        code: str = "",
     ) -> None:
         what = f"update of agent {agent!r} for round {number} of job {job!r}"
         with self._database.write(what) as connection:
             stored = _update(connection, job, number, agent, base)
-            save(connection, updates, rules.discarded(what, stored, state, reason))
+            late = rules.discarded_update(what, stored, state, code=code, reason=reason)
+            save(connection, updates, late)
+
+    def discard_waiting(self, job: str, *, code: str, reason: str) -> int:
+        with self._database.write(f"updates of job {job!r} that wait") as connection:
+            return _discard_waiting(connection, job, code, reason)
+
+    def update(self, job: str, number: int, agent: str, base: str) -> UpdateRecord | None:
+        with self._database.read() as connection:
+            return _update(connection, job, number, agent, base)
+
+    def pending(self, job: str) -> list[UpdateRecord]:
+        with self._database.read() as connection:
+            return _waiting(connection, job)
+
+    def recent_updates(self, job: str, limit: int) -> list[UpdateRecord]:
+        newest = (updates.c.received_ns.desc(), "agent", "round", "base")
+        query = select(updates).where(key(updates, job=job)).order_by(*newest).limit(limit)
+        return self._database.rows(query, UpdateRecord)
 
     def updates(self, job: str, number: int) -> list[UpdateRecord]:
         query = select(updates).where(key(updates, job=job, round=number))
@@ -165,14 +199,12 @@ def _update(
     return find(connection, updates, UpdateRecord, job=job, round=number, agent=agent, base=base)
 
 
-def _include(connection: Connection, closed: RoundRecord) -> None:
-    waiting = key(updates, job=closed.job, round=closed.round, base=closed.base, state="received")
-    agents = select(updates.c.agent).where(waiting)
-    rules.all_received(closed, list(connection.execute(agents).scalars()))
-    used = waiting & updates.c.agent.in_(closed.included)
-    connection.execute(update(updates).where(used).values(state="included"))
+def _waiting(connection: Connection, job: str) -> list[UpdateRecord]:
+    query = select(updates).where(key(updates, job=job, state="received"))
+    return found(connection, query.order_by("agent", "round", "base"), UpdateRecord)
 
 
-def _discard_rest(connection: Connection, job: str, number: int, reason: str) -> None:
-    waiting = key(updates, job=job, round=number, state="received")
-    connection.execute(update(updates).where(waiting).values(state="late", reason=reason))
+def _discard_waiting(connection: Connection, job: str, code: str, reason: str) -> int:
+    waiting = key(updates, job=job, state="received")
+    late = update(updates).where(waiting).values(state="late", code=code, reason=reason)
+    return connection.execute(late).rowcount

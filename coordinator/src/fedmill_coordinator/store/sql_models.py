@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: D102 (what every method promises is said once, in Store)
-"""Jobs, agents, statistics, versions and aliases in a database."""
+"""Jobs, orders, agents, statistics, versions and aliases in a database."""
 
 from collections.abc import Collection
 from typing import Unpack
 
 from msgspec import structs
-from sqlalchemy import URL, Connection, select, update
+from sqlalchemy import URL, Connection, insert, select, update
 
 from fedmill_coordinator.store import rules
 from fedmill_coordinator.store.base import Store
@@ -18,10 +18,20 @@ from fedmill_coordinator.store.records import (
     JobChanges,
     JobRecord,
     MomentsRecord,
+    OrderRecord,
+    Verb,
     VersionRecord,
     checked,
 )
-from fedmill_coordinator.store.schema import agents, aliases, jobs, moments, rounds, versions
+from fedmill_coordinator.store.schema import (
+    agents,
+    aliases,
+    jobs,
+    moments,
+    orders,
+    rounds,
+    versions,
+)
 
 
 class SqlModels(Store):
@@ -49,6 +59,29 @@ class SqlModels(Store):
 
     def jobs(self) -> list[JobRecord]:
         return self._database.rows(select(jobs).order_by("name"), JobRecord)
+
+    def give_order(self, job: str, verb: Verb, by: str, given_ns: int) -> int:
+        record = checked(OrderRecord(id=0, job=job, verb=verb, by=by, given_ns=given_ns))
+        values = {field: value for field, value in structs.asdict(record).items() if field != "id"}
+        with self._database.write(f"order to {verb} job {job!r}") as connection:
+            if find(connection, jobs, JobRecord, name=job) is None:
+                raise rules.unknown(f"job {job!r}")
+            added = insert(orders).values(values).returning(orders.c.id)
+            number: int = connection.execute(added).scalar_one()
+            return number
+
+    def open_orders(self) -> list[OrderRecord]:
+        query = select(orders).where(orders.c.done_ns.is_(None)).order_by("id")
+        return self._database.rows(query, OrderRecord)
+
+    def finish_order(self, number: int, *, done_ns: int, outcome: str) -> None:
+        with self._database.write(f"outcome of order {number}") as connection:
+            stored = find(connection, orders, OrderRecord, id=number)
+            save(connection, orders, rules.finished(stored, number, done_ns, outcome))
+
+    def order(self, number: int) -> OrderRecord | None:
+        with self._database.read() as connection:
+            return find(connection, orders, OrderRecord, id=number)
 
     def save_agent(self, record: AgentRecord) -> None:
         record = checked(record)

@@ -46,6 +46,11 @@ Sink = Callable[[LinkEvent], None]
 class Link(Protocol):
     """A connection that delivers events to a sink, from a thread of its own, in order."""
 
+    @property
+    def backlog(self) -> int:
+        """Messages given to ``publish`` that the broker has not acknowledged yet."""
+        ...
+
     def start(self) -> None:
         """Begin to connect; returns at once and keeps trying for ever."""
         ...

@@ -66,6 +66,8 @@ class MemoryLink:
         self._will = will
         self._connected = False
         self._missed: list[Message] = []
+        self.backlog = 0
+        """Nothing ever waits here; a test may say that something does."""
 
     def start(self) -> None:
         """Connect; what was missed and what is retained arrives before this returns."""

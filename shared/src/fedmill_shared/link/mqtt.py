@@ -4,20 +4,24 @@
 Traps that this module exists for: a session opened with clean start is not persisted by Mosquitto,
 so only a probe asks for it; paho resends a message that is too large for the broker for ever, so
 the size is checked before; paho queues without limit by default; Nagle's algorithm costs 40 ms a
-round.
+round; paho's own way back knows no jitter, and its thread ends with the connection, so the thread
+is ours; without a thread of its own, paho writes from whichever thread publishes, and two of them
+may mix their packets, so it is told that somebody else writes.
 """
 
 import socket
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import inf
 from typing import Any
 
+from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError
 from fedmill_shared.lean import without
+from fedmill_shared.link.backoff import Backoff, Jitter, full_jitter
 from fedmill_shared.link.base import (
     LARGEST_PACKET,
     Connected,
@@ -29,7 +33,7 @@ from fedmill_shared.link.base import (
 
 # paho asks the system for a proxy through urllib, but only where PySocks is installed.
 with without(empty=[] if find_spec("socks") else ["urllib.request"]):
-    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
@@ -40,10 +44,13 @@ with without(empty=[] if find_spec("socks") else ["urllib.request"]):
 SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 KEEPALIVE_SECONDS = 30
 PATIENCE_SECONDS = 0.5
+TURN_SECONDS = 1.0
 QUEUED_MESSAGES = 4096
 MQTT_LARGEST_PACKET = 268_435_455
 _NAME = "correct host below [broker], or make it known to this machine by DNS or /etc/hosts"
 _WHERE = "start the broker, or correct host and port below [broker]"
+_TAKEN_OVER = 0x8E
+_TWIN = "another process signs in as {}: stop it, or give each an identity of its own"
 _REFUSED = "the broker's own log says why; fedmill signs in without user name and password"
 
 
@@ -69,10 +76,19 @@ class Endpoint:
 
 
 class MqttLink:
-    """An MQTT 5 session; owns paho's thread."""
+    """An MQTT 5 session; owns the thread that connects, reads and writes."""
 
-    def __init__(self, endpoint: Endpoint, sink: Sink) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sink: Sink,
+        *,
+        jitter: Jitter = full_jitter,
+        clock: Clock | None = None,
+    ) -> None:
         """Prepare the session; nothing is sent before ``start``.
+
+        ``jitter`` draws the seconds until the next attempt to connect, given the longest wait.
 
         Raises:
             BrokerError: no machine can have the host's name.
@@ -83,7 +99,20 @@ class MqttLink:
         self._largest_packet = LARGEST_PACKET  # until the broker has told its own
         self._gone = threading.Event()
         self._gone.set()
+        self._backoff = Backoff(jitter)
+        self._clock = clock or SystemClock()
+        self._connected_at = inf
+        self._taken_over = False
+        self._waiting = 0
+        self._counting = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._client = self._make_client()
+
+    @property
+    def backlog(self) -> int:
+        """Messages given to ``publish`` that the broker has not acknowledged yet."""
+        return self._waiting
 
     def start(self) -> None:
         """Begin to connect; returns at once and keeps trying for ever."""
@@ -98,13 +127,12 @@ class MqttLink:
             clean_start=not lasting,
             properties=properties,
         )
-        self._client.loop_start()
+        self._thread.start()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Queue a message with QoS 1; see :class:`fedmill_shared.link.base.Link`."""
         check_size(topic, payload, self._largest_packet)
-        result = self._client.publish(topic, payload, qos=1, retain=retain)
-        if result.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+        if self._hand_over(topic, payload, retain=retain).rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             raise BrokerError(f"{topic}: {QUEUED_MESSAGES} messages already wait for the broker")
 
     def stop(self, farewell: Message | None = None) -> None:
@@ -112,9 +140,10 @@ class MqttLink:
 
         Where the farewell cannot be sent, the broker is asked to publish the will.
         """
+        self._stopping.set()
         reason = None
         if farewell is not None and self._client.is_connected():
-            info = self._client.publish(farewell.topic, farewell.payload, qos=1, retain=True)
+            info = self._hand_over(farewell.topic, farewell.payload, retain=True)
             with suppress(RuntimeError, ValueError):  # broken meanwhile, or the queue is full
                 info.wait_for_publish(timeout=PATIENCE_SECONDS)
             if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -126,25 +155,62 @@ class MqttLink:
         if isinstance(connection, socket.socket):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._client.loop_stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._client.__del__()  # paho's only way to close the sockets that wake its loop
+
+    def _hand_over(self, topic: str, payload: bytes, *, retain: bool) -> MQTTMessageInfo:
+        self._count(1)  # before paho has it: the acknowledgement may come at once
+        try:
+            info = self._client.publish(topic, payload, qos=1, retain=retain)
+        except ValueError:
+            self._count(-1)
+            raise
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            self._count(-1)
+        return info
+
+    def _count(self, difference: int) -> None:
+        with self._counting:
+            self._waiting += difference
+
+    def _run(self) -> None:
+        """Connect, serve the connection until it is gone, wait; until ``stop``."""
+        while not self._stopping.is_set():
+            self._connected_at, self._taken_over = inf, False
+            self._serve()
+            lasted = max(0.0, self._clock.monotonic() - self._connected_at)
+            self._stopping.wait(self._backoff.wait(lasted, taken_over=self._taken_over))
+
+    def _serve(self) -> None:
+        try:
+            self._client.reconnect()
+        except OSError as error:
+            self._sink(_failure(self._endpoint, error))
+            return
+        if self._stopping.is_set():  # it found no connection to end
+            self._client.disconnect()
+        while self._client.loop(TURN_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            pass
 
     def _make_client(self) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._endpoint.client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
         )
         client.max_inflight_messages_set(self._endpoint.inflight)
         client.max_queued_messages_set(QUEUED_MESSAGES)
-        client.reconnect_delay_set(min_delay=1, max_delay=15)
         will = self._endpoint.will
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
         client.on_socket_open = _no_delay
+        client.on_socket_register_write = _left_to_the_loop
         return client
 
     def _on_connect(
@@ -159,15 +225,12 @@ class MqttLink:
             self._sink(Disconnected(str(reason), _REFUSED))
             return
         self._gone.clear()
+        self._connected_at = self._clock.monotonic()
         self._largest_packet = getattr(properties, "MaximumPacketSize", MQTT_LARGEST_PACKET)
         options = SubscribeOptions(qos=1)
         if self._endpoint.subscriptions:
             client.subscribe([(pattern, options) for pattern in self._endpoint.subscriptions])
         self._sink(Connected(session_present=flags.session_present))
-
-    def _on_connect_fail(self, _client: Client, _userdata: object) -> None:
-        # paho calls while it handles the error, and does not tell it.
-        self._sink(_failure(self._endpoint, sys.exception()))
 
     def _on_disconnect(
         self,
@@ -178,7 +241,19 @@ class MqttLink:
         _properties: Properties | None,
     ) -> None:
         self._gone.set()
-        self._sink(Disconnected(str(reason)))
+        self._taken_over = reason.value == _TAKEN_OVER
+        twin = _TWIN.format(self._endpoint.client_id) if self._taken_over else ""
+        self._sink(Disconnected(str(reason), twin))
+
+    def _on_publish(
+        self,
+        _client: Client,
+        _userdata: object,
+        _number: int,
+        _reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        self._count(-1)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         self._sink(Message(message.topic, bytes(message.payload), message.retain))
@@ -194,12 +269,15 @@ def _check_host(host: str) -> None:
         raise BrokerError(f"broker.host is {host!r}: no machine can have this name", remedy=_NAME)
 
 
-def _failure(endpoint: Endpoint, error: BaseException | None) -> Disconnected:
+def _failure(endpoint: Endpoint, error: OSError) -> Disconnected:
     """Why no connection to ``endpoint`` could be made."""
     if isinstance(error, socket.gaierror):
         return Disconnected(f"the host name {endpoint.host} is unknown: {error.strerror}", _NAME)
-    said = (error.strerror or str(error)) if isinstance(error, OSError) else "no connection"
-    return Disconnected(f"no broker answers: {said}", _WHERE)
+    return Disconnected(f"no broker answers: {error.strerror or error}", _WHERE)
+
+
+def _left_to_the_loop(_client: Client, _userdata: object, _sock: Any) -> None:
+    """Nothing to do: the loop looks by itself whether something is to be written."""
 
 
 def _no_delay(_client: Client, _userdata: object, sock: Any) -> None:

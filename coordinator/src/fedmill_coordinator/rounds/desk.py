@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents tell one job, taken down: durably first, then answered."""
+
+from msgspec import json
+
+from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.rounds.admission import Fault, receipt_for
+from fedmill_coordinator.rounds.attendance import Attendance
+from fedmill_coordinator.rounds.book import Rounds
+from fedmill_coordinator.rounds.reception import Again, Answer, Reception
+from fedmill_coordinator.rounds.results import evaluation_records
+from fedmill_coordinator.rounds.statistics import Statistics
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.records import UPDATE_REFUSED, RefusalRecord
+from fedmill_coordinator.voice import Voice
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import FrameError
+from fedmill_shared.job import Job
+from fedmill_shared.link.blocks import Block
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import (
+    BlobRequest,
+    EvaluationReport,
+    Join,
+    MomentsReport,
+    Reason,
+    Receipt,
+    Refusal,
+    UpdateOffer,
+    Wait,
+)
+from fedmill_shared.schema import schema_hash
+
+FOREIGN_SCHEMA = "signals, units or classes differ from the job's"
+UNFIT = frozenset(
+    {Reason.DAMAGED, Reason.EMPTY, Reason.IMPLAUSIBLE, Reason.TOO_LARGE, Reason.WRONG_SCHEMA}
+)
+"""What an agent would send again just so: it is not waited for in this round."""
+
+
+class Desk:
+    """Where everything that an agent says to a job is handed in."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        store: Store,
+        voice: Voice,
+        clock: Clock,
+        log: Logger,
+        agents: Attendance,
+        rounds: Rounds,
+        reception: Reception,
+        releases: Releases,
+    ) -> None:
+        """Take in for ``job`` what these parts then work with."""
+        self._job = job
+        self._store = store
+        self._voice = voice
+        self._clock = clock
+        self._log = log
+        self._agents = agents
+        self._rounds = rounds
+        self._reception = reception
+        self._releases = releases
+        self._statistics = Statistics(job, store, clock)
+        self._schema = schema_hash(job)
+
+    def join(self, agent: str, join: Join) -> None:
+        """An agent has windows and wants to take part."""
+        if join.schema != self._schema:
+            self._agents.bar(agent)
+            self._note(agent, "schema", FOREIGN_SCHEMA)
+            return
+        self._agents.admit(agent)
+        self._log.info("agent.joined", agent=agent, windows=json.encode(join.windows).decode())
+
+    def refuse(self, agent: str, refusal: Refusal) -> None:
+        """An agent cannot take part, or its training failed."""
+        self._agents.joined.discard(agent)
+        self._agents.excused.add(agent)
+        self._note(agent, refusal.reason, refusal.text)
+
+    def moments(self, agent: str, report: MomentsReport) -> None:
+        """An agent's statistics arrived.
+
+        Raises:
+            FrameError: they are impossible.
+        """
+        if self._releases.ready or agent in self._agents.foreign:
+            return
+        try:
+            self._statistics.take(agent, report)
+        except FrameError as error:
+            self._agents.excused.add(agent)
+            self._note(agent, "moments", str(error))
+            raise
+        self._agents.deliver(agent, fresh=True)
+        self._log.info("moments.received", agent=agent, agents=len(self._agents.done))
+
+    def offer(self, agent: str, offer: UpdateOffer) -> None:
+        """An agent announces an update."""
+        if agent in self._agents.foreign:
+            fault: Fault = (Reason.WRONG_SCHEMA, FOREIGN_SCHEMA)
+            self._answer(agent, receipt_for(offer, "refused", fault))
+        elif self._releases.ready:
+            self._answer(agent, self._reception.offer(agent, offer, self._rounds.standing()))
+
+    def block(self, agent: str, block: Block) -> bool:
+        """A piece of an update arrived; False if it belongs to no update of this job."""
+        if not self._reception.expects(agent, block.blob):
+            return False
+        self._answer(agent, self._reception.block(agent, block, self._rounds.standing()))
+        return True
+
+    def evaluation(self, agent: str, report: EvaluationReport) -> None:
+        """An agent scored a version on its held-out windows.
+
+        Raises:
+            FrameError: what it reports does not fit the job.
+        """
+        unknown = self._store.version(self._job.name, report.version) is None
+        if unknown or agent in self._agents.foreign:
+            return
+        for record in evaluation_records(self._job, agent, report, self._clock.now_ns()):
+            self._store.save_evaluation(record)
+        if self._rounds.current is None and report.version == self._releases.version:
+            self._agents.deliver(agent, fresh=True)
+
+    def request(self, agent: str, request: BlobRequest) -> None:
+        """An agent lacks blocks of the current version.
+
+        Raises:
+            FrameError: what it asks for is not on offer.
+        """
+        self._releases.request(agent, request)
+
+    def tick(self) -> None:
+        """Ask again for blocks that seem to be lost."""
+        for agent, request in self._reception.tick(self._agents.present()):
+            self._voice.tell(self._job.name, agent, "request", request)
+
+    def _answer(self, agent: str, answer: Answer | None) -> None:
+        match answer:
+            case Receipt():
+                self._settle(agent, answer)
+                self._voice.tell(self._job.name, agent, "receipt", answer)
+            case Again():
+                self._voice.tell(self._job.name, agent, "receipt", answer.receipt)
+            case BlobRequest():
+                self._voice.tell(self._job.name, agent, "request", answer)
+            case Wait():
+                self._voice.tell(self._job.name, agent, "wait", answer)
+
+    def _settle(self, agent: str, receipt: Receipt) -> None:
+        """Take note of what became of an update, before the agent is told."""
+        current = self._rounds.current
+        fresh = current is not None and current.round == receipt.round
+        if receipt.fate in ("received", "late"):
+            self._learn(agent, receipt.round)
+        if receipt.fate == "received":
+            self._agents.joined.add(agent)
+            self._agents.deliver(agent, fresh=fresh)
+        elif receipt.fate == "refused":
+            self._rounds.tally.rejected[receipt.code] += 1
+            self._note(agent, f"{UPDATE_REFUSED}:{receipt.code}", receipt.reason)
+            if fresh and receipt.code in UNFIT:
+                self._agents.excused.add(agent)
+        elif receipt.fate == "late":
+            self._rounds.tally.discarded[receipt.code] += 1
+            self._log.info("update.late", agent=agent, round=receipt.round, code=receipt.code)
+
+    def _learn(self, agent: str, number: int) -> None:
+        """How long ``agent`` took for round ``number``, also where that has closed by now."""
+        asked = self._rounds.current
+        if asked is None or asked.round != number:
+            asked = self._store.round(self._job.name, number)
+        if asked is not None:
+            seconds = (self._clock.now_ns() - asked.opened_ns) / 1e9
+            self._agents.took(agent, max(0.0, seconds))
+
+    def _note(self, agent: str, reason: str, text: str) -> None:
+        record = RefusalRecord(
+            job=self._job.name,
+            agent=agent,
+            reason=reason,
+            text=text,
+            received_ns=self._clock.now_ns(),
+        )
+        self._store.add_refusal(record)
+        self._log.warning("agent.refused", agent=agent, reason=reason, text=text)

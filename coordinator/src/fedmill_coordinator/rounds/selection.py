@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which agents a round asks: those that were asked least go first, so that each has its turn.
+
+More are asked than the goal needs, because some will go away or be late (Bonawitz et al. 2019,
+"Towards federated learning at scale: system design", arXiv:1902.01046, section 2.2: 130 %).
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+from fedmill_coordinator.store.records import RoundRecord
+from fedmill_shared.job import Federation
+from fedmill_shared.seeds import seed_for
+
+
+def cohort_size(settings: Federation) -> int:
+    """How many agents a round asks; 0 for all."""
+    return math.ceil(settings.goal * settings.over_selection)
+
+
+def choose(
+    ready: Collection[str],
+    size: int,
+    *,
+    asked: Mapping[str, int],
+    slow: Collection[str],
+    seed: tuple[str, int],
+) -> list[str]:
+    """``size`` of the agents that are ``ready``, sorted by name.
+
+    ``asked`` counts in how many rounds each was asked before. An agent that is ``slow``, which
+    usually misses the deadline, waits one turn longer than the others. Who is equal is drawn by
+    ``seed`` (job, round): the same choice every time, and another one in the next round.
+    """
+
+    def turn(agent: str) -> tuple[int, int]:
+        return asked.get(agent, 0) + (agent in slow), seed_for(*seed, agent)
+
+    return sorted(sorted(ready, key=turn)[:size])
+
+
+def times_asked(rounds: Iterable[RoundRecord]) -> dict[str, int]:
+    """In how many of ``rounds`` each agent was asked by name."""
+    counts: dict[str, int] = {}
+    for record in rounds:
+        for agent in record.asked:
+            counts[agent] = counts.get(agent, 0) + 1
+    return counts

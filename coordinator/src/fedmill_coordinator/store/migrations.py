@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the schema of an earlier fedmill to that of this one, one step for each number.
+
+A step says in its own words what it changes and never refers to the tables of today: what it leads
+to is fixed for good.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    false,
+    insert,
+    text,
+)
+from sqlalchemy.schema import CreateColumn
+
+from fedmill_coordinator.store import schema
+
+
+def migrate(connection: Connection, found: int) -> None:
+    """Bring the tables from schema ``found`` to that of today, inside the open transaction."""
+    for number in range(found + 1, schema.VERSION + 1):
+        STEPS[number](connection)
+        connection.execute(insert(schema.schema_version).values(version=number))
+
+
+def _to_2(connection: Connection) -> None:
+    """Updates that wait beyond their round, whom a round asked, paused jobs, labels, orders."""
+    added: dict[str, list[Column[Any]]] = {
+        "jobs": [Column("paused", Boolean, nullable=False, server_default=false())],
+        "agents": [Column("labels", Text, nullable=False, server_default="{}")],
+        "rounds": [
+            Column(name, BigInteger, nullable=False, server_default="0")
+            for name in ("accepted", "rejected", "discarded")
+        ]
+        + [Column("asked", Text, nullable=False, server_default="[]")],
+        "updates": [
+            Column("code", Text, nullable=False, server_default=""),
+            Column("included_in", BigInteger),
+        ],
+    }
+    for table, columns in added.items():
+        for column in columns:
+            _add_column(connection, table, column)
+    metadata = MetaData()
+    Table("jobs", metadata, Column("name", Text, primary_key=True))
+    orders = Table(
+        "orders",
+        metadata,
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("job", Text, ForeignKey("jobs.name"), nullable=False),
+        Column("verb", Text, nullable=False),
+        Column("by", Text, nullable=False),
+        Column("given_ns", BigInteger, nullable=False),
+        Column("done_ns", BigInteger),
+        Column("outcome", Text, nullable=False),
+    )
+    orders.create(connection)
+    # Until now an update was used by the close of its own round or by none.
+    connection.execute(text("UPDATE updates SET included_in = round WHERE state = 'included'"))
+    # Before the new indexes: without statistics SQLite would take one of them for each round.
+    connection.execute(text(_COUNTS_OF_2))
+    names = ("job", "state", "received_ns")
+    updates = Table("updates", metadata, *(Column(name) for name in names))
+    Index("updates_by_state", updates.c.state, updates.c.job).create(connection)
+    Index("updates_by_arrival", updates.c.job, updates.c.received_ns).create(connection)
+
+
+_COUNTS_OF_2 = """
+UPDATE rounds SET
+  accepted = (SELECT count(*) FROM updates AS u
+    WHERE u.job = rounds.job AND u.round = rounds.round AND u.state = 'included'),
+  rejected = (SELECT count(*) FROM refusals AS r
+    WHERE r.job = rounds.job AND r.reason = 'update'
+    AND r.received_ns >= rounds.opened_ns AND r.received_ns < rounds.closed_ns),
+  discarded = (SELECT count(*) FROM updates AS u
+    WHERE u.job = rounds.job AND u.round = rounds.round AND u.state = 'late')
+WHERE state <> 'open'
+"""
+
+
+def _add_column(connection: Connection, table: str, column: Column[Any]) -> None:
+    definition = CreateColumn(column).compile(dialect=connection.dialect)
+    connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
+
+
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2}
+"""For each schema after the first: the step that leads to it from the one before."""

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a coordinator without any fault makes of the updates that one with faults accepted.
+
+The oracle of every test that hurts a coordinator: it starts from the stored statistics, takes the
+updates of each round as the store lists them, and must come to the same versions to the last bit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec import msgpack
+
+from fedmill_coordinator.aggregation import RULES, State, Update
+from fedmill_coordinator.registry.versions import Architecture
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.blobs import Blobs
+from fedmill_coordinator.store.records import UpdateRecord
+from fedmill_shared.codec.frame import decode_frame
+from fedmill_shared.job_check import job_from_canonical
+from fedmill_shared.link.blocks import BLOB_LIMIT
+from fedmill_shared.models.normaliser import Normaliser
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the replay found.
+
+    Attributes:
+        rounds: rounds that were replayed.
+        updates: updates that went into them.
+        wrong: rounds whose version has other weights than the replay's.
+        final: whether the newest version has the replay's weights.
+    """
+
+    rounds: int
+    updates: int
+    wrong: list[int]
+    final: bool
+
+
+def replay(store: Store, blobs: Blobs, name: str) -> Outcome:
+    """Run the closed rounds of the job ``name`` again; every blob of its updates must be there."""
+    record = store.job(name)
+    assert record is not None
+    assert record.normaliser is not None
+    job = job_from_canonical(record.text.encode())
+    normaliser = msgpack.decode(record.normaliser, type=Normaliser)
+    architecture = Architecture.create(job, normaliser)
+    made = architecture.first(normaliser)
+    rule, vector, residual = RULES[job.federation.rule], made.vector, made.residual
+    state: State = rule.init(architecture.learned)
+    versions = {each.round: each.version for each in store.versions(name) if each.round}
+    used = _used(store, name)
+    count, wrong, version = 0, [], made.version
+    for round_ in store.rounds(name):
+        if round_.state != "closed":
+            continue
+        members = used.get(round_.round, [])
+        count += len(members)
+        updates = _decoded(members, blobs, architecture.learned, round_.round)
+        delta, state, _ = rule.step(state, updates, job.federation)
+        made = architecture.next(vector, delta, residual, round_.round)
+        vector, residual, version = made.vector, made.residual, made.version
+        if versions.get(round_.round, version) != version:
+            wrong.append(round_.round)
+    newest = store.versions(name)[-1].version
+    return Outcome(len(used), count, wrong, newest == version)
+
+
+def _used(store: Store, name: str) -> dict[int, list[UpdateRecord]]:
+    """The updates of each round that closed with any, by agent and round."""
+    found: dict[int, list[UpdateRecord]] = {}
+    for round_ in store.rounds(name):
+        for update in store.updates(name, round_.round):
+            if update.included_in is not None:
+                found.setdefault(update.included_in, []).append(update)
+    return {
+        number: sorted(members, key=lambda update: (update.agent, update.round))
+        for number, members in found.items()
+    }
+
+
+def _decoded(
+    members: list[UpdateRecord], blobs: Blobs, elements: int, number: int
+) -> Iterator[Update]:
+    for each in members:
+        _, delta = decode_frame(blobs.get(each.blob, BLOB_LIMIT), elements=elements)
+        delta = np.asarray(delta, np.float32)
+        yield Update(each.agent, each.examples, delta, each.round, number - each.round)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that are full, read-only or damaged: told in one line, survived where that is possible."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from tests.faults.federation import FaultyFleet, faulty
+from tests.system.fleet import COORDINATOR, a_job
+
+from fedmill_shared.errors import StoreError
+
+pytestmark = pytest.mark.system
+
+MIB = 1 << 20
+DAEMONS = (COORDINATOR, "agent-1")
+
+
+class SmallDisk:
+    """Owns a file system of its own at a folder; it can be filled and made read-only."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._ballast = folder / "ballast"
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+
+    def fill(self) -> None:
+        """Use up all space, also while others write."""
+        with self._ballast.open("ab") as file:
+            step = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
+            while step:
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), step)
+                except OSError:  # somebody was faster
+                    step //= 2
+
+    def empty(self) -> None:
+        """Give the space back."""
+        self._ballast.unlink()
+
+    def protect(self, *, read_only: bool) -> None:
+        """Let nothing be written from now on, or again."""
+        self._mount("-o", f"remount,{'ro' if read_only else 'rw'}")
+
+    def close(self) -> None:
+        """Take the file system away."""
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def _mount(self, *options: str) -> None:
+        subprocess.run(["mount", *options, str(self.folder)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[Path, int], SmallDisk]]:
+    """Make a small file system that is gone when the test has ended."""
+    with ExitStack() as stack:
+
+        def make(folder: Path, size: int) -> SmallDisk:
+            try:
+                made = SmallDisk(folder, size)
+            except (subprocess.CalledProcessError, FileNotFoundError) as error:
+                pytest.skip(f"no file system can be mounted here: {error}")
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@contextmanager
+def on_small_disk(
+    tmp_path: Path, name: str, disk: Callable[[Path, int], SmallDisk], **settings: object
+) -> Iterator[tuple[FaultyFleet, SmallDisk]]:
+    """A federation of one agent in which the state of ``name`` has a disk of its own."""
+    job = a_job(deadline_seconds=20.0, minimum=1, **settings)
+    with faulty(tmp_path / "fleet", job, agents=1) as fleet:
+        yield fleet, disk(fleet.state_folder(name), 24 * MIB)
+
+
+def one_line(fleet: FaultyFleet, name: str) -> str:
+    """The last line that a program wrote, which has no traceback."""
+    text = fleet.log_of(name)
+    assert "Traceback" not in text
+    return text.strip().splitlines()[-1]
+
+
+def complaints(fleet: FaultyFleet, name: str) -> list[str]:
+    """Lines in which a program says that there is no room, for a file or for its database."""
+    words = ("No space left", "disk is full")
+    return [line for line in fleet.log_of(name).splitlines() if any(w in line for w in words)]
+
+
+class TestFull:
+    @pytest.mark.parametrize(("name", "lines"), [(COORDINATOR, 2), ("agent-1", 3)])
+    def test_in_the_midst_of_a_job(
+        self, tmp_path: Path, disk: Callable[[Path, int], SmallDisk], name: str, lines: int
+    ) -> None:
+        """It says so and stays; with room again it goes on where it was, and nothing is lost."""
+        with on_small_disk(tmp_path, name, disk, rounds=60) as (fleet, small):
+            fleet.start(*DAEMONS)
+            fleet.wait("two rounds", lambda: fleet.closed() >= 2)
+            small.fill()
+            fleet.wait("words about it", lambda: len(complaints(fleet, name)) >= lines)
+            assert "free" in complaints(fleet, name)[0]
+            assert fleet.closed() < 60
+            small.empty()
+            fleet.finish()
+            fleet.check_books()
+
+    @pytest.mark.parametrize("name", DAEMONS)
+    def test_from_the_start(
+        self, tmp_path: Path, disk: Callable[[Path, int], SmallDisk], name: str
+    ) -> None:
+        """One line and no traceback; with room again the next start does the job."""
+        with on_small_disk(tmp_path, name, disk) as (fleet, small):
+            small.fill()
+            fleet.start(name)
+            if name == COORDINATOR:  # without its database there is nothing to stay for
+                assert fleet.end_of(name) == StoreError.exit_code
+            fleet.wait("a word of it", lambda: complaints(fleet, name) != [])
+            small.empty()
+            fleet.start(*(each for each in DAEMONS if not fleet.runs(each)))
+            fleet.finish()
+            fleet.check_books()
+
+
+class TestReadOnly:
+    @pytest.mark.parametrize("name", DAEMONS)
+    def test_from_the_start(
+        self, tmp_path: Path, disk: Callable[[Path, int], SmallDisk], name: str
+    ) -> None:
+        """One line that names the folder and what to do, and the exit code of a store."""
+        with on_small_disk(tmp_path, name, disk) as (fleet, small):
+            small.protect(read_only=True)
+            fleet.start(name)
+            assert fleet.end_of(name) == StoreError.exit_code
+            line = one_line(fleet, name)
+            assert str(small.folder) in line
+            assert "right to write" in line or "chown" in line
+
+
+def overwritten(path: Path, part: str) -> None:
+    """Damage the header of a file or a page in its midst."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(0 if part == "header" else size // 2 // 4096 * 4096)
+        file.write(b"\xa5" * 4096)
+
+
+class TestDamaged:
+    @pytest.fixture
+    def ended(self, tmp_path: Path) -> Iterator[FaultyFleet]:
+        """A federation after its job, whose coordinator and agent have stopped."""
+        job = a_job(rounds=2, minimum=1)
+        with faulty(tmp_path / "fleet", job, agents=1, start=DAEMONS) as fleet:
+            fleet.finish()
+            for name in DAEMONS:
+                fleet.end(name)
+            yield fleet
+
+    @pytest.mark.parametrize("part", ["header", "page"])
+    def test_database_of_the_coordinator(self, ended: FaultyFleet, part: str) -> None:
+        """One line with the file and its remedy: what was decided must not be forgotten."""
+        database = ended.state_folder(COORDINATOR) / "fedmill.sqlite"
+        ended.store.close()
+        overwritten(database, part)
+        ended.start(COORDINATOR)
+        assert ended.end_of(COORDINATOR) == StoreError.exit_code
+        line = one_line(ended, COORDINATOR)
+        assert str(database) in line
+        assert "backup" in line
+
+    @pytest.mark.parametrize("part", ["header", "page"])
+    def test_windows_of_an_agent(self, ended: FaultyFleet, part: str) -> None:
+        """Set aside and told; the recordings are read again into a fresh file."""
+        with ended.windows("agent-1") as store:
+            windows = store.counts()
+        (database,) = ended.state("agent-1").glob("jobs/*/windows-*.sqlite")
+        overwritten(database, part)
+        ended.start(COORDINATOR, "agent-1")
+        ended.wait("both", lambda: len(ended.events("agent-1", "job.joined")) == 2)
+        assert ended.events("agent-1", "store.set_aside") != []
+        assert len(list(database.parent.glob("*.corrupt-*"))) >= 1
+        with ended.windows("agent-1") as store:
+            assert store.counts() == windows
+        assert "Traceback" not in ended.log_of("agent-1")
+
+    @pytest.mark.parametrize("name", ["residual.msgpack", "outbox", "active.msgpack", "*.blob"])
+    def test_files_of_an_agent(self, ended: FaultyFleet, name: str) -> None:
+        """Whatever file is noise after a crash, the agent starts, and gets its model again."""
+        installed = len(ended.events("agent-1", "version.installed"))
+        for path in spoilt(ended.state("agent-1") / "jobs" / ended.job.name, name):
+            path.write_bytes(b"\xa5" * 999)
+        ended.start(COORDINATOR, "agent-1")
+        ended.wait(
+            "the model", lambda: len(ended.events("agent-1", "version.installed")) > installed
+        )
+        assert "Traceback" not in ended.log_of("agent-1")
+
+
+def spoilt(folder: Path, name: str) -> list[Path]:
+    """Files to damage; a parcel is made where none waits."""
+    if name == "outbox":
+        return [folder / "outbox" / f"{'a' * 64}.update"]
+    paths = list(folder.rglob(name))
+    assert paths
+    return paths
