@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from msgspec import Struct
+from tests.assembler import Assembler
 
 from fedmill_coordinator.registry.versions import Architecture, NewVersion
 from fedmill_shared import topics
@@ -28,7 +29,7 @@ from fedmill_shared.job import (
 )
 from fedmill_shared.job_check import canonical, job_from_canonical
 from fedmill_shared.link.base import Connected, Disconnected, Message
-from fedmill_shared.link.blocks import TRANSFER_WINDOW, Assembler, blocks_of, parse_block
+from fedmill_shared.link.blocks import TRANSFER_WINDOW, blocks_of, parse_block
 from fedmill_shared.link.memory import MemoryBroker, MemoryLink
 from fedmill_shared.link.pull import Pull
 from fedmill_shared.messages import (

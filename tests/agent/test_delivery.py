@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.kit import Journal
+from tests.assembler import Assembler
 
 from fedmill_agent.delivery import RESEND_SECONDS, Delivery
 from fedmill_agent.residual import read_residual
@@ -21,7 +22,7 @@ from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, decode_frame, encode_frame
 from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.files import sha256
-from fedmill_shared.link.blocks import TRANSFER_WINDOW, Assembler, block_count, parse_block
+from fedmill_shared.link.blocks import TRANSFER_WINDOW, block_count, parse_block
 from fedmill_shared.link.outbox import Outbox, Parcel
 from fedmill_shared.link.pull import Pull
 from fedmill_shared.messages import (

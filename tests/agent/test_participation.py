@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 from tests.agent.kit import Journal, a_job
+from tests.assembler import Assembler
 
 from fedmill_agent.participation import Participation, Ports
 from fedmill_agent.residual import read_residual
@@ -33,7 +34,7 @@ from fedmill_shared.codec.frame import FrameHeader, decode_frame, encode_frame, 
 from fedmill_shared.errors import StoreError, TrainerError
 from fedmill_shared.files import sha256
 from fedmill_shared.job_check import canonical
-from fedmill_shared.link.blocks import Assembler, parse_block
+from fedmill_shared.link.blocks import parse_block
 from fedmill_shared.link.outbox import Outbox, Parcel
 from fedmill_shared.messages import (
     BlobName,

@@ -147,37 +147,50 @@ def plans(options: argparse.Namespace) -> dict[str, Plan]:
     }
 
 
-def reached(seconds: Sequence[float], accuracies: Sequence[float], level: float) -> int | None:
+def reached(accuracies: Sequence[float], level: float) -> int | None:
     """The first version at which the mean of the last three accuracies is at ``level``, if any."""
-    for last in range(SMOOTH - 1, len(seconds)):
+    for last in range(SMOOTH - 1, len(accuracies)):
         if np.mean(accuracies[last - SMOOTH + 1 : last + 1]) >= level:
             return last
     return None
 
 
+def stays(accuracies: Sequence[float], level: float) -> int | None:
+    """The first version from which on that mean never is below ``level`` again, if any."""
+    lasts = range(SMOOTH - 1, len(accuracies))
+    low = [n for n in lasts if np.mean(accuracies[n - SMOOTH + 1 : n + 1]) < level]
+    first = low[-1] + 1 if low else SMOOTH - 1
+    return first if first < len(accuracies) else None
+
+
 def figures_of(together: Arm, apart: Arm, *, unit: float) -> list[Figure]:
     """The speed-up, which is 0 where the level is never reached, and how each run went."""
     level = LEVEL * together.final
-    slow_, fast = (reached(arm.seconds, arm.accuracy, level) for arm in (together, apart))
+    slow_, fast = (reached(arm.accuracy, level) for arm in (together, apart))
     speed_up = 0.0
     if slow_ is not None and fast is not None:
         speed_up = together.seconds[slow_] / apart.seconds[fast]
     return [
         at_least("speed-up to the level", speed_up, "1", SPEED_UP),
         figure("level of accuracy", level, "1"),
-        *_of_one("synchronous", together, slow_, unit),
-        *_of_one("FedBuff", apart, fast, unit),
+        *_of_one("synchronous", together, level, unit),
+        *_of_one("FedBuff", apart, level, unit),
     ]
 
 
-def _of_one(name: str, arm: Arm, first: int | None, unit: float) -> list[Figure]:
+def _of_one(name: str, arm: Arm, level: float, unit: float) -> list[Figure]:
     rounds, tail = len(arm.seconds) - 1, np.percentile(arm.training, 95) / unit
-    there = [] if first is None else [
-        figure(f"{name}: time to the level", arm.seconds[first], "s"),
-        figure(f"{name}: rounds to the level", first, "1"),
-    ]  # fmt: skip
+    first, good = reached(arm.accuracy, level), stays(arm.accuracy, level)
+    found = []
+    if first is not None:
+        found = [
+            figure(f"{name}: time to the level", arm.seconds[first], "s"),
+            figure(f"{name}: rounds to the level", first, "1"),
+        ]
+    if good is not None:
+        found.append(figure(f"{name}: time until it stays there", arm.seconds[good], "s"))
     return [
-        *there,
+        *found,
         figure(f"{name}: rounds", rounds, "1"),
         figure(f"{name}: time of a round", arm.seconds[-1] / rounds, "s"),
         figure(f"{name}: final accuracy", arm.final, "1"),

@@ -31,7 +31,7 @@ from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job, Labels, Signal, Task
 from fedmill_shared.job_check import canonical, decode_job, job_from_canonical, load_job
-from fedmill_shared.link.blocks import BLOCK_SIZE, Assembler, block_count, blocks_of, parse_block
+from fedmill_shared.link.blocks import BLOCK_SIZE, block_count, blocks_of, parse_block
 from fedmill_shared.link.outbox import Outbox, Parcel
 from fedmill_shared.link.spool import Spool
 from fedmill_shared.messages import (
@@ -40,7 +40,6 @@ from fedmill_shared.messages import (
     UP,
     EvaluationReport,
     MomentsReport,
-    UpdateOffer,
     VersionNotice,
     decode,
     encode,
@@ -283,8 +282,6 @@ def _message(type_: type[Struct]) -> Callable[[bytes], object]:
             case EvaluationReport():
                 merge_all([message.last, message.last])
                 return summary(message.statistic)
-            case UpdateOffer() | VersionNotice():
-                Assembler().expect(_DIGEST, getattr(message, "size", 0))
         return message
 
     return read
@@ -293,7 +290,7 @@ def _message(type_: type[Struct]) -> Callable[[bytes], object]:
 def _frames() -> Iterator[Decoder]:
     yield Decoder(
         "block",
-        _assembled,
+        parse_block,
         (*_recorded("block.bin"), *blocks_of(bytes(3000)), *blocks_of(b"")),
         _block_repaired,
     )
@@ -306,13 +303,6 @@ def _frames() -> Iterator[Decoder]:
             yield Decoder(f"frame {name} {elements}", _frame(elements), seeds, _frame_repaired)
             yield Decoder(f"payload {name} {elements}", *_payload(codec, vector[:elements]))
     yield Decoder("header", read_header, _recorded("frame_*.bin"), _frame_repaired)
-
-
-def _assembled(data: bytes) -> object:
-    block = parse_block(data)
-    assembler = Assembler()
-    assembler.expect(block.blob, block.size)
-    return assembler.add(block)
 
 
 def _block_repaired(data: bytes) -> bytes:

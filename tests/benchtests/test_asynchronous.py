@@ -155,16 +155,25 @@ class TestPlans:
 class TestLevel:
     def test_one_lucky_version_is_not_enough(self) -> None:
         """The mean of three counts, and the moment is that of the last of them."""
-        assert bench.reached([0, 1, 2, 3, 4], [0.1, 0.9, 0.1, 0.1, 0.1], 0.8) is None
-        assert bench.reached([0, 1, 2, 3, 4], [0.25, 0.5, 0.75, 1.0, 1.0], 0.75) == 3
-        assert bench.reached([0, 1], [1.0, 1.0], 0.5) is None
+        assert bench.reached([0.1, 0.9, 0.1, 0.1, 0.1], 0.8) is None
+        assert bench.reached([0.25, 0.5, 0.75, 1.0, 1.0], 0.75) == 3
+        assert bench.reached([1.0, 1.0], 0.5) is None
+
+    def test_what_is_reached_may_be_lost_again(self) -> None:
+        """Both moments are told."""
+        accuracies = [1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+        assert bench.reached(accuracies, 0.75) == 2
+        assert bench.stays(accuracies, 0.75) == 6
+        assert bench.stays([*accuracies, 0.0], 0.75) is None
 
     @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])), st.floats(0.01, 1.0))
-    def test_it_is_the_first(self, accuracies: list[float], level: float) -> None:
-        """No earlier version would have done."""
-        seconds = [float(number) for number in range(len(accuracies))]
-        good = [n for n in range(2, len(accuracies)) if np.mean(accuracies[n - 2 : n + 1]) >= level]
-        assert bench.reached(seconds, accuracies, level) == (good[0] if good else None)
+    def test_by_brute_force(self, accuracies: list[float], level: float) -> None:
+        """No earlier version would have done; after the other, none is below."""
+        lasts = range(2, len(accuracies))
+        good = [n for n in lasts if np.mean(accuracies[n - 2 : n + 1]) >= level]
+        assert bench.reached(accuracies, level) == (good[0] if good else None)
+        calm = [n for n in lasts if set(range(n, len(accuracies))) <= set(good)]
+        assert bench.stays(accuracies, level) == (calm[0] if calm else None)
 
 
 class TestFigures:
@@ -183,6 +192,7 @@ class TestFigures:
         assert figures["level of accuracy"].value == pytest.approx(0.9)
         assert figures["synchronous: time to the level"].value == 24.0
         assert figures["FedBuff: time to the level"].value == second
+        assert figures["FedBuff: time until it stays there"].value == second
         assert figures["speed-up to the level"].ok is ok
         assert figures["FedBuff: mean staleness"].value == 3
         assert figures["FedBuff: time of a round"].value == pytest.approx(second / 2)
@@ -194,6 +204,7 @@ class TestFigures:
         assert figures["speed-up to the level"].value == 0
         assert not figures["speed-up to the level"].ok
         assert "FedBuff: time to the level" not in figures
+        assert "FedBuff: time until it stays there" not in figures
         assert figures["FedBuff: final accuracy"].value == 0.5
 
 

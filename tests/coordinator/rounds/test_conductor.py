@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from msgspec import json, msgpack
+from tests.assembler import Assembler
 
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FrameError
-from fedmill_shared.link.blocks import Assembler, parse_block
+from fedmill_shared.link.blocks import parse_block
 from fedmill_shared.messages import BlobRequest, MomentsReport, Refusal, encode
 from fedmill_shared.metrics import Statistic
 from fedmill_shared.models.normaliser import Normaliser

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.assembler import Assembler
 
 from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.link.blocks import (
     BLOB_LIMIT,
     BLOCK_SIZE,
-    Assembler,
     block_count,
     blocks_of,
     parse_block,
@@ -170,96 +170,3 @@ class TestParse:
         (wire,) = blocks_of(b"fedmill")
         with pytest.raises(FrameError, match="block 0 is corrupt"):
             parse_block(wire[:-1] + b"m")
-
-
-class TestAssembler:
-    @settings(max_examples=60, deadline=None)
-    @given(bit=st.integers(0, 8 * (HEADER + 4) - 1), which=st.integers(0, 2))
-    def test_one_flipped_bit_never_gives_a_wrong_blob(self, bit: int, which: int) -> None:
-        """Header and payload alike: the blob stays away or is refused."""
-        blob = _blob(2 * BLOCK_SIZE + 5)
-        wires = list(blocks_of(blob))
-        damaged = bytearray(wires[which])
-        damaged[bit // 8] ^= 1 << bit % 8
-        wires[which] = bytes(damaged)
-        assembler, arrived = _expecting(blob), []
-        for wire in wires:
-            try:
-                arrived.append(assembler.add(parse_block(wire)))
-            except FrameError:
-                arrived.append(None)
-        assert arrived == [None] * 3
-
-    def test_missing_are_listed_until_they_come(self) -> None:
-        """What a receiver asks for again."""
-        blob = _blob(SIZES[-1])
-        wires = list(blocks_of(blob))
-        assembler = _expecting(blob)
-        assert assembler.missing(sha256(blob)) == [0, 1, 2, 3]
-        assert _feed(assembler, [wires[2], wires[0], wires[2]]) == []
-        assert assembler.missing(sha256(blob)) == [1, 3]
-        assert _feed(assembler, list(blocks_of(blob, assembler.missing(sha256(blob))))) == [blob]
-
-    def test_expecting_again_keeps_what_came(self) -> None:
-        """An offer is repeated after a reconnect."""
-        blob = _blob(2 * BLOCK_SIZE)
-        assembler, wires = _expecting(blob), list(blocks_of(blob))
-        _feed(assembler, wires[:1])
-        assembler.expect(sha256(blob), len(blob))
-        assert _feed(assembler, wires[1:]) == [blob]
-
-    def test_expecting_another_size_starts_afresh(self) -> None:
-        """Blocks of a larger blob of that name must not fill the places of the smaller one's."""
-        blob = _blob(3 * BLOCK_SIZE)
-        digest = bytes.fromhex(sha256(blob))
-        assembler, wires = _expecting(blob), list(blocks_of(blob))
-        _feed(assembler, [wires[0], wires[2]])
-        assembler.expect(sha256(blob), BLOCK_SIZE + 1)
-        assert assembler.missing(sha256(blob)) == [0, 1]
-        smaller = list(blocks_of(_blob(BLOCK_SIZE + 1)))
-        renamed = [wire[:4] + digest + wire[36:] for wire in smaller]
-        assert _feed(assembler, renamed[:1]) == []
-        with pytest.raises(FrameError, match=f"blob {sha256(blob)[:12]} arrived damaged"):
-            _feed(assembler, renamed[1:])
-
-    def test_whole_but_wrong_is_dropped(self) -> None:
-        """Blocks that pass their checksums but are not the named blob; it can be sent again."""
-        blob = _blob(9)
-        (other,) = blocks_of(_blob(9, seed=1))
-        assembler = _expecting(blob)
-        with pytest.raises(FrameError, match="arrived damaged"):
-            _feed(assembler, [other[:4] + bytes.fromhex(sha256(blob)) + other[36:]])
-        assembler.expect(sha256(blob), 9)
-        assert _feed(assembler, list(blocks_of(blob))) == [blob]
-
-    def test_only_the_expected_is_held(self) -> None:
-        """Strangers' blocks, forgotten blobs and blocks of another size come to nothing."""
-        blob = _blob(7)
-        wires = list(blocks_of(blob))
-        forgetful = _expecting(blob)
-        forgetful.forget(sha256(blob))
-        forgetful.forget("never heard of")
-        other_size = Assembler()
-        other_size.expect(sha256(blob), 8)
-        for assembler in (Assembler(), forgetful, other_size):
-            assert _feed(assembler, wires) == []
-
-    @pytest.mark.parametrize("size", [-1, BLOB_LIMIT + 1])
-    def test_impossible_sizes_are_refused(self, size: int) -> None:
-        """Before a byte of it arrives."""
-        with pytest.raises(FrameError, match=f"blob of {size} bytes exceeds"):
-            Assembler().expect("0" * 64, size)
-
-    def test_memory_is_bounded_by_what_is_expected(self) -> None:
-        """Two hundred blocks, repeated or of strangers: no more is held than the blob's size."""
-        blob = _blob(2 * BLOCK_SIZE)
-        assembler = _expecting(blob)
-        tracemalloc.start()
-        try:
-            for seed in range(100):
-                _feed(assembler, list(blocks_of(blob, [0])))
-                _feed(assembler, list(blocks_of(_blob(BLOCK_SIZE, seed + 1))))
-            held, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert held < 2 * BLOCK_SIZE
