@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> list[Figure]:
 
 
 def plans(options: argparse.Namespace) -> dict[str, Plan]:
-    """The two federations: they differ in how their rounds close, and in nothing else.
+    """The two federations: they differ in how rounds close and in the step that one takes.
 
     The synchronous one keeps the recipe's server learning rate and momentum, with less of either
     it is slower. FedBuff goes without momentum: late updates act as one themselves (Mitliagkas et
@@ -166,10 +166,10 @@ def stays(accuracies: Sequence[float], level: float) -> int | None:
 def figures_of(together: Arm, apart: Arm, *, unit: float) -> list[Figure]:
     """The speed-up, which is 0 where the level is never reached, and how each run went."""
     level = LEVEL * together.final
-    slow_, fast = (reached(arm.accuracy, level) for arm in (together, apart))
+    last, first = (reached(arm.accuracy, level) for arm in (together, apart))
     speed_up = 0.0
-    if slow_ is not None and fast is not None:
-        speed_up = together.seconds[slow_] / apart.seconds[fast]
+    if last is not None and first is not None:
+        speed_up = together.seconds[last] / apart.seconds[first]
     return [
         at_least("speed-up to the level", speed_up, "1", SPEED_UP),
         figure("level of accuracy", level, "1"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]  # ships no types
+import psutil
 from msgspec import structs
 from tests.bench.fleet import rig_plan
 from tests.bench.harness import Figure, at_most, figure, folder

@@ -108,8 +108,8 @@ class TestSlow:
 
 
 class TestPlans:
-    def test_they_differ_in_how_rounds_close_only(self) -> None:
-        """Same name, so the same seed; same data, model, learning and rule."""
+    def test_they_differ_in_how_rounds_close_and_in_the_step(self) -> None:
+        """Same name, so the same seed; same data, model and learning on the agents."""
         together, apart = bench.plans(options("--goal", "3", "--exponent", "1")).values()
         for plan in (together, apart):
             check(plan.job)

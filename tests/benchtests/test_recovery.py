@@ -185,6 +185,7 @@ def test_what_waits_in_vain_is_an_error_of_ours(
 
 
 @pytest.mark.system
+@pytest.mark.slow
 def test_small_run(tmp_path: Path) -> None:
     """Nothing is lost at any kill, whatever the machine makes of the seconds."""
     command = [sys.executable, "-m", "tests.bench", "recovery", "--json", "--agents", "3"]

@@ -179,11 +179,11 @@ class TestStaleness:
         assert staleness_weight(0, exponent) == staleness_weight(staleness, 0.0) == 1.0
 
     def test_by_hand(self) -> None:
-        """Three rounds late weighs half: (4 * 3 + 1/2 * 4 * 12) / (4 + 2) = 6."""
+        """Three rounds late counts half: (4 * 3 + 1/2 * 4 * 12) / (4 + 4) = 4.5."""
         updates = [_update("a", 4, 3), Update("b", 4, np.array([12], np.float32), 1, 3)]
         rule = RULES["fedavg"]
         delta, _, report = rule.step(rule.init(1), updates, SETTINGS)
-        assert delta.tolist() == [6.0]
+        assert delta.tolist() == [4.5]
         assert (report.agents, report.examples, report.stale) == (2, 8, 1)
 
     @given(
@@ -196,25 +196,26 @@ class TestStaleness:
     def test_equals_the_definition(
         self, seed: int, count: int, elements: int, most: int, exponent: float
     ) -> None:
-        """The average of all held at once, weighted by examples and lateness."""
+        """The average by examples of all deltas held at once, each shortened by its lateness."""
         updates = _buffer(seed, count, elements, most)
         settings = Federation(staleness_exponent=exponent)
         rule = RULES["fedavg"]
         delta, _, report = rule.step(rule.init(elements), iter(updates), settings)
-        weights = [update.examples / (1 + update.staleness) ** exponent for update in updates]
-        deltas = np.array([update.delta for update in updates], np.float64)
+        weights = [update.examples for update in updates]
+        shares = np.array([(1 + update.staleness) ** -exponent for update in updates])
+        deltas = np.array([update.delta for update in updates], np.float64) * shares[:, None]
         expected = np.average(deltas, axis=0, weights=weights)
         assert np.allclose(delta, expected, rtol=1e-6, atol=1e-7)
         assert report.stale == sum(update.staleness > 0 for update in updates)
         assert report.agents == len(updates)
 
     @every_rule
-    def test_a_buffer_of_one_age_is_a_fresh_one(self, rule: Rule) -> None:
-        """Normalised: if everybody is equally late, lateness changes nothing."""
+    def test_a_buffer_of_one_age_makes_a_short_step(self, rule: Rule) -> None:
+        """If everybody is three rounds late, the model moves half as far, in the same direction."""
         fresh = _random(5, 4, 30)
         late = [Update(u.agent, u.examples, u.delta, 1, 3) for u in fresh]
-        deltas = [rule.step(rule.init(30), updates, SETTINGS)[0] for updates in (fresh, late)]
-        assert np.allclose(*deltas, rtol=1e-6)
+        whole, half = (rule.step(rule.init(30), each, SETTINGS)[0] for each in (fresh, late))
+        assert np.allclose(half, whole / 2, rtol=1e-6)
 
     @given(st.permutations(range(9)))
     def test_arrival_order_leaves_no_trace(self, order: list[int]) -> None:

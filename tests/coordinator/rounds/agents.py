@@ -195,12 +195,12 @@ def recomputed(world: World, delta: Delta) -> list[NDArray[np.float32]]:
         if not used:
             continue
         total = np.zeros(world.elements)
-        weights = 0.0
+        examples = 0
         for row in sorted(used, key=lambda row: (row.agent, row.round)):
             weight = row.examples * (1 + record.round - row.round) ** -exponent
             total += weight * delta(row.agent, row.round, world.elements).astype(np.float64)
-            weights += weight
-        vectors.append(vectors[-1] + (total / weights).astype(np.float32))
+            examples += row.examples
+        vectors.append(vectors[-1] + (total / examples).astype(np.float32))
     return vectors
 
 

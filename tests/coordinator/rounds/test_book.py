@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import json
 
-from fedmill_coordinator.rounds.conductor import REMIND_SECONDS
+from fedmill_coordinator.rounds.herald import REMIND_SECONDS
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import Reason

@@ -29,7 +29,7 @@ class TestUsed:
     """An update that is late waits for the next close, and weighs less there."""
 
     def test_one_round_late(self, make_world: Make, kit: SimpleNamespace) -> None:
-        """It is part of the next round's mean, by example count times (1 + 1) ** -0.5."""
+        """It is part of the next round's mean by examples, its delta shortened by (1 + 1) ** -0.5."""
         world = make_world(goal=2, **EXACT).running(A, B, C)
         late = world.update(C, examples=16)
         world.deliver(A, B)
@@ -41,7 +41,7 @@ class TestUsed:
         mean = (
             8 * kit.delta(A, 2, world.elements).astype(np.float64)
             + weight * kit.delta(C, 1, world.elements).astype(np.float64)
-        ) / (8 + weight)
+        ) / (8 + 16)
         assert np.allclose(world.learned(2), world.learned(1) + mean, rtol=1e-6, atol=1e-7)
         second = world.rows.rounds("tiny")[1]
         assert (second.included, second.accepted, second.discarded) == ([A, C], 2, 0)

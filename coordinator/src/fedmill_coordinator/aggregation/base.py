@@ -111,30 +111,29 @@ def staleness_weight(staleness: int, exponent: float) -> float:
 
 
 def weighted_mean(elements: int, updates: Iterable[Update], exponent: float) -> Mean:
-    """Mean of the deltas (elements,), weighted by examples and by ``staleness_weight``.
+    """Mean of the deltas (elements,) by examples, each shortened by its ``staleness_weight``.
 
-    The weights are normalised: a buffer of stale updates makes a step of full length.
+    The sum is divided by the examples, not by the weights: a buffer of stale updates makes a short
+    step, as in the paper. With steps of full length such a buffer threw a good model back.
 
     Raises:
         ModelError: as ``Rule.step``.
     """
     total = np.zeros(elements, np.float64)
-    sum_of_weights = 0.0
     examples = count = stale = 0
     norms: dict[str, float] = {}
     for update in _checked(elements, updates):
         weight = update.examples * staleness_weight(update.staleness, exponent)
         norms[update.agent] = _add(total, update, weight)
-        sum_of_weights += weight
         examples += update.examples
         count += 1
         stale += update.staleness > 0
-    if sum_of_weights == 0:
+    if examples == 0:
         raise ModelError(
             f"aggregation: {count} updates with no training windows behind them",
             remedy="wait until the agents have labelled windows, or lower federation.minimum",
         )
-    total /= sum_of_weights
+    total /= examples
     return Mean(total, Report(count, examples, norms, 0.0, stale))
 
 

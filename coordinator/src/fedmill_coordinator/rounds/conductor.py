@@ -15,6 +15,7 @@ from fedmill_coordinator.registry.releases import Releases
 from fedmill_coordinator.rounds.attendance import Attendance
 from fedmill_coordinator.rounds.book import RECENT_ROUNDS, RECENT_UPDATES, Rounds
 from fedmill_coordinator.rounds.desk import Desk
+from fedmill_coordinator.rounds.herald import Herald
 from fedmill_coordinator.rounds.machine import Decision, View, decide
 from fedmill_coordinator.rounds.reception import Reception
 from fedmill_coordinator.rounds.statistics import Statistics
@@ -27,16 +28,11 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, ModelError, StoreError
 from fedmill_shared.job import Job
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import JobNotice, Reason
-from fedmill_shared.protocol import NEWEST, OLDEST
+from fedmill_shared.messages import Reason
 
 ABANDONED_IN_A_ROW = 3
 ENDED = ("finished", "stopped")
 ABORTED = "the operator aborted the job"
-ANSWERS_PER_SECOND = 500.0
-"""Agents spread over time what they answer to an announcement."""
-REMIND_SECONDS = 10.0
-"""A notice that a broker lost is told again; retained ones never come twice by themselves."""
 
 
 class Conductor:
@@ -58,7 +54,6 @@ class Conductor:
     ) -> None:
         """Continue the job from what the store holds; ``spool`` is for updates that arrive."""
         self.job = job
-        self._text = text
         self._store = store
         self._fleet = fleet
         self._voice = voice
@@ -72,20 +67,18 @@ class Conductor:
         self._agents = Attendance(job.name, fleet)
         self._state: JobState = "waiting"
         self._paused = self._closing = False
-        self._remind_due = self._spread_until = 0.0
         self._due: deque[Callable[[], None]] = deque()
         self._restore()
         self._rounds = self._book(blobs, traffic)
+        self._herald = self._mouth(text)
         self.desk = self._counter()
         self._begin_phase()
 
     def announce(self) -> None:
         """Say everything that agents may have missed; retained, so that each hears it."""
-        notice = self._job_notice()
-        self._spread_until = self._clock.monotonic() + notice.spread
-        self._voice.broadcast(self.job.name, "job", notice)
+        self._herald.job(self._state, anew=True)
         if self._releases.ready:
-            self._follow(partial(self._announce_version, with_delta=False), self._announce_round)
+            self._follow(partial(self._herald.version, with_delta=False), self._announce_round)
 
     def serve(self, budget: int) -> int:
         """Send at most ``budget`` blocks that agents asked for; how many were sent."""
@@ -162,11 +155,7 @@ class Conductor:
                 self._carry_out(decision)
             except (ModelError, DataError) as error:
                 self._abandon(error)
-        now = self._clock.monotonic()
-        if now >= self._remind_due:
-            if self._rounds.current is not None and not self._paused:
-                self._announce_round()
-            self._remind_due = now + REMIND_SECONDS
+        self._herald.remind(paused=self._paused)
         self.desk.tick()
 
     def _carry_out(self, decision: Decision) -> None:
@@ -204,7 +193,7 @@ class Conductor:
             now=self._clock.monotonic(),
             earliest=rounds.earliest,
             deadline=rounds.deadline,
-            quiet_since=max(self._fleet.changed_at, self._spread_until),
+            quiet_since=max(self._fleet.changed_at, self._herald.spread_until),
         )
 
     def _agree(self) -> None:
@@ -214,7 +203,7 @@ class Conductor:
         self._enter("running")
         agents = len(self._agents.done)
         self._log.info("statistics.agreed", agents=agents, regimes=normaliser.regimes)
-        self._follow(self._begin_phase, partial(self._announce_version, with_delta=True))
+        self._follow(self._begin_phase, partial(self._herald.version, with_delta=True))
 
     def _open(self) -> None:
         """Open the next round, if there is to be one and none is open."""
@@ -271,7 +260,7 @@ class Conductor:
         self._closing = False
         self._follow(
             self._stop_if_hopeless,
-            partial(self._announce_version, with_delta=with_delta),
+            partial(self._herald.version, with_delta=with_delta),
             self._open,
             self._begin_phase,
             self._announce_round,
@@ -319,6 +308,17 @@ class Conductor:
         rounds.ended = self._state in ENDED
         return rounds
 
+    def _mouth(self, text: bytes) -> Herald:
+        return Herald(
+            self.job,
+            text,
+            voice=self._voice,
+            fleet=self._fleet,
+            releases=self._releases,
+            rounds=self._rounds,
+            clock=self._clock,
+        )
+
     def _counter(self) -> Desk:
         return Desk(
             self.job,
@@ -364,15 +364,11 @@ class Conductor:
         fresh = [u.agent for u in waiting if current is not None and u.round == current.round]
         self._agents.begin([update.agent for update in waiting], fresh)
 
-    def _evaluate_after(self, round_: int) -> bool:
-        every = self.job.evaluation.every
-        return round_ >= self.job.federation.rounds or (every > 0 and round_ % every == 0)
-
     def _enter(self, state: JobState) -> None:
         self._store.update_job(self.job.name, updated_ns=self._clock.now_ns(), state=state)
         self._state = state
         self._rounds.ended = state in ENDED
-        self._voice.broadcast(self.job.name, "job", self._job_notice())
+        self._herald.job(state)
 
     def _hold(self, *, paused: bool) -> None:
         self._store.update_job(self.job.name, updated_ns=self._clock.now_ns(), paused=paused)
@@ -380,20 +376,5 @@ class Conductor:
         self._log.warning("job.paused" if paused else "job.resumed")
         self._announce_round()
 
-    def _job_notice(self) -> JobNotice:
-        return JobNotice(
-            job=self.job.name,
-            text=self._text,
-            state=self._state,
-            protocol=OLDEST,
-            newest=NEWEST,
-            spread=len(self._fleet.online()) / ANSWERS_PER_SECOND,
-        )
-
-    def _announce_version(self, *, with_delta: bool) -> None:
-        evaluate = self._evaluate_after(self._rounds.past.last)
-        self._releases.announce(evaluate=evaluate, with_delta=with_delta)
-
     def _announce_round(self) -> None:
-        self._remind_due = self._clock.monotonic() + REMIND_SECONDS
-        self._voice.broadcast(self.job.name, "round", self._rounds.notice(paused=self._paused))
+        self._herald.round(paused=self._paused)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job tells all of its agents, and tells again: a broker may have lost it."""
+
+from fedmill_coordinator.fleet import Fleet
+from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.rounds.book import Rounds
+from fedmill_coordinator.store.records import JobState
+from fedmill_coordinator.voice import Voice
+from fedmill_shared.clock import Clock
+from fedmill_shared.job import Job
+from fedmill_shared.messages import JobNotice
+from fedmill_shared.protocol import NEWEST, OLDEST
+
+ANSWERS_PER_SECOND = 500.0
+"""Agents spread over time what they answer to an announcement."""
+REMIND_SECONDS = 10.0
+"""A notice that a broker lost is told again; retained ones never come twice by themselves."""
+
+
+class Herald:
+    """Announces the job, its newest version and its rounds.
+
+    Attributes:
+        spread_until: until when agents may still answer to the job notice, monotonic s.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        text: bytes,
+        *,
+        voice: Voice,
+        fleet: Fleet,
+        releases: Releases,
+        rounds: Rounds,
+        clock: Clock,
+    ) -> None:
+        """Announce ``job``, whose canonical text is ``text``, in this voice."""
+        self._job = job
+        self._text = text
+        self._voice = voice
+        self._fleet = fleet
+        self._releases = releases
+        self._rounds = rounds
+        self._clock = clock
+        self._remind_due = 0.0
+        self.spread_until = 0.0
+
+    def job(self, state: JobState, *, anew: bool = False) -> None:
+        """Where the job stands; ``anew`` where agents have to be given time to come back."""
+        spread = len(self._fleet.online()) / ANSWERS_PER_SECOND
+        if anew:
+            self.spread_until = self._clock.monotonic() + spread
+        notice = JobNotice(
+            job=self._job.name,
+            text=self._text,
+            state=state,
+            protocol=OLDEST,
+            newest=NEWEST,
+            spread=spread,
+        )
+        self._voice.broadcast(self._job.name, "job", notice)
+
+    def version(self, *, with_delta: bool) -> None:
+        """The newest version; with what it takes to install it, if that is wanted."""
+        last, every = self._rounds.past.last, self._job.evaluation.every
+        evaluate = last >= self._job.federation.rounds or (every > 0 and last % every == 0)
+        self._releases.announce(evaluate=evaluate, with_delta=with_delta)
+
+    def round(self, *, paused: bool) -> None:
+        """The open round, and how the last one ended."""
+        self._remind_due = self._clock.monotonic() + REMIND_SECONDS
+        self._voice.broadcast(self._job.name, "round", self._rounds.notice(paused=paused))
+
+    def remind(self, *, paused: bool) -> None:
+        """Tell the open round again, if it was told long ago."""
+        due = self._clock.monotonic() >= self._remind_due
+        if due and self._rounds.current is not None and not paused:
+            self.round(paused=paused)
