@@ -26,7 +26,13 @@ from tests.agent.kit import (
 
 from fedmill_agent import daemon as daemon_module
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
-from fedmill_agent.daemon import SKEW_SECONDS, Daemon, subscriptions
+from fedmill_agent.daemon import (
+    BACKLOG_LIMIT,
+    SKEW_SECONDS,
+    STRANGERS_LIMIT,
+    Daemon,
+    subscriptions,
+)
 from fedmill_agent.governor import Machine
 from fedmill_agent.places import windows_file
 from fedmill_agent.seat import TRAINER_TRIES
@@ -46,7 +52,7 @@ from fedmill_shared.job import Evaluation, Job
 from fedmill_shared.job_check import canonical
 from fedmill_shared.link.blocks import blocks_of
 from fedmill_shared.link.memory import MemoryLink
-from fedmill_shared.messages import JobNotice, Receipt, RoundNotice, Wait
+from fedmill_shared.messages import BlobRequest, JobNotice, Receipt, RoundNotice, Wait
 from fedmill_shared.protocol import NEWEST
 from fedmill_shared.schema import schema_hash
 
@@ -513,6 +519,26 @@ class TestIgnore:
             plant.coordinator.link.publish(topic, b"x")
         agent.until(lambda: len(agent.journal.of("message.refused")) == 2)
 
+    def test_notices_of_jobs_that_never_come(self, plant: Plant) -> None:
+        """The newest few are kept, and a job that comes later finds its own."""
+        versions = Versions(JOB)
+        plant.coordinator.versions = {"press": versions}
+        agent = plant.agent()
+        for number in range(40):
+            plant.coordinator.tell("round", RoundNotice(job=f"j-{number}", round=1), retain=False)
+        base = versions.newest.version
+        plant.coordinator.tell("version", versions.notice(), retain=False)
+        plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base), retain=False)
+        agent.until(lambda: ("press", "round") in agent.daemon._heard)
+        assert len({job for job, _ in agent.daemon._heard}) == STRANGERS_LIMIT
+        plant.coordinator.offer(JOB, state="running")
+        agent.until(lambda: plant.said("update"))
+        for number in range(40):
+            plant.coordinator.tell("round", RoundNotice(job=f"k-{number}", round=1), retain=False)
+        agent.until(lambda: ("k-39", "round") in agent.daemon._heard)
+        assert ("press", "round") in agent.daemon._heard
+        assert len({job for job, _ in agent.daemon._heard}) == STRANGERS_LIMIT + 1
+
     def test_messages_of_unknown_jobs(self, plant: Plant) -> None:
         """They may belong to another fleet."""
         agent = plant.agent()
@@ -640,18 +666,34 @@ class TestClock:
 
     @pytest.mark.parametrize("sign", [-1, 1])
     def test_a_wrong_one_is_told_once(self, plant: Plant, sign: int) -> None:
-        """Until it was right in between."""
+        """With the second notice that says so, and again if it was right in between."""
         agent = plant.agent()
         agent.clock.advance(10**6)
         plant.coordinator.offer(JOB)
         agent.until(lambda: agent.phase() == "joined")
-        for skew, warnings in ((50, 0), (100, 1), (100, 1), (0, 1), (100, 2)):
+        steps = ((50, 0), (100, 0), (100, 1), (100, 1), (-1, 1), (100, 1), (100, 2))
+        for skew, warnings in steps:
             plant.coordinator.tell("round", self.notice(agent, sign * skew))
-            agent.run()
+            agent.run(60)
             assert len(agent.journal.of("clock.skewed")) == warnings
         told = agent.journal.of("clock.skewed")[0]
         assert abs(told["seconds"] - sign * 100) <= 1
         assert SKEW_SECONDS == 60
+
+    def test_what_was_queued_while_it_was_away_says_nothing_about_it(self, plant: Plant) -> None:
+        """The session keeps reminders: they come all at once, and each is as old as it is."""
+        agent = plant.agent()
+        agent.clock.advance(10**6)
+        plant.coordinator.offer(JOB)
+        agent.until(lambda: agent.phase() == "joined")
+        agent.daemon._link.vanish()
+        for age in (900, 890, 880, 300, 290, 100):
+            plant.coordinator.tell("round", self.notice(agent, age), retain=False)
+        agent.daemon._link.start()
+        agent.run(60)
+        plant.coordinator.tell("round", self.notice(agent, 0), retain=False)
+        agent.run(60)
+        assert agent.journal.of("clock.skewed") == []
 
     def test_a_notice_that_was_kept_says_nothing_about_it(self, plant: Plant) -> None:
         """Nor does one of software that does not tell the time."""
@@ -781,6 +823,26 @@ class TestBroker:
         farewell = plant.said("state")[-1]
         assert not farewell.online
         assert farewell.jobs["press"].phase == "joined"
+
+    def test_requests_pass_by_while_much_is_on_its_way_out(self, plant: Plant) -> None:
+        """A small one asks for a mebibyte; whoever sent it asks again."""
+        agent, versions = plant.agent(), Versions(JOB)
+        plant.coordinator.offer(JOB, state="running")
+        agent.until(lambda: plant.said("join"))
+        release(plant, agent, versions)
+        base = versions.newest.version
+        plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base))
+        agent.until(lambda: plant.said("block"))
+        [offer] = plant.said("update")
+        request = BlobRequest(job="press", blob=offer.sha256, missing=[0])
+        agent.link.backlog = BACKLOG_LIMIT
+        for _ in range(10):
+            plant.coordinator.answer(request, kind="request")
+        agent.run()
+        assert len(plant.said("block")) == 1
+        agent.link.backlog = BACKLOG_LIMIT - 1
+        plant.coordinator.answer(request, kind="request")
+        agent.until(lambda: len(plant.said("block")) == 2)
 
     def test_a_message_that_is_too_large_is_told(self, plant: Plant) -> None:
         """And the agent lives on."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.agent.kit import Journal
 from tests.assembler import Assembler
 
-from fedmill_agent.delivery import RESEND_SECONDS, Delivery
+from fedmill_agent.delivery import LONGEST_WAIT, OUTBOX_LIMIT, RESEND_SECONDS, Delivery
 from fedmill_agent.residual import read_residual
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.codec import CODECS
@@ -222,6 +222,20 @@ class TestOffer:
         assert post.ask(parcel, 0) == []
         assert post.wait(RESEND_SECONDS) == post.wait(RESEND_SECONDS) == []
 
+    @pytest.mark.parametrize("restarted", [True, False])
+    def test_a_damaged_parcel_is_told(self, post: Post, *, restarted: bool) -> None:
+        """Once, and where it was put; it may hold the work of a day."""
+        parcel = a_parcel()
+        post.put(parcel)
+        path = post.folder / "outbox" / f"{parcel.offer.sha256}.update"
+        path.write_bytes(b"rust")
+        if restarted:
+            post.start()
+        for _ in range(3):
+            post.wait(RESEND_SECONDS)
+        told = {"path": str(path.with_suffix(".damaged"))}
+        assert post.journal.of("update.set_aside") == [told]
+
     def test_a_damaged_residual_is_told(self, post: Post) -> None:
         """The agent goes on without it."""
         (post.folder / "residual.msgpack").write_bytes(b"rust")
@@ -386,6 +400,14 @@ class TestWait:
             [offer], blocks = post.taken()
             assert (offer.sha256, offer.offered_again, blocks) == (parcel.offer.sha256, True, [])
 
+    def test_is_never_long(self, post: Post) -> None:
+        """Whatever the coordinator says, the update is offered again after a minute."""
+        parcel = a_parcel()
+        post.put(parcel)
+        post.delivery.wait(Wait(job="press", sha256=parcel.offer.sha256, retry_after=1e9))
+        assert post.wait(LONGEST_WAIT - 1) == []
+        assert post.wait(1) == [parcel.offer.sha256]
+
     def test_for_something_else_is_ignored(self, post: Post) -> None:
         """Nothing of ours is postponed by it."""
         parcel = a_parcel()
@@ -432,6 +454,34 @@ class TestLarge:
         assert post.wait(0) == [parcels[0].offer.sha256]
         post.receive(parcels[0], "received")
         assert post.wait(0) == [parcels[1].offer.sha256]
+
+
+class TestLimit:
+    def test_eight_that_wait_are_enough(self, post: Post) -> None:
+        """Received or not; their fates are taken in all the same, and make room."""
+        parcels = [a_parcel(round_) for round_ in range(1, OUTBOX_LIMIT + 1)]
+        post.put(*parcels[:-1])
+        assert not post.delivery.stuck
+        post.put(parcels[-1])
+        post.receive(parcels[0], "received")
+        assert post.delivery.obstacle == "8 updates wait for the coordinator"
+        post.start()
+        assert post.delivery.stuck
+        post.receive(parcels[0], "included")
+        assert not post.delivery.stuck
+        assert len(post.kept()) == OUTBOX_LIMIT - 1
+
+    def test_latest_is_what_was_put_in_last(self, post: Post) -> None:
+        """Also of an older round; after a restart it is the newest that waits."""
+        post.put(a_parcel(5), a_parcel(3))
+        assert post.delivery.latest == (3, BASE)
+        post.receive(a_parcel(5), "refused")
+        assert post.delivery.refused_in == 0
+        post.receive(a_parcel(3), "refused")
+        assert post.delivery.refused_in == 3
+        post.put(a_parcel(4), a_parcel(2))
+        post.start()
+        assert post.delivery.latest == (4, BASE)
 
 
 class TestClose:
@@ -506,6 +556,42 @@ class TestReceipt:
         post.put(parcel)
         post.receive(parcel, "late")
         np.testing.assert_allclose(post.held(), learned(1), atol=1e-6)
+
+    def test_an_abandoned_round_gives_nothing_back(self, post: Post) -> None:
+        """The update may be what it failed for."""
+        parcel = a_parcel()
+        post.put(parcel)
+        post.receive(parcel, "late", code="abandoned")
+        assert post.held().tobytes() == parcel.carry
+        assert post.kept() == set()
+
+    @pytest.mark.parametrize("code", ["damaged", "implausible"])
+    @pytest.mark.parametrize("training", [True, False])
+    def test_an_unfit_one_takes_what_was_dropped_of_it(
+        self, post: Post, code: str, *, training: bool
+    ) -> None:
+        """Also after a restart; a sound update that comes too late is added back all the same."""
+        sound, unfit = a_parcel(1), a_parcel(2)
+        post.put(sound, unfit)
+        post.training = training
+        post.receive(unfit, "refused", code=code)
+        assert np.any(post.held()) == training  # the training in hand has read it already
+        post.training = False
+        post.delivery.settle_waiting()
+        assert not np.any(post.held())
+        post.start()
+        assert not np.any(post.held())
+        assert post.kept() == {sound.offer.sha256}
+        post.receive(sound, "late", code="too_stale")
+        np.testing.assert_allclose(post.held(), sent_of(sound), atol=1e-6)
+
+    def test_an_unfit_one_that_was_lost_from_the_disk_does_so_too(self, post: Post) -> None:
+        """Its SHA-256 is enough."""
+        parcel = a_parcel()
+        post.put(parcel)
+        (post.folder / "outbox" / f"{parcel.offer.sha256}.update").unlink()
+        post.receive(parcel, "refused", code="implausible")
+        assert not np.any(post.held())
 
     def test_refused_does_not(self, post: Post) -> None:
         """It would spoil the next update as well."""
@@ -662,6 +748,8 @@ class TestFullDisk:
         assert post.wait(RESEND_SECONDS) == []
         assert post.delivery.stuck
         assert post.delivery.latest is None
+        assert post.delivery.obstacle == "its update cannot be kept: the disk is full"
+        assert post.journal.of("update.sent") == []
         told = {"round": 1, "error": "outbox: No space left on device"}
         assert post.journal.of("update.unsaved") == [told]
         disk.clear()
@@ -672,6 +760,7 @@ class TestFullDisk:
         ]
         assert blocks == [(parcel.offer.sha256, 0)]
         assert not post.delivery.stuck
+        assert [sent["sha256"] for sent in post.journal.of("update.sent")] == [parcel.offer.sha256]
         assert post.delivery.latest == (1, BASE)
         assert post.held().tobytes() == parcel.carry
 

@@ -24,6 +24,7 @@ from msgspec import structs
 from tests.agent.kit import Journal, a_job
 from tests.assembler import Assembler
 
+from fedmill_agent.delivery import OUTBOX_LIMIT
 from fedmill_agent.participation import Participation, Ports
 from fedmill_agent.residual import read_residual
 from fedmill_agent.training import protocol
@@ -299,8 +300,8 @@ class TestTraining:
         agent.train()
         assert [task.round for task in agent.tasks] == [2]
 
-    def test_a_failed_training_is_tried_with_the_next_notice(self, agent: Agent) -> None:
-        """And not in a loop."""
+    def test_a_failed_training_is_tried_with_the_next_attempt(self, agent: Agent) -> None:
+        """Neither in a loop nor with each reminder, which comes every ten seconds."""
         agent.open(1)
         [task] = agent.tasks
         agent.tasks.clear()
@@ -310,9 +311,36 @@ class TestTraining:
         assert agent.journal.of("training.failed") == [{"kind": "DataError", "error": "no windows"}]
         for _ in range(3):
             agent.part.tick()
+            agent.open(1)
+            agent.part.installed()
         assert agent.tasks == []
-        agent.open(1)
+        agent.open(1, attempt=1)
         assert len(agent.tasks) == 1
+
+    def test_an_attempt_that_comes_while_it_fails_is_taken(self, agent: Agent) -> None:
+        """And so is the next round, whatever became of the one before it."""
+        agent.open(1)
+        agent.open(1, attempt=1)
+        for round_ in (1, 1):
+            task = agent.tasks.pop()
+            assert task.round == round_
+            agent.part.answer(protocol.Failed(number=task.number, error="E", message="m"))
+        assert agent.tasks == []
+        agent.install(1)
+        agent.open(2)
+        assert [task.round for task in agent.tasks] == [2]
+
+    def test_a_coordinator_from_a_backup_opens_an_old_round(self, agent: Agent) -> None:
+        """It is trained once, and not with every reminder, whatever was trained before."""
+        agent.install(4)
+        agent.open(5)
+        agent.train()
+        agent.install(2)
+        for _ in range(3):
+            agent.open(3)
+            if agent.tasks:
+                agent.train()
+        assert [offer.round for offer in agent.offers()] == [5, 3]
 
     def test_a_trainer_that_cannot_be_started_is_told(self, agent: Agent) -> None:
         """The agent goes on without."""
@@ -489,6 +517,22 @@ class TestObstacle:
         assert [task.round for task in agent.tasks] == [2]
         assert [offer.round for offer in agent.offers()] == [1]
 
+    def test_a_full_outbox_is_one(self, agent: Agent) -> None:
+        """Eight updates whose fate nobody tells are enough; one that is settled makes room."""
+        offers = []
+        for round_ in range(1, OUTBOX_LIMIT + 2):
+            agent.install(round_ - 1)
+            agent.open(round_)
+            if agent.tasks:
+                agent.train()
+                offers += agent.offers()
+        assert len(offers) == OUTBOX_LIMIT
+        agent.part.tick()
+        assert agent.tasks == []
+        agent.part.delivery.receipt(receipt(offers[0], "late"))
+        agent.part.tick()
+        assert [task.round for task in agent.tasks] == [OUTBOX_LIMIT + 1]
+
     def test_does_not_end_a_training_in_hand(self, agent: Agent) -> None:
         """Its update is delivered."""
         agent.open(1)
@@ -523,6 +567,16 @@ class TestOtherWork:
         assert isinstance(task, protocol.Warm)
         assert agent.part.answer(protocol.Ready(number=task.number))
         assert agent.sent == []
+
+    def test_warm_is_not_asked_of_a_busy_trainer_or_machine(self, agent: Agent) -> None:
+        """It runs already, or must not run; what would be queued would only hold others up."""
+        agent.obstacle = "processor at 99 %"
+        agent.part.warm()
+        assert agent.tasks == []
+        agent.obstacle = ""
+        agent.part.warm()
+        agent.part.warm()
+        assert [type(task) for task in agent.tasks] == [protocol.Warm]
 
     def test_a_version_is_evaluated_once(self, agent: Agent) -> None:
         """When it is asked for, even if its notice comes again."""

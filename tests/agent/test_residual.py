@@ -55,6 +55,27 @@ def held(folder: Path, size: int = SIZE) -> np.ndarray:
     return read_residual(Path(path), size) if path else np.zeros(size, np.float32)
 
 
+class TestClear:
+    def test_starts_from_zeros_once(self, tmp_path: Path) -> None:
+        """Told again, also by another process, it leaves alone what came since."""
+        unfit, _ = parcel_of(raw(1), 1)
+        newer, _ = parcel_of(raw(2), 2)
+        residual = Residual(tmp_path)
+        residual.sent(unfit)
+        residual.clear(unfit.offer.sha256)
+        assert not np.any(held(tmp_path))
+        residual.sent(newer)
+        for each in (residual, Residual(tmp_path)):
+            each.clear(unfit.offer.sha256)
+            assert held(tmp_path).tobytes() == newer.carry
+
+    def test_without_a_residual_there_is_nothing_to_clear(self, tmp_path: Path) -> None:
+        """As with a codec that drops nothing."""
+        residual = Residual(tmp_path)
+        residual.clear("a" * 64)
+        assert residual.path(LAYOUT) == ""
+
+
 class TestFate:
     def test_included_leaves_what_the_codec_dropped(self, tmp_path: Path) -> None:
         """The carry of the update is the residual."""

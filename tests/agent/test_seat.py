@@ -10,9 +10,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.agent.kit import Journal, a_job, classes_of, two_classes, write_csv
 
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
+from fedmill_agent.delivery import OUTBOX_LIMIT
 from fedmill_agent.seat import LONGEST_SPREAD, Seat
 from fedmill_agent.sources.csv import CsvOptions
 from fedmill_agent.training import protocol
@@ -289,7 +291,7 @@ class TestIntroduction:
         """What the trainer is asked for is what the job needs when its turn comes."""
         here = room()
         here.until(here.joined)
-        here.tasks.clear()
+        here.seat.answer(protocol.Ready(number=here.tasks.pop().number))
         here.jitter = 2.0
         here.hear(state="running", spread=8.0)
         here.pass_time(2.0)
@@ -339,6 +341,19 @@ class TestIneligible:
         assert here.joined()
         here.obstacle = ""
         assert here.seat.phase().ineligible == ""
+
+    def test_updates_that_pile_up_are_said(self, room: Open) -> None:
+        """And not the machine's state, which is good."""
+        here = room()
+        here.until(here.joined)
+        delivery = here.seat._work.participation.delivery
+        for number in range(OUTBOX_LIMIT):
+            frame = FRAME + bytes([number])
+            offer = structs.replace(an_update(here), sha256=sha256(frame), size=len(frame))
+            delivery.receipt(Receipt(job="press", round=1, sha256=sha256(FRAME), fate="included"))
+            delivery.put(Parcel(offer, frame))
+        assert here.seat.phase().ineligible == "8 updates wait for the coordinator"
+        assert here.joined()
 
     def test_a_gateway_that_only_scores_says_so(self, room: Open) -> None:
         """Whatever else would hold it up."""

@@ -67,7 +67,30 @@ class TestParse:
     )
     def test_strict(self, text: str) -> None:
         """Anything else is named and refused."""
-        with pytest.raises(ConfigError, match=r'is no shift \(write .*"mon-fri 06:00-14:00"'):
+        with pytest.raises(ConfigError, match=r'is no shift: .* \(write .*"mon-fri 06:00-14:00"'):
+            parse(text)
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("Mon-FRI 06:00-14:00", "days are small letters"),
+            ("mon 6:00-14:00", "hours have two digits: 06:00"),
+            ("mon 22:00-6:00", "hours have two digits: 06:00"),
+            ("mon,tue 06:00-14:00", "a shift of its own for each other"),
+            (
+                "monday 06:00-14:00",
+                "monday.* is none of mon, tue, wed, thu, fri, sat, sun,",
+            ),
+            ("mon 06:00 - 14:00", "one blank and times are wanted, and no other blank"),
+            ("06:00-14:00", "days, one blank and times are wanted"),
+            ("mon 24:00-06:00", "times begin from 00:00 to 23:59"),
+            ("mon 06:00", "end behind a hyphen"),
+            ("mon 06:00-24:01", "times end from 00:00 to 24:00"),
+        ],
+    )
+    def test_names_what_is_wrong(self, text: str, fault: str) -> None:
+        """The person need not compare the text with the example letter by letter."""
+        with pytest.raises(ConfigError, match=f"is no shift: .*{fault}"):
             parse(text)
 
     @pytest.mark.parametrize("time", ["00:00", "14:00"])

@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", type=float, default=0.5, help="seconds of a fast training")
     parser.add_argument("--rounds", type=int, default=24, help="of the synchronous run")
     parser.add_argument("--goal", type=int, default=2, help="updates that FedBuff waits for")
-    parser.add_argument("--exponent", type=float, default=0.5, help="of FedBuff's staleness")
+    parser.add_argument("--exponent", type=float, default=0.0, help="of FedBuff's staleness")
     parser.add_argument("--momentum", type=float, default=0.0, help="of FedBuff's coordinator")
     parser.add_argument("--step", type=float, default=0.5, help="server learning rate of FedBuff")
     parser.add_argument("--folder", type=Path, help="work here and leave the files")

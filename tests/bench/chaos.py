@@ -49,7 +49,8 @@ class Books:
         sent: updates that the agents' logs name.
         stored: updates that the coordinator knows.
         lost: those of ``sent`` that are neither stored nor were refused.
-        twice: those that stand in two rounds, or twice in one.
+        twice: those that stand in two rounds or twice in one, or that an agent has put into its
+            next update although a round used them.
         fates: how many are included, late, or wait.
     """
 
@@ -137,12 +138,15 @@ def audit(fleet: FaultyFleet) -> Books:
         for update in fleet.store.updates(fleet.job.name, record.round)
     ]
     known = Counter(update.sha256 for update in stored)
-    sent, refused = set[str](), set[str]()
+    sent, refused, reused = set[str](), set[str](), set[str]()
     for agent in fleet.agents:
         sent |= {event["sha256"] for event in fleet.events(agent, "update.sent")}
         refused |= {event["sha256"] for event in fleet.events(agent, "update.refused")}
+        reused |= {event["sha256"] for event in fleet.events(agent, "update.late")}
     keys = Counter((u.agent, u.round, u.base) for u in stored if u.included_in is not None)
+    used = {update.sha256 for update in stored if update.included_in is not None}
     twice = sum(n > 1 for n in known.values()) + sum(n > 1 for n in keys.values())
+    twice += len(used & reused)
     lost = sent - known.keys() - refused
     fates = Counter(update.state for update in stored)
     return Books(len(sent), len(stored), len(lost), twice, dict(fates))

@@ -129,7 +129,7 @@ class TestPlans:
             plan.job.federation for plan in bench.plans(options("--goal", "3")).values()
         )
         assert (together.goal, together.minimum, together.max_staleness) == (0, 6, 0)
-        assert (apart.goal, apart.minimum, apart.staleness_exponent) == (3, 3, 0.5)
+        assert (apart.goal, apart.minimum, apart.staleness_exponent) == (3, 3, 0.0)
         for each in (together, apart):
             assert each.patience == 0
             assert each.deadline_seconds > 100

@@ -61,8 +61,9 @@ def replay(store: Store, blobs: Blobs, name: str) -> Outcome:
         updates = _decoded(members, blobs, architecture.learned, round_.round)
         delta, state, _ = rule.step(state, updates, job.federation)
         made = architecture.next(vector, delta, residual, round_.round)
-        vector, residual, version = made.vector, made.residual, made.version
-        if versions.get(round_.round, version) != version:
+        vector, residual, before, version = made.vector, made.residual, version, made.version
+        # A round that changed nothing made no version.
+        if versions.get(round_.round, before) != version:
             wrong.append(round_.round)
     newest = store.versions(name)[-1].version
     return Outcome(len(used), count, wrong, newest == version)

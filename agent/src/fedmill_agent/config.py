@@ -16,7 +16,7 @@ from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.selector import LABEL_NAME, valid_label_name
-from fedmill_shared.toml.faults import Fault, name_of
+from fedmill_shared.toml.faults import Fault, name_of, section_of
 from fedmill_shared.toml.words import show
 from fedmill_shared.topics import valid_agent_id
 
@@ -26,11 +26,11 @@ else:  # the union of the kinds, so that options are checked field by field
     Sources = list[options_type([])]
 
 
-LabelName = Annotated[str, Meta(pattern=LABEL_NAME)]
 LabelText = Annotated[str, Meta(max_length=200)]
 LabelValue = LabelText | bool | int | float | Annotated[list[LabelText], Meta(max_length=32)]
 
 MOST_LABELS = 32
+_LABEL_NAME_RULE = "at most 32 small letters, digits and _, a letter first"
 
 _KIND = re.compile(r"""\bkind\s*=\s*["']([^"']*)["']""")
 
@@ -52,7 +52,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: str = "state"
     jobs: list[str] = []
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    labels: dict[LabelName, LabelValue] = {}
+    labels: dict[str, LabelValue] = {}
 
 
 class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +155,10 @@ def _label_faults(agent: AgentSection) -> Iterator[Fault]:
         problem = f"{name_of(field)} has {len(agent.labels)} labels: at most {MOST_LABELS} are kept"
         yield Fault(field, problem, "make one list of those that belong together")
     for name in agent.labels:
-        if not valid_label_name(name):
+        if not re.match(LABEL_NAME, name):
+            problem = f"{section_of(field)} has the name {show(name)}"
+            yield Fault((*field, name), problem, "write " + _LABEL_NAME_RULE)
+        elif not valid_label_name(name):
             problem = f"{name_of((*field, name))}: {name} is a word that selectors understand"
             yield Fault((*field, name), problem, "choose another name")
 

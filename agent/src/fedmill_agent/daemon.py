@@ -47,8 +47,15 @@ POLL_SECONDS = 0.1
 CONTROL, NETWORK, SOURCES = range(3)
 LANES = (0, 64, 16)
 """Events that wait in each lane at most. What the trainer says is bounded by what it was asked."""
-HEARD_LIMIT = 256
+SEAT_LIMIT = 256
+STRANGERS_LIMIT = 16
+"""Jobs without a seat, and without a place in the configuration, whose notices are kept."""
+BACKLOG_LIMIT = 16
+"""Messages on their way out before requests for blocks pass by; the coordinator asks again."""
 SKEW_SECONDS = 60.0
+SKEW_JITTER_SECONDS = 5.0
+SKEW_SPAN_SECONDS = 0.1
+"""What was queued while the agent was away differs by more, or comes within less: it is old."""
 ASKED_AGAIN = ("update", "block", "request")
 """What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
@@ -91,6 +98,7 @@ class Daemon:
         self._tick_due = 0.0
         self._connected = False
         self._skewed = False
+        self._skew_first: tuple[float, float] | None = None
         self._stopping = False
         will = Message(
             topics.up(self._agent, "state"), encode(AgentState(online=False, newest=NEWEST))
@@ -195,31 +203,51 @@ class Daemon:
             case JobNotice() as notice:
                 self._offer(notice)
             case VersionNotice() | RoundNotice() as notice if self._wants(notice.job):
-                self._heard[notice.job, kind] = notice
+                self._remember(kind, notice)
                 if isinstance(notice, RoundNotice) and not message.retained:
                     self._compare_clocks(notice.sent_ns)
                 self._pass_on(notice, retained=message.retained)
+            case BlobRequest() if self._link.backlog >= BACKLOG_LIMIT:
+                return  # each asks for a hundred thousand times its own size
             case Receipt() | BlobRequest() | Wait() as reply if reply.job in self._seats:
                 self._seats[reply.job].reply(reply)
 
+    def _remember(self, kind: str, notice: VersionNotice | RoundNotice) -> None:
+        """Keep the newest of each kind; of jobs that nobody expects, of the newest few jobs."""
+        self._heard.pop((notice.job, kind), None)
+        self._heard[notice.job, kind] = notice
+        known = {*self._seats, *self._config.agent.jobs}
+        strangers = dict.fromkeys(job for job, _ in self._heard if job not in known)
+        for job in list(strangers)[:-STRANGERS_LIMIT]:
+            for each in ("version", "round"):
+                self._heard.pop((job, each), None)
+
     def _compare_clocks(self, sent_ns: int) -> None:
-        """Say once that the machine's clock is wrong; nothing here depends on it."""
+        """Say once that the machine's clock is wrong; nothing here depends on it.
+
+        It takes two notices in a row, some time apart, that agree on it.
+        """
         skew = (self._clock.now_ns() - sent_ns) / 1e9 if sent_ns else 0.0
-        skewed = abs(skew) > SKEW_SECONDS
-        if skewed and not self._skewed:
+        if abs(skew) <= SKEW_SECONDS:
+            self._skewed, self._skew_first = False, None
+            return
+        now, first = self._clock.monotonic(), self._skew_first
+        if first is None or abs(skew - first[0]) > SKEW_JITTER_SECONDS:
+            first = self._skew_first = skew, now
+        if not self._skewed and now - first[1] >= SKEW_SPAN_SECONDS:
+            self._skewed = True
             self._log.warning(
                 "clock.skewed",
                 seconds=round(skew),
                 remedy="set this machine's clock, or the coordinator's; training goes on",
             )
-        self._skewed = skewed
 
     def _wants(self, job: str) -> bool:
         """Whether to take part in ``job``; a stranger cannot fill the memory with jobs."""
         wanted = self._config.agent.jobs
         if wanted:
             return job in wanted
-        return job in self._seats or len(self._seats) + len(self._heard) < HEARD_LIMIT
+        return job in self._seats or len(self._seats) < SEAT_LIMIT
 
     def _pass_on(self, notice: VersionNotice | RoundNotice, *, retained: bool) -> None:
         seat = self._seats.get(notice.job)

@@ -8,6 +8,7 @@ a final one, or a round result that lists the update, ends its life here.
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -17,13 +18,22 @@ from fedmill_shared.errors import StoreError
 from fedmill_shared.link.blocks import TRANSFER_WINDOW, block_count, blocks_of
 from fedmill_shared.link.outbox import Outbox, Parcel
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import BlobRequest, Receipt, RoundNotice, Wait
+from fedmill_shared.messages import BlobRequest, Reason, Receipt, RoundNotice, Wait
 from fedmill_shared.protocol import NEWEST, OLDEST
 
 RESEND_SECONDS = 10.0
 """How long an update waits for its receipt before it is offered again."""
 
+LONGEST_WAIT = 60.0
+"""Seconds that a busy coordinator can put an update off."""
+OUTBOX_LIMIT = 8
+"""Updates of one job that wait for their fate before nothing more is trained."""
+UNFIT = (Reason.DAMAGED, Reason.IMPLAUSIBLE)
+"""Refused for one of these, an update has left something as unfit in the residual."""
+
 Send = Callable[[str, Struct | bytes], None]
+Verdict = Literal["forget", "add back", "clear"]
+"""What becomes of the residual: it stays, gets back what was sent, or starts from zeros."""
 
 
 class Delivery:
@@ -31,8 +41,8 @@ class Delivery:
 
     Attributes:
         protocol: what the coordinator and we have in common.
-        refused_in: newest round whose update was refused; 0 once another was put in.
-        latest: (round, base) of the newest update that was ever put in.
+        refused_in: round of the update that was put in last, if that was refused; else 0.
+        latest: (round, base) of the update that was put in last.
     """
 
     def __init__(
@@ -62,20 +72,30 @@ class Delivery:
         self.latest: tuple[int, str] | None = None
         self._due: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
-        self._verdicts: dict[str, bool] = {}
+        self._verdicts: dict[str, Verdict] = {}
         self._frame: tuple[str, bytes] = ("", b"")
         self._unsaved: Parcel | None = None
         self._told_unsaved = False
         if self.residual.set_aside is not None:
             log.error("residual.set_aside", path=str(self.residual.set_aside))
-        for parcel in self._outbox.parcels():
+        for parcel in self._outbox.parcels():  # the newest round is the last
             self.residual.sent(parcel)
-            self._await(parcel, -math.inf)
+            self._await(parcel)
+        self._tell_set_aside()
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing more is to be trained: a new update could not be kept; empty if it could."""
+        if self._unsaved is not None:
+            return "its update cannot be kept: the disk is full"
+        if len(self._due) >= OUTBOX_LIMIT:
+            return f"{len(self._due)} updates wait for the coordinator"
+        return ""
 
     @property
     def stuck(self) -> bool:
-        """Whether a new update cannot be kept, as on a full disk: nothing more is to be trained."""
-        return self._unsaved is not None
+        """Whether there is an obstacle."""
+        return bool(self.obstacle)
 
     def put(self, parcel: Parcel) -> None:
         """Keep a new update durably and offer it with its first blocks.
@@ -95,12 +115,12 @@ class Delivery:
         why = {"round": receipt.round, "sha256": digest, "code": receipt.code}
         if receipt.fate == "refused":
             self._log.warning("update.refused", reason=receipt.reason, **why)
-            self.refused_in = max(self.refused_in, receipt.round)
+            if self.latest is not None and self.latest[0] == receipt.round:
+                self.refused_in = receipt.round
         elif receipt.fate == "late":
             self._log.warning("update.late", reason=receipt.reason, **why)
         if receipt.fate != "received":
-            # What was refused is unfit: sent again inside the next delta, it would spoil that too.
-            self._settle(digest, included=receipt.fate != "late")
+            self._settle(digest, _verdict(receipt))
 
     def request(self, request: BlobRequest) -> None:
         """The coordinator lacks blocks of an update."""
@@ -120,7 +140,8 @@ class Delivery:
         """The coordinator is busy; offer the update again later."""
         if wait.sha256 in self._due:
             self._drop_frame(wait.sha256)
-            self._due[wait.sha256] = self._clock.monotonic() + wait.retry_after
+            delay = min(wait.retry_after, LONGEST_WAIT)
+            self._due[wait.sha256] = self._clock.monotonic() + delay
 
     def close(self, notice: RoundNotice) -> None:
         """A round has closed: settle the update it used, and ask what became of the others."""
@@ -130,7 +151,7 @@ class Delivery:
                 continue
             included = notice.included.get(self._agent) == digest
             if included or (self.protocol == OLDEST and parcel.offer.round == notice.closed):
-                self._settle(digest, included=included)
+                self._settle(digest, "forget" if included else "add back")
             else:
                 self._due[digest] = -math.inf
 
@@ -141,6 +162,7 @@ class Delivery:
 
     def tick(self) -> None:
         """Offer again what has had no receipt for too long."""
+        self._tell_set_aside()
         self._save()
         self.settle_waiting()
         now = self._clock.monotonic()
@@ -155,11 +177,11 @@ class Delivery:
 
     def settle_waiting(self) -> None:
         """Settle what had to wait for the end of a training, or for room on the disk."""
-        if self._busy() or self.stuck:
+        if self._busy() or self._unsaved is not None:
             return
         verdicts, self._verdicts = self._verdicts, {}
-        for digest, included in verdicts.items():
-            self._settle(digest, included=included)
+        for digest, verdict in verdicts.items():
+            self._settle(digest, verdict)
 
     def _save(self) -> None:
         parcel = self._unsaved
@@ -175,7 +197,15 @@ class Delivery:
             return
         self._unsaved, self._told_unsaved = None, False
         self.refused_in = 0
-        self._await(parcel, -math.inf)
+        self._log.info(
+            "update.sent",
+            round=parcel.offer.round,
+            sha256=parcel.offer.sha256,
+            examples=parcel.offer.examples,
+            bytes=parcel.offer.size,
+            loss=round(parcel.offer.loss, 5),
+        )
+        self._await(parcel)
         if not self._occupied(parcel.offer.sha256):
             self._offer(parcel, again=False)
 
@@ -200,23 +230,29 @@ class Delivery:
         moving = [d for d, due in self._due.items() if d != digest and now < due < math.inf]
         return any(block_count(self._sizes[other]) > TRANSFER_WINDOW for other in moving)
 
-    def _settle(self, digest: str, *, included: bool) -> None:
-        if self._busy() or self.stuck:
-            # The next residual is made from this one already: what was added now would be lost.
-            self._verdicts[digest] = included
+    def _settle(self, digest: str, verdict: Verdict) -> None:
+        if self._busy() or self._unsaved is not None:
+            # The next residual is made from this one already: what was changed now would be lost.
+            self._verdicts[digest] = verdict
             self._due[digest] = math.inf
             return
-        parcel = self._outbox.get(digest)
-        if parcel is not None:
-            self.residual.settle(parcel, included=included)
+        if verdict == "clear":
+            self.residual.clear(digest)
+        elif (parcel := self._outbox.get(digest)) is not None:
+            self.residual.settle(parcel, included=verdict == "forget")
         self._outbox.take(digest)
         self._forget(digest)
 
-    def _await(self, parcel: Parcel, due: float) -> None:
+    def _await(self, parcel: Parcel) -> None:
         offer = parcel.offer
-        self._due[offer.sha256], self._sizes[offer.sha256] = due, offer.size
-        if self.latest is None or offer.round >= self.latest[0]:
-            self.latest = offer.round, offer.base
+        self._due[offer.sha256], self._sizes[offer.sha256] = -math.inf, offer.size
+        # Not the newest round: a coordinator restored from a backup opens older ones again.
+        self.latest = offer.round, offer.base
+
+    def _tell_set_aside(self) -> None:
+        while self._outbox.set_aside:
+            path = self._outbox.set_aside.pop(0)
+            self._log.error("update.set_aside", path=str(path))
 
     def _forget(self, digest: str) -> None:
         self._due.pop(digest, None)
@@ -226,3 +262,13 @@ class Delivery:
     def _drop_frame(self, digest: str) -> None:
         if self._frame[0] == digest:
             self._frame = "", b""
+
+
+def _verdict(receipt: Receipt) -> Verdict:
+    """What a final receipt means for the residual."""
+    if receipt.fate == "late" and receipt.code != Reason.ABANDONED:
+        return "add back"
+    if receipt.fate == "refused" and receipt.code in UNFIT:
+        return "clear"
+    # Refused, or used in a round that came to nothing: sent again, it might spoil the next one.
+    return "forget"

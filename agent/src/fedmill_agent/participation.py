@@ -89,6 +89,7 @@ class Participation:
             log=log,
         )
         self._attempt = 0
+        self._failed: tuple[int, str, int] | None = None
         self._held = False
         self._round: RoundNotice | None = None
         self._evaluation: EvaluationReport | None = None
@@ -104,7 +105,9 @@ class Participation:
             self._submit(protocol.CollectMoments(**self._task()))
 
     def warm(self) -> None:
-        """Start the training process ahead of the first round."""
+        """Start the training process ahead of the first round, unless it runs or must not."""
+        if self._tasks or self._ports.obstacle():
+            return
         self._submit(protocol.Warm(**self._task()))
 
     def installed(self) -> None:
@@ -145,13 +148,15 @@ class Participation:
             case protocol.Failed() if outdated:
                 self._log.info("training.outdated", kind=answer.error, error=answer.message)
             case protocol.Failed():
+                if isinstance(task, protocol.Train):
+                    self._failed = task.round, task.base, self._attempt
                 self._log.error("training.failed", kind=answer.error, error=answer.message)
                 text = answer.message[:2000]
                 self._ports.send(
                     "refusal", Refusal(job=self._job.name, reason=answer.error, text=text)
                 )
         self.delivery.settle_waiting()
-        if outdated or isinstance(answer, protocol.Trained):
+        if outdated or isinstance(task, protocol.Train):
             self._train_if_open()  # a round may have opened meanwhile
         return True
 
@@ -204,6 +209,8 @@ class Participation:
             return
         if self.training or self._delivered(notice):
             return
+        if self._failed == (notice.round, notice.base, notice.attempt):
+            return  # reminders of it come every few seconds, and it would fail again
         self._held = self.delivery.stuck or bool(self._ports.obstacle())
         if self._held:
             return
@@ -236,14 +243,6 @@ class Participation:
             seconds=answer.seconds,
         )
         self.delivery.put(Parcel(offer, answer.frame, answer.residual))
-        self._log.info(
-            "update.sent",
-            round=offer.round,
-            sha256=offer.sha256,
-            examples=offer.examples,
-            bytes=offer.size,
-            loss=round(offer.loss, 5),
-        )
 
     def _delivered(self, notice: RoundNotice) -> bool:
         """Whether the update for this round was made; a refused one is, until asked for again."""

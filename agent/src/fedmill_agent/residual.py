@@ -90,6 +90,19 @@ class Residual:
         settled = (*self._state.settled, digest)[-REMEMBERED:]
         self._save(ResidualState(self._state.sent, settled, vector, schema))
 
+    def clear(self, digest: str) -> None:
+        """The update ``digest`` was unfit, and what is left of it too: start from zeros.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        if digest in self._state.settled:
+            return
+        settled = (*self._state.settled, digest)[-REMEMBERED:]
+        # The layout stays, so that a sound update that comes too late is still added back.
+        zeros = bytes(len(self._state.vector))
+        self._save(ResidualState(self._state.sent, settled, zeros, self._state.schema))
+
     def _save(self, state: ResidualState) -> None:
         state = structs.replace(state, crc=zlib.crc32(state.vector))
         write_atomic(self._file, msgspec.msgpack.encode(state))

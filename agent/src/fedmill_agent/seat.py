@@ -224,7 +224,7 @@ class Seat:
         wanted = work.job.federation.min_examples
         if not self._ready and wanted > 1 and not work.intake.replaying:
             return f"{work.learnable()} labelled training windows, {wanted} wanted"
-        return self._outside.obstacle()
+        return work.participation.delivery.obstacle or self._outside.obstacle()
 
     def _introduce(self) -> None:
         """Tell a coordinator that may not know us all that it must know."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.fleet import Fleet
+from fedmill_coordinator.rounds.admission import receipt_for
 from fedmill_coordinator.rounds.conductor import Conductor
 from fedmill_coordinator.rounds.desk import Desk
 from fedmill_coordinator.store.base import Store
@@ -33,6 +34,7 @@ from fedmill_shared.messages import (
     EvaluationReport,
     Join,
     MomentsReport,
+    Reason,
     Refusal,
     UpdateOffer,
     decode,
@@ -47,6 +49,7 @@ BACKLOG = 16
 """Blocks are handed to the link while fewer messages than this wait for the broker."""
 BACKLOG_SECONDS = 0.005
 BLOCKS_AT_ONCE = 8
+LONGEST_TOLD = 200
 HOLD_SECONDS = 2.0
 """How long a job rests whose state could not be stored, before it is tried again."""
 ORDERS_SECONDS = 0.5
@@ -84,6 +87,7 @@ class Daemon:
         self._stopping = False
         self._orders_due = 0.0
         self._held: dict[str, float] = {}
+        self._unserved: dict[str, float] = {}
         self._address = f"{config.broker.host}:{config.broker.port}"
         self._failure = Disconnected("no broker has answered", "start the broker")
         self._conductors = {
@@ -123,17 +127,18 @@ class Daemon:
         event = self._inbox.get(self._serve(timeout) if self._connected else timeout)
         if event is not None:
             self._attempt(event)
+        self._obey()
         if self._connected:
-            self._obey()
             for name, conductor in self._conductors.items():
                 self._step(name, conductor)
 
     def _attempt(self, event: LinkEvent) -> None:
-        topic = event.topic if isinstance(event, Message) else ""
+        topic = event.topic[:LONGEST_TOLD] if isinstance(event, Message) else ""
         try:
             self._take(event)
         except (FrameError, BrokerError) as error:
-            self._log.warning("message.refused", topic=topic, error=str(error))
+            text = str(error)[: 2 * LONGEST_TOLD]
+            self._log.warning("message.refused", topic=topic, error=text)
         except StoreError as error:  # its sender tells it again until it has an answer
             self._log.error("store.failed", topic=topic, error=str(error))
 
@@ -158,10 +163,15 @@ class Daemon:
         """Hand blocks to the link while it keeps up; how long to wait for an event then."""
         if self._link.backlog >= BACKLOG:
             return min(timeout, BACKLOG_SECONDS)
-        served = 0
+        now, served = self._clock.monotonic(), 0
         for name, conductor in self._conductors.items():
-            with self._held_on_failure(name):
+            if now < self._unserved.get(name, now):
+                continue
+            try:
                 served += conductor.serve(BLOCKS_AT_ONCE)
+            except (StoreError, FrameError) as error:  # a blob is gone or cut off: rounds go on
+                self._unserved[name] = now + HOLD_SECONDS
+                self._log.error("store.failed", job=name, error=str(error))
         return 0.0 if served else timeout
 
     def _obey(self) -> None:
@@ -192,7 +202,7 @@ class Daemon:
             case "abort":
                 return conductor.abort()
             case "close":
-                return conductor.close_now()
+                return conductor.close_now(order.given_ns)
 
     def _hand_in(self, event: LinkEvent) -> None:
         self._inbox.put(event, MESSAGES if isinstance(event, Message) else CONTROL)
@@ -255,11 +265,14 @@ class Daemon:
             raise FrameError(f"kind {kind!r} is unknown")
         body = decode(message.payload, UP[kind])
         if isinstance(body, AgentState):
-            if self._fleet.hear(agent, body):
+            if self._fleet.hear(agent, body, retained=message.retained):
                 self._log.info("agent.online" if body.online else "agent.offline", agent=agent)
             return
         job = getattr(body, "job", "")
         if job not in self._conductors:
+            if isinstance(body, UpdateOffer):
+                gone = (Reason.ENDED, "this coordinator does not run the job any more")
+                self.tell(job, agent, "receipt", receipt_for(body, "late", gone))
             raise FrameError(f"agent {agent} speaks of job {job!r}, which is not run here")
         self._traffic.up(job, message.topic, message.payload)
         _hand_over(self._conductors[job].desk, agent, body)

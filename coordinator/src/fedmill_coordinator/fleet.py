@@ -18,7 +18,12 @@ FLAPPING_SECONDS = 60.0
 
 
 class Fleet:
-    """Keeps the agents' states in memory for decisions and in the store for people."""
+    """Keeps the agents' states in memory for decisions and in the store for people.
+
+    Attributes:
+        changed_at: when the last agent came or went, or the connection was made, monotonic s.
+        crowd: how many agents are to be expected back after an interruption.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         """Start with nobody online; states are retained on the broker and come at once."""
@@ -27,9 +32,13 @@ class Fleet:
         self._states: dict[str, AgentState] = {}
         self._turns: dict[str, deque[float]] = {}
         self.changed_at = clock.monotonic()
+        self.crowd = sum(record.online for record in store.agents())
 
-    def hear(self, agent: str, state: AgentState) -> bool:
-        """Take in a state; True if the agent came or went."""
+    def hear(self, agent: str, state: AgentState, *, retained: bool = False) -> bool:
+        """Take in a state; True if the agent came or went.
+
+        One that the broker ``retained`` may be old, and says nothing of the agent's clock.
+        """
         before = self._states.get(agent)
         self._states[agent] = state
         turned = before is None or before.online != state.online
@@ -37,14 +46,20 @@ class Fleet:
             self.changed_at = self._clock.monotonic()
         known = None if state.online or state.jobs else self._store.agent(agent)
         if known is None:
-            self._store.save_agent(self._record(agent, state))
+            self._store.save_agent(self._record(agent, state, retained=retained))
         else:  # the broker's will says nothing else, now or as what it kept for our start
             gone = structs.replace(known, online=False, clock_skew_ms=None)
             self._store.save_agent(gone)
         return turned
 
     def unsettle(self) -> None:
-        """The connection is new: agents need a moment before they can be missed."""
+        """The connection is new: agents need a moment before they can be missed.
+
+        What was heard on the one before no longer counts: an agent that died with the broker would
+        be online for ever. The broker tells the states that it has kept, and the agents theirs.
+        """
+        self.crowd = max(self.crowd, len(self.online()))
+        self._states.clear()
         self.changed_at = self._clock.monotonic()
 
     def online(self) -> set[str]:
@@ -73,19 +88,20 @@ class Fleet:
         turns.append(now)
         return len(turns) == FLAPS and now - turns[0] < FLAPPING_SECONDS
 
-    def _record(self, agent: str, state: AgentState) -> AgentRecord:
+    def _record(self, agent: str, state: AgentState, *, retained: bool) -> AgentRecord:
         now = self._clock.now_ns()
+        known = self._store.agent(agent) if retained else None
         phases = state.jobs.values()
         return AgentRecord(
             agent=agent,
             online=state.online,
-            last_seen_ns=now,
+            last_seen_ns=known.last_seen_ns if known is not None else now,
             software=state.software,
             jobs=json.encode(state.jobs).decode(),
             model_version=next((phase.version for phase in phases if phase.version), None),
             resident_bytes=max(0, state.resident_bytes),
             windows_scored=max(0, sum(phase.windows_scored for phase in phases)),
-            clock_skew_ms=(state.sent_ns - now) / 1e6 if state.sent_ns else None,
+            clock_skew_ms=(state.sent_ns - now) / 1e6 if state.sent_ns and not retained else None,
             labels=json.encode(state.labels).decode(),
             detail=_fault(agent, state) or _detail(state),
         )

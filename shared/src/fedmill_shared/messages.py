@@ -35,7 +35,12 @@ Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Seconds = Annotated[float, Meta(ge=0.0, le=sys.float_info.max)]
 Phase = Literal["waiting", "replaying", "joined", "training", "refused"]
 Fate = Literal["received", "included", "late", "refused"]
-LabelValue = str | bool | int | float | list[str]
+LabelText = Annotated[str, Meta(max_length=200)]
+LabelNumber = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+LabelValue = (
+    LabelText | bool | LabelNumber | float | Annotated[list[LabelText], Meta(max_length=32)]
+)
+LabelName = Annotated[str, Meta(max_length=32)]
 
 
 class Reason(StrEnum):
@@ -51,6 +56,7 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     TOO_STALE = "too_stale"
     OLD_PROTOCOL = "old_protocol"
+    NOT_ASKED = "not_asked"
     ABANDONED = "abandoned"
     ENDED = "ended"
 
@@ -78,7 +84,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     newest: Size = 0
     sent_ns: Nanoseconds = 0
     resident_bytes: Size = 0
-    labels: Annotated[dict[str, LabelValue], Meta(max_length=64)] = {}
+    labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=32)] = {}
     jobs: dict[Job, JobPhase] = {}
 
 

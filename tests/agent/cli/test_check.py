@@ -9,6 +9,10 @@ import pytest
 from scipy.io import savemat
 
 from fedmill_agent.cli import main, trial
+from fedmill_agent.cli.eligibility import eligibility_lines
+from fedmill_agent.config import load
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Connected, LinkEvent
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
@@ -110,6 +114,104 @@ class TestGood:
         assert events.get(timeout=20) == Connected(session_present=False)
         probe.stop()
         daemon.stop()
+
+
+class TestEligibility:
+    """What is missing although the data is there; none of it is a fault."""
+
+    def missing(self, config: Path, job_file: Path, capsys: pytest.CaptureFixture[str]) -> str:
+        """The lines that say what is missing."""
+        assert main(["check", str(config), "--job", str(job_file), "--offline"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return "\n".join(line for line in lines if line.startswith("  missing: "))
+
+    @pytest.mark.parametrize(
+        ("labels", "reason"),
+        [
+            ("", "the job does not select this agent: there is no label line"),
+            ('labels = {line = "B"}', "the job does not select this agent: line is 'B'"),
+            ('labels = {line = "A"}', ""),
+        ],
+    )
+    def test_labels(
+        self,
+        configure: Configure,
+        job_file: Path,
+        capsys: pytest.CaptureFixture[str],
+        labels: str,
+        reason: str,
+    ) -> None:
+        """An agent that the job does not select learns which label it is."""
+        federation = "[federation]\nselect = 'line == \"A\"'"
+        job_file.write_text(job_file.read_text().replace("[federation]", federation))
+        found = self.missing(configure(agent=labels), job_file, capsys)
+        assert found == (f"  missing: {reason}" if reason else "")
+
+    @pytest.mark.parametrize(
+        ("split", "wanted", "reason"),
+        [
+            ("auto", 18, ""),
+            ("auto", 19, "about 18 labelled training windows, 19 wanted"),
+            ("train", 24, ""),
+            ("train", 25, "about 24 labelled training windows, 25 wanted"),
+            ("test", 1, "about 0 labelled training windows, 1 wanted"),
+        ],
+    )
+    def test_too_few_windows(
+        self,
+        configure: Configure,
+        job_file: Path,
+        capsys: pytest.CaptureFixture[str],
+        *,
+        split: str,
+        wanted: int,
+        reason: str,
+    ) -> None:
+        """Of 24 windows with a label a quarter is held out, unless the source says otherwise."""
+        federation = f"[federation]\nmin_examples = {wanted}"
+        job_file.write_text(job_file.read_text().replace("[federation]", federation))
+        found = self.missing(configure(extra=f'split = "{split}"'), job_file, capsys)
+        assert found == (f"  missing: {reason}" if reason else "")
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_a_machine_that_is_held(
+        self,
+        configure: Configure,
+        job_file: Path,
+        capsys: pytest.CaptureFixture[str],
+        *,
+        enabled: bool,
+    ) -> None:
+        """A limit that is passed right now is told where training is wanted at all."""
+        settings = f"[training]\nenabled = {str(enabled).lower()}\nmin_free_bytes = {10**18}"
+        found = self.missing(configure(extra=settings), job_file, capsys)
+        assert ("training is held now: " in found) == enabled
+        assert ("at least 1000000000000 MB wanted" in found) == enabled
+
+    def test_a_busy_processor(
+        self, job_file: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is read over a second in which the command itself does nothing."""
+        pauses: list[float] = []
+        monkeypatch.setattr("fedmill_agent.cli.eligibility.time.sleep", pauses.append)
+        job, clock = load_job(job_file), ManualClock()
+        for percent in (100, 99):
+            config = load(configure(extra=f"[training]\nmax_cpu_percent = {percent}"))
+            list(eligibility_lines(config, job, clock))
+        assert pauses == [1.0]
+
+    def test_beside_a_source_that_fails(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both are told, so that one visit to the gateway mends both."""
+        federation = '[federation]\nselect = "line"'
+        job_file.write_text(job_file.read_text().replace("[federation]", federation))
+        config = configure()
+        config.with_name("a.csv").unlink()
+        assert main(["check", str(config), "--job", str(job_file), "--offline"]) == 13
+        output = capsys.readouterr().out
+        assert "job press: no source could be read\n  missing: the job does not select" in output
+        assert len(problems(output)) == 1
 
 
 class TestDelivery:

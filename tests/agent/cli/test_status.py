@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the status says of predictions; the rest is in ``test_run``."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -132,3 +134,42 @@ class TestPredictions:
         assert "predictions unknown:" in output
         assert "press: joined" in output
         assert told(config, capsys)["press"]["error"]
+
+
+class TestReason:
+    def test_why_it_does_not_train(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Behind the phase of the job it concerns, in lines that a terminal holds."""
+        config = configure()
+        reason = "outside the shifts mon-fri 22:00-06:00, sat-sun 00:00-24:00"
+        jobs = {
+            "press": JobPhase(phase="joined", ineligible=reason),
+            "weld": JobPhase(phase="joined"),
+        }
+        folder = make_folder(config.parent / "a-state")
+        state = AgentState(online=True, jobs=jobs)
+        write_status(folder, state, connected=True, trainer_pid=None)
+        assert main(["status", str(config)]) == 0
+        output = capsys.readouterr().out
+        assert max(map(len, output.splitlines())) <= 80
+        told = " ".join(output.split())
+        assert f"press: joined, model none yet; does not train: {reason} windows none" in told
+        assert "weld: joined, model none yet windows none" in told
+        assert main(["status", str(config), "--json"]) == 0
+        body = msgspec.json.decode(capsys.readouterr().out)
+        assert body["state"]["jobs"]["press"]["ineligible"] == reason
+
+
+class TestOutput:
+    def test_a_full_disk(self, configure: Configure) -> None:
+        """Output that has no room is one line on standard error, not a traceback."""
+        config = configure()
+        store(config.parent / "a-state", a_job(), [(0.0, 9.0)])
+        words = [sys.executable, "-m", "fedmill_agent", "status", str(config)]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                words, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        said = "fedmill-agent: the output cannot be written: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said)

@@ -10,7 +10,15 @@ import pytest
 from msgspec import structs
 from tests.agent.kit import LENGTH, Journal, Versions, a_job
 
-from fedmill_agent.inference.deployment import Deployment, apply_delta
+from fedmill_agent.inference.deployment import (
+    CANARY_LIMIT,
+    MANIFEST_LIMIT,
+    RETRY_SECONDS,
+    TEMPLATE_LIMIT,
+    Deployment,
+    apply_delta,
+    check_sizes,
+)
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import ManualClock
@@ -18,8 +26,15 @@ from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.frame import FrameHeader, encode_frame, prefix
 from fedmill_shared.errors import FrameError, ModelError, StoreError
 from fedmill_shared.files import sha256
-from fedmill_shared.link.blocks import BLOCK_SIZE, TRANSFER_WINDOW, Block, blocks_of, parse_block
-from fedmill_shared.messages import BlobRequest, VersionNotice
+from fedmill_shared.link.blocks import (
+    BLOB_LIMIT,
+    BLOCK_SIZE,
+    TRANSFER_WINDOW,
+    Block,
+    blocks_of,
+    parse_block,
+)
+from fedmill_shared.messages import BlobName, BlobRequest, VersionNotice
 from fedmill_shared.models.manifest import LEARNED
 from fedmill_shared.signals.windows import Window
 from fedmill_shared.tensors import pack_tensor, unpack_tensor
@@ -302,6 +317,29 @@ class TestLosses:
         assert running.questions() == []
         assert running.active == 0
 
+    @pytest.mark.parametrize(
+        ("part", "limit"),
+        [
+            ("manifest", MANIFEST_LIMIT),
+            ("template", TEMPLATE_LIMIT),
+            ("canary_inputs", CANARY_LIMIT),
+            ("snapshot", BLOB_LIMIT),
+            ("delta", BLOB_LIMIT),
+        ],
+    )
+    def test_each_part_has_a_limit(self, running: Gateway, part: str, limit: int) -> None:
+        """The download that is on its way goes on beside one that is refused."""
+        notice = running.versions.notice()
+        running.deployment.announce(notice, retained=True)
+        name = BlobName(sha256=sha256(b"large"), size=limit)
+        check_sizes(structs.replace(notice, **{part: name}))
+        larger = structs.replace(name, size=limit + 1)
+        other = structs.replace(notice, version=sha256(b"?"), **{part: larger})
+        with pytest.raises(FrameError, match=f"{limit + 1} bytes exceeds {limit}"):
+            running.deployment.announce(other, retained=True)
+        running.serve()
+        assert running.active == 1
+
 
 def spoilt(block: Block) -> Block:
     """A block whose checksum is right and whose content is not."""
@@ -449,7 +487,6 @@ class TestDisk:
         again.serve()
         [told] = again.journal.of("blob.received")
         assert told["resumed_bytes"] == 36 * BLOCK_SIZE
-        assert again.shelf.get(sha256(self.BLOB)) == self.BLOB
 
     @pytest.mark.parametrize("number", [0, 1])
     def test_what_is_not_wanted_any_more_is_removed(self, running: Gateway, number: int) -> None:
@@ -480,6 +517,69 @@ class TestDisk:
         assert request.missing == [0]
         running.serve()
         assert running.active == 1
+
+    @pytest.mark.parametrize("what", ["keep", "expect"])
+    def test_a_version_that_cannot_be_begun_is_tried_again(
+        self, running: Gateway, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        """The disk fails as it is announced: it is told, and fetched once the disk works."""
+
+        def full(*_: object) -> None:
+            raise StoreError("the disk is full")
+
+        notice = running.versions.notice()
+        with monkeypatch.context() as disk:
+            disk.setattr(running.shelf.spool, what, full)
+            assert not running.deployment.announce(notice, retained=False)
+            assert not running.deployment.announce(notice, retained=False)  # a reminder
+            running.clock.advance(RETRY_SECONDS)
+            assert not running.deployment.tick()
+            assert not running.deployment.tick()
+        assert len(running.journal.of("version.delayed")) == 2
+        assert running.questions() == []
+        running.clock.advance(RETRY_SECONDS)
+        running.deployment.tick()
+        running.serve()
+        assert running.active == 1
+
+    def test_the_active_version_needs_no_disk(
+        self, running: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Announced again, it is evaluated though nothing can be tidied."""
+
+        def broken(*_: object) -> None:
+            raise StoreError("read-only file system")
+
+        monkeypatch.setattr(running.shelf.spool, "keep", broken)
+        notice = running.versions.notice(0, evaluate=True)
+        assert running.deployment.announce(notice, retained=True)
+        assert running.deployment.active == notice
+
+    def test_a_refused_version_leaves_nothing(self, running: Gateway) -> None:
+        """What the active version needs stays; told again, it is not fetched again."""
+        before = sorted(running.shelf.path("x").parent.glob("*.blob"))
+        for number in range(5):
+            notice = running.large(self.BLOB[number:])
+            running.deployment.announce(notice, retained=True)
+            running.serve()
+            assert len(running.journal.of("version.refused")) == number + 1
+            assert sorted(running.shelf.path("x").parent.glob("*.blob")) == before
+        again = structs.replace(notice, evaluate=True)
+        assert not running.deployment.announce(again, retained=True)
+        assert running.questions() == []
+        running.install()
+        assert running.active == 1
+
+    def test_a_version_that_is_replaced_on_its_way_leaves_nothing(self, running: Gateway) -> None:
+        """Not even the blobs of it that were whole."""
+        before = sorted(running.shelf.path("x").parent.glob("*.blob"))
+        template = running.versions.put(b"this one does not come")
+        notice = structs.replace(running.large(self.BLOB), template=template)
+        running.deployment.announce(notice, retained=True)
+        running.broadcast(self.BLOB)
+        assert running.shelf.has(sha256(self.BLOB))
+        running.deployment.announce(running.versions.notice(0), retained=True)
+        assert sorted(running.shelf.path("x").parent.glob("*.blob")) == before
 
     def test_a_version_that_cannot_be_kept_is_tried_again(
         self, running: Gateway, monkeypatch: pytest.MonkeyPatch

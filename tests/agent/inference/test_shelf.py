@@ -76,6 +76,25 @@ class TestActive:
         assert shelf.active() is None
         assert not path.exists()
 
+    def test_a_version_that_is_given_up_is_dropped(self, shelf: VersionShelf) -> None:
+        """But for what the active version needs, and what somebody wants."""
+        versions = Versions()
+        active = versions.notice()
+        for blob in versions.blobs.values():
+            shelf.put(blob)
+        shelf.activate(active)
+        held = set(versions.blobs)
+        versions.advance()
+        given_up = versions.notice()
+        for blob in versions.blobs.values():
+            shelf.put(blob)
+        shelf.drop(given_up, wanted=[given_up.delta.sha256])
+        kept = {digest for digest in versions.blobs if shelf.has(digest)}
+        assert kept == held | {given_up.delta.sha256}
+        shelf.drop(given_up)
+        shelf.drop(given_up)
+        assert {digest for digest in versions.blobs if shelf.has(digest)} == held
+
     def test_old_blobs_are_dropped(self, shelf: VersionShelf) -> None:
         """What the active version needs stays, however old, and the newest others."""
         versions = Versions()

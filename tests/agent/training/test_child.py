@@ -31,6 +31,17 @@ while (request := protocol.receive_request(sys.stdin.buffer)) is not None:
 SILENT = "import sys, time\nprint('here', file=sys.stderr)\nsys.stdin.read()"
 NOISY = "import sys\nsys.stdin.buffer.read(4)\nprint('importing torch...', flush=True)\n"
 NOISY += "sys.stdin.read()"
+DEAF = "import time\ntime.sleep(60)"
+ONE_ANSWER = """
+import sys, time
+from pathlib import Path
+from fedmill_agent.training import protocol
+request = protocol.receive_request(sys.stdin.buffer)
+while not Path(sys.argv[0]).with_name("go").exists():
+    time.sleep(0.01)
+protocol.send(sys.stdout.buffer, protocol.Ready(number=request.number))
+sys.stdin.read()
+"""
 QUITTER = "import sys\nsys.stdin.buffer.read(4)\nsys.exit(3)"
 
 
@@ -127,6 +138,51 @@ class TestWarm:
             made.process.tick()
             made.echo(number)
         assert made.process.pid is not None
+
+
+class TestQueue:
+    def test_nobody_waits_for_a_child_that_does_not_read(
+        self, trainer: Callable[..., Trainer]
+    ) -> None:
+        """Neither many requests nor one that is larger than the pipe hold the daemon up."""
+        made = trainer(DEAF)
+        large = protocol.Warm(number=1, job=bytes(1 << 20), store="w.sqlite")
+        made.process.submit(large)
+        for number in range(2, 1000):
+            made.process.submit(warm(number))
+        made.process.tick()
+        assert made.process.busy
+        os.kill(made.process.pid, signal.SIGKILL)
+        assert made.event() == TrainerDied(-signal.SIGKILL, tuple(range(1, 1000)))
+
+    def test_a_request_larger_than_the_pipe_arrives(self, trainer: Callable[..., Trainer]) -> None:
+        """Piece by piece, and what was queued behind it follows in order."""
+        made = trainer(ECHO)
+        made.process.submit(protocol.Warm(number=1, job=bytes(1 << 20), store="w.sqlite"))
+        made.process.submit(warm(2))
+        made.process.submit(warm(3))
+        deadline = time.monotonic() + PATIENCE
+        while made.nothing() and time.monotonic() < deadline:
+            made.process.tick()
+        events = [made.event() for _ in range(3)]
+        assert [event.answer.number for event in events] == [1, 2, 3]
+        assert not made.process.busy
+
+    def test_time_counts_from_the_begin_of_a_task(self, trainer: Callable[..., Trainer]) -> None:
+        """One that was queued behind a long one has its own time."""
+        made = trainer(ONE_ANSWER, timeout_seconds=100)
+        made.process.submit(warm(1))
+        made.process.submit(warm(2))
+        made.clock.advance(90)
+        Path(sys.executable).with_name("go").touch()
+        assert isinstance(made.event(), TrainerAnswered)
+        made.clock.advance(90)
+        made.process.tick()
+        assert made.process.busy
+        assert made.process.pid is not None
+        made.clock.advance(11)
+        made.process.tick()
+        assert made.event() == TrainerDied(-signal.SIGKILL, (2,))
 
 
 class TestDeath:

@@ -2,6 +2,8 @@
 """Tables for people and JSON for programs: fleet, jobs, rounds and models."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -50,6 +52,7 @@ class TestFleet:
                     "windows": {"train": 9, "test": 8},
                     "windows_scored": 1234,
                     "windows_bad": 5,
+                    "ineligible": "",
                     "metric": "accuracy",
                     "value": 0.875,
                     "metric_windows": 8,
@@ -62,6 +65,8 @@ class TestFleet:
             "memory_MiB": 50.0,
             "clock_skew_ms": -1.5,
             "software": "0.1.0",
+            "labels": {},
+            "detail": "",
             "last_refusal": "",
         }
         assert (second["state"], second["model"]) == ("offline", "")
@@ -100,6 +105,36 @@ class TestFleet:
         assert list(agents.values()) == [["press-1"], ["press-1", "press-2"], ["spare"]]
         assert "accuracy" not in "".join(table(output, "fleet of second"))
 
+    def test_why_an_agent_does_not_train(
+        self, run: Run, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Below the table, in as many lines as it takes; for programs, job by job."""
+        reason = "outside the shifts " + ", ".join(["mon-fri 22:00-06:00"] * 5)
+        with SqlStore.in_file(plant.database) as store:
+            known = store.agent("press-1")
+            assert known is not None
+            phases = {"tiny": JobPhase(phase="joined", ineligible=reason)}
+            changes = {
+                "jobs": json.encode(phases).decode(),
+                "labels": '{"line":"A","tags":["press"]}',
+                "detail": f"tiny: {reason}",
+            }
+            store.save_agent(structs.replace(known, **changes))
+        first, second = rows(run("fleet", plant.config, "--json"))
+        assert first["labels"] == {"line": "A", "tags": ["press"]}
+        assert (first["detail"], second["detail"]) == (f"tiny: {reason}", "")
+        assert [stand["ineligible"] for stand in first["jobs"]] == [reason]
+        monkeypatch.setenv("COLUMNS", "60")
+        lines = table(run("fleet", plant.config).output, "not training now")
+        assert lines[0].split() == ["agent", "reason"]
+        assert lines[2].startswith("press-1 ")
+        told = " ".join(" ".join(lines[2:]).split()).removeprefix("press-1 ")
+        assert (told, len(lines) > 3) == (f"tiny: {reason}", True)
+
+    def test_when_all_train(self, run: Run, plant: SimpleNamespace) -> None:
+        """There is no list of those that do not."""
+        assert "not training now" not in run("fleet", plant.config).output
+
     def test_a_job_of_somebody_else(self, run: Run, plant: SimpleNamespace) -> None:
         """A version that this coordinator did not make has no number here."""
         with SqlStore.in_file(plant.config.parent / "state" / "fedmill.sqlite") as store:
@@ -127,6 +162,7 @@ class TestJobs:
             "versions": 3,
             "metric": "accuracy",
             "value": 0.875,
+            "orders": [],
         }
         assert (second["job"], second["metric"], second["value"]) == ("second", "", None)
 
@@ -144,6 +180,27 @@ class TestJobs:
             store.update_job("tiny", updated_ns=9, paused=True)
         assert "running, paused" in run("jobs", plant.config).output
         assert rows(run("jobs", plant.config, "--json"))[0]["paused"] is True
+
+    def test_open_orders(self, run: Run, two_jobs: SimpleNamespace) -> None:
+        """Those that no coordinator has taken, with their job, the oldest first."""
+        with SqlStore.in_file(two_jobs.database) as store:
+            numbers = [store.give_order("tiny", verb, "anna", 9) for verb in ("close", "pause")]
+            done = store.give_order("second", "pause", "anna", 9)
+            store.finish_order(done, done_ns=10, outcome="the job is paused")
+        second, tiny = rows(run("jobs", two_jobs.config, "--json"))
+        assert second["orders"] == []
+        given = {"by": "anna", "given": "1970-01-01 00:00:00"}
+        assert tiny["orders"] == [
+            {"id": number, "verb": verb, **given}
+            for number, verb in zip(numbers, ("close", "pause"), strict=True)
+        ]
+        head, _, _, row = table(run("jobs", two_jobs.config).output, "jobs")
+        assert "open orders" in head
+        assert "close, pause" in row
+
+    def test_nothing_is_ordered(self, run: Run, plant: SimpleNamespace) -> None:
+        """Then the column is not there."""
+        assert "open orders" not in run("jobs", plant.config).output
 
 
 class TestRounds:
@@ -315,6 +372,17 @@ class TestErrors:
         output = run("--help").output
         for name in ("serve", "job", "jobs", "fleet", "rounds", "models", "demo"):
             assert f"\n  {name} " in output
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_full_disk(self, plant: SimpleNamespace, command: str) -> None:
+        """Output that has no room is one line on standard error, not a traceback."""
+        words = [sys.executable, "-m", "fedmill_coordinator", command, str(plant.config)]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                words, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        said = "fedmill: the output cannot be written: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said)
 
     def test_version(self, run: Run) -> None:
         """As every program has."""

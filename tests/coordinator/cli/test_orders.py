@@ -2,11 +2,15 @@
 """Orders to the coordinator: pause, resume and abort a job, close a round."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from msgspec import json
@@ -14,6 +18,7 @@ from msgspec import json
 from fedmill_coordinator.cli import main, orders
 from fedmill_coordinator.store.records import OrderRecord
 from fedmill_coordinator.store.sql import SqlStore
+from fedmill_shared.errors import StoreError
 
 Run = Callable[..., Result]
 
@@ -79,7 +84,7 @@ class TestOutcome:
         answered("it is done")
         before = time.time_ns()
         result = order(run, plant, words)
-        assert (result.exit_code, result.output) == (0, "job tiny: it is done\n")
+        assert (result.exit_code, result.stdout) == (0, "job tiny: it is done\n")
         given = stored(plant)
         assert (given.job, given.verb, given.by) == ("tiny", words.split()[1], "anna")
         assert before <= given.given_ns <= time.time_ns()
@@ -96,8 +101,8 @@ class TestOutcome:
         answered("it is done")
         result = order(run, plant, words, "--json")
         assert result.exit_code == 0
-        assert json.decode(result.output, type=OrderRecord) == stored(plant)
-        assert result.output.count("\n") == 1
+        assert json.decode(result.stdout, type=OrderRecord) == stored(plant)
+        assert result.stdout.count("\n") == 1
 
     def test_a_refusal_is_an_error(
         self, run: Run, plant: SimpleNamespace, answered: Callable[[str], None]
@@ -133,8 +138,17 @@ class TestNoCoordinator:
     def test_waits_ten_seconds(
         self, run: Run, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """By a clock that only the pauses move."""
+        """By a clock that only the pauses move; after the first second it says what it does."""
         now = [100.0]
+        told: list[float] = []
+        echo = click.echo
+
+        def notes(text: str, **how: bool) -> None:
+            if text.startswith("waiting"):
+                told.append(now[0])
+            echo(text, **how)
+
+        monkeypatch.setattr("fedmill_coordinator.cli.orders.click.echo", notes)
 
         def pause(seconds: float) -> None:
             now[0] += seconds
@@ -144,7 +158,10 @@ class TestNoCoordinator:
             "time",
             SimpleNamespace(time_ns=time.time_ns, monotonic=lambda: now[0], sleep=pause),
         )
-        assert run("jobs", "pause", plant.config, "tiny").exit_code == 1
+        result = run("jobs", "pause", plant.config, "tiny")
+        assert result.exit_code == 1
+        assert told == [pytest.approx(101.0, abs=0.2)]
+        assert result.stderr.startswith("waiting for the coordinator ...\nfedmill: order 1 ")
         assert now[0] == pytest.approx(110.0, abs=0.2)
 
     @pytest.mark.parametrize("words", ORDERS)
@@ -157,7 +174,7 @@ class TestNoCoordinator:
         """Nothing is ordered; the error names the jobs that there are."""
         result = order(run, two_jobs, words, job="third")
         assert result.exit_code == 2
-        assert "'third'" in result.stderr
+        assert "NAME is 'third'" in result.stderr
         assert "second, tiny" in result.stderr
         with SqlStore.in_file(two_jobs.database) as store:
             assert store.open_orders() == []
@@ -176,7 +193,112 @@ class TestNoCoordinator:
         assert (result.exit_code, "order 1 is gone" in result.stderr) == (1, True)
 
 
+class TestInterrupted:
+    @pytest.fixture
+    def interrupt(
+        self, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[str], None]:
+        """Ctrl-C in the first pause of whoever waits, after the coordinator took the order or not.
+
+        The argument is what came of the order, empty if nobody took it.
+        """
+
+        def prepare(outcome: str) -> None:
+            def pause(_: float) -> None:
+                with SqlStore.in_file(plant.database) as store:
+                    for taken in store.open_orders() if outcome else ():
+                        store.finish_order(taken.id, done_ns=taken.given_ns + 5, outcome=outcome)
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr("fedmill_coordinator.cli.orders.time.sleep", pause)
+
+        return prepare
+
+    @pytest.mark.parametrize("words", ORDERS)
+    def test_withdraws_the_order(
+        self, run: Run, plant: SimpleNamespace, interrupt: Callable[[str], None], words: str
+    ) -> None:
+        """No coordinator that comes later carries it out."""
+        interrupt("")
+        result = order(run, plant, words)
+        said = f"fedmill: order 1 to {words.split()[1]} job tiny: withdrawn by the operator\n"
+        assert (result.exit_code, result.stdout, result.stderr) == (130, "", said)
+        given = stored(plant)
+        assert given.outcome == "withdrawn by the operator"
+        assert (given.done_ns or 0) >= given.given_ns
+        with SqlStore.in_file(plant.database) as store:
+            assert store.open_orders() == []
+
+    def test_a_real_one(self, plant: SimpleNamespace) -> None:
+        """As the terminal sends it, to a process that waits."""
+        words = ["jobs", "pause", str(plant.config), "tiny"]
+        with (
+            subprocess.Popen(
+                [sys.executable, "-m", "fedmill_coordinator", *words], stderr=subprocess.PIPE
+            ) as process,
+            SqlStore.in_file(plant.database) as store,
+        ):
+            assert process.stderr is not None
+            assert process.stderr.readline() == b"waiting for the coordinator ...\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.read().endswith(b"job tiny: withdrawn by the operator\n")
+            assert process.wait() == 130
+            assert store.open_orders() == []
+
+    def test_comes_too_late(
+        self, run: Run, plant: SimpleNamespace, interrupt: Callable[[str], None]
+    ) -> None:
+        """What came of the order stays, and is told; also as JSON."""
+        interrupt("the job is paused")
+        result = run("jobs", "pause", plant.config, "tiny")
+        assert (result.exit_code, result.stdout) == (130, "")
+        assert result.stderr == "fedmill: order 1 to pause job tiny: the job is paused\n"
+        result = run("jobs", "pause", plant.config, "tiny", "--json")
+        assert result.exit_code == 130
+        assert json.decode(result.stdout, type=OrderRecord) == stored(plant, 2)
+
+    def test_that_cannot_be_withdrawn(
+        self,
+        run: Run,
+        plant: SimpleNamespace,
+        interrupt: Callable[[str], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The store's error is told: the order is still there."""
+
+        def fails(*_: object, **__: object) -> None:
+            raise StoreError("database is locked")
+
+        interrupt("")
+        monkeypatch.setattr(SqlStore, "finish_order", fails)
+        result = run("jobs", "pause", plant.config, "tiny")
+        assert (result.exit_code, result.stderr) == (21, "fedmill: database is locked\n")
+        assert stored(plant).done_ns is None
+
+
 class TestAbort:
+    def test_checks_the_name_before_it_asks(self, run: Run, plant: SimpleNamespace) -> None:
+        """Nobody is asked about a job that does not exist."""
+        result = run("jobs", "abort", plant.config, "tinny")
+        assert result.exit_code == 2
+        assert result.stderr == "fedmill: NAME is 'tinny' (jobs: tiny)\n"
+
+    def test_ctrl_c_at_the_question(
+        self, run: Run, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It says that nothing was done, and nothing was."""
+
+        def interrupted(*_: object, **__: object) -> bool:
+            raise click.Abort
+
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+        monkeypatch.setattr("fedmill_coordinator.cli.jobs.click.confirm", interrupted)
+        result = run("jobs", "abort", plant.config, "tiny")
+        assert (result.exit_code, result.stdout) == (130, "")
+        assert result.stderr == "\nfedmill: job tiny goes on: nothing was done\n"
+        with SqlStore.in_file(plant.database) as store:
+            assert store.open_orders() == []
+
     def test_needs_a_word_without_a_terminal(self, run: Run, plant: SimpleNamespace) -> None:
         """A script has to say that it means it."""
         result = run("jobs", "abort", plant.config, "tiny")

@@ -352,7 +352,10 @@ class World:
 
     def order(self, verb: str) -> str:
         """What the operator's order comes to."""
-        outcome: str = getattr(self.conductor, "close_now" if verb == "close" else verb)()
+        if verb == "close":
+            outcome: str = self.conductor.close_now(self.clock.now_ns())
+        else:
+            outcome = getattr(self.conductor, verb)()
         self.step()
         return outcome
 

@@ -99,7 +99,9 @@ class TestStaleness:
         self, number: int, fields: dict[str, Any], state: str, job: dict[str, Any], code: object
     ) -> None:
         """One line for each."""
-        late = staleness_fault(offer(number, **fields), asked(number, state=state), standing(**job))
+        late = staleness_fault(
+            "agent-a", offer(number, **fields), asked(number, state=state), standing(**job)
+        )
         assert (late[0] if late else None) == code
 
     @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 20))
@@ -107,17 +109,17 @@ class TestStaleness:
         """Used up to `max_staleness` rounds after its own."""
         state = "open" if number == now else "closed"
         job = standing(round=max(now, number), most=most)
-        late = staleness_fault(offer(number), asked(number, state=state), job)
+        late = staleness_fault("agent-a", offer(number), asked(number, state=state), job)
         assert (late is None) == (job.round - number <= most)
 
     def test_says_what_to_change(self) -> None:
         """The setting is named where there is one to be raised."""
-        late = staleness_fault(offer(1), asked(1, state="closed"), standing())
+        late = staleness_fault("agent-a", offer(1), asked(1, state="closed"), standing())
         assert late == (
             Reason.TOO_STALE,
             "round 1 closed 4 rounds ago; federation.max_staleness is 2",
         )
-        late = staleness_fault(offer(4), asked(4, state="closed"), standing(most=0))
+        late = staleness_fault("agent-a", offer(4), asked(4, state="closed"), standing(most=0))
         assert late == (Reason.TOO_STALE, "round 4 closed one round ago")
 
 

@@ -115,13 +115,32 @@ class TestReminders:
         assert {(notice.round, notice.attempt) for notice in told} == {(1, 0)}
         assert told[0].seconds_left - told[1].seconds_left == REMIND_SECONDS
 
-    def test_not_where_none_is_open(self, make_world: Make) -> None:
-        """A job that waits for its last evaluations says nothing twice."""
+    def test_what_is_still_owed(self, make_world: Make) -> None:
+        """A job that waits for its last evaluations asks for them again."""
         world = make_world(rounds=1).running(A, B)
         world.deliver(A, B)
-        world.voice.take("round")
-        world.wait(30)
-        assert world.voice.take("round") == []
+        world.voice.take("version")
+        world.wait(2 * REMIND_SECONDS + 1)
+        assert [notice.evaluate for notice in world.voice.take("version")] == [True] * 2
+
+    def test_statistics_that_were_lost(self, make_world: Make) -> None:
+        """Before the first version, agents hear of the job again, and tell theirs again."""
+        world = make_world()
+        world.join(A, B)
+        world.voice.take("job")
+        world.wait(REMIND_SECONDS + 1)
+        assert [notice.state for notice in world.voice.take("job")] == ["waiting"]
+
+    def test_a_job_that_is_over_says_nothing(self, make_world: Make) -> None:
+        """Nobody owes it anything."""
+        world = make_world(rounds=1).running(A, B)
+        world.deliver(A, B)
+        world.evaluate(A, B)
+        world.wait(3)
+        assert world.state == "finished"
+        world.voice.said.clear()
+        world.wait(2 * REMIND_SECONDS)
+        assert not world.voice.said
 
 
 class TestFlapping:

@@ -29,7 +29,7 @@ class TestUsed:
     """An update that is late waits for the next close, and weighs less there."""
 
     def test_one_round_late(self, make_world: Make, kit: SimpleNamespace) -> None:
-        """It is part of the next round's mean by examples, its delta shortened by (1 + 1) ** -0.5."""
+        """It is part of the next mean by examples, its delta shortened by (1 + 1) ** -0.5."""
         world = make_world(goal=2, **EXACT).running(A, B, C)
         late = world.update(C, examples=16)
         world.deliver(A, B)

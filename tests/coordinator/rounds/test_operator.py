@@ -111,10 +111,10 @@ class TestPause:
     def test_twice(self, make_world: Make) -> None:
         """Pausing again changes nothing; what is not paused cannot be resumed."""
         world = make_world().running(A, B)
-        assert world.order("resume") == "refused: the job is not paused"
+        assert world.order("resume") == "the job is not paused"
         assert world.order("pause") == world.order("pause") == "the job is paused"
         assert world.order("resume") == "the job goes on"
-        assert world.order("resume") == "refused: the job is not paused"
+        assert world.order("resume") == "the job is not paused"
 
 
 class TestAbort:

@@ -348,11 +348,12 @@ class TestFullDisk:
         large.offer(A, offer)
         large.blocks(A, frame, range(LAST))
         assert asked(large) == [[8, 9, 10, 11]]
-        large.fuse.failing = 2
+        large.fuse.failing = 1
         with pytest.raises(StoreError):
             large.blocks(A, frame, [LAST])
         large.wait(20)
         assert asked(large) == fates(large) == []
+        large.fuse.failing = 1
         with pytest.raises(StoreError):
             large.offer(A, again(offer))
         large.offer(A, again(offer))

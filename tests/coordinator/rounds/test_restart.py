@@ -60,7 +60,7 @@ class TestEveryPoint:
         start = world.start
 
         def start_with_a_new_fuse() -> None:
-            world.fuse.at = world.fuse.burnt + 19
+            world.fuse.at = world.fuse.burnt + 25
             start()
 
         world.start = start_with_a_new_fuse

@@ -128,12 +128,15 @@ class TestCohort:
         assert world.rows.current_round("tiny").asked == []
         assert world.voice.take("round")[-1].cohort is None
 
-    def test_an_uninvited_update_counts(self, make_world: Make) -> None:
-        """Software of protocol 1 trains in every round; its work is not thrown away."""
+    def test_an_uninvited_update_does_not_count(self, make_world: Make) -> None:
+        """Nobody closes a round that asked others; its agent is told, and keeps its work."""
         world = make_world(**SETTINGS).running(*NAMES)
-        [other, *_] = sorted(set(NAMES).difference(world.rows.current_round("tiny").asked))
-        assert [receipt.fate for receipt in world.deliver(other)] == ["received"]
-        assert world.rows.rounds("tiny")[0].included == [other]
+        asked = world.rows.current_round("tiny").asked
+        [other, *_] = sorted(set(NAMES).difference(asked))
+        [receipt] = world.deliver(other)
+        assert (receipt.fate, receipt.code) == ("late", "not_asked")
+        world.deliver(asked[0])
+        assert world.rows.rounds("tiny")[0].included == [asked[0]]
 
     def test_others_are_asked_when_those_have_gone(self, make_world: Make) -> None:
         """As soon as nobody is left who was asked, not at the deadline; those are asked as well."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from fedmill_shared.errors import BrokerError
 from fedmill_shared.link import mqtt
 from fedmill_shared.link.backoff import Jitter, full_jitter
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
-from fedmill_shared.link.mqtt import Endpoint, MqttLink
+from fedmill_shared.link.mqtt import MALFORMED, Endpoint, MqttLink, read_text
 
 pytestmark = pytest.mark.system
 PATIENCE = 20.0
@@ -481,3 +482,49 @@ class TestStop:
             one.link.stop(Message(TOPIC, b"goodbye"))
             assert isinstance(one.hear(), Disconnected)
         assert watcher.hear() == Message(TOPIC, b"offline")
+
+
+class TestHostileText:
+    """Another client of the broker writes what it likes into a property."""
+
+    @pytest.mark.parametrize("text", ["\ufeffx", "x\ufeff", "\ue000"])
+    def test_nobody_is_cut_off(
+        self, client: Callable[..., Client], mosquitto: int, text: str
+    ) -> None:
+        """The message is delivered, and so is what comes after it."""
+        name = f"reader-{uuid.uuid4().hex[:8]}"
+        reader = client(mosquitto, name)
+        reader.link.start()
+        _subscribed(reader)
+        with socket.create_connection(("127.0.0.1", mosquitto)) as stranger:
+            stranger.sendall(_packet(0x10, b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + _text("stranger")))
+            stranger.recv(64)
+            pair = b"\x26" + _text("key") + _text(text)
+            body = _text(TOPIC) + b"\x00\x07" + bytes([len(pair)]) + pair + b"hostile"
+            stranger.sendall(_packet(0x32, body))
+            stranger.recv(64)
+        writer = client(mosquitto, f"writer-{uuid.uuid4().hex[:8]}")
+        writer.link.start()
+        writer.link.publish(TOPIC, b"honest")
+        said = [reader.hear() for _ in range(2)]
+        assert [each.payload for each in said if isinstance(each, Message)] == [
+            b"hostile",
+            b"honest",
+        ]
+
+    def test_a_property_that_lies_about_its_length(self) -> None:
+        """What is behind the packet is never read."""
+        assert read_text(b"\x00\x03abcdef", 8) == ("abc", 5)
+        assert read_text(b"\x00\x02\xff\xfe", 4) == ("\ufffd\ufffd", 4)
+        for data, longest in ((b"\x00\x03ab", 4), (b"\x00", 1), (b"\xff\xffab", 4)):
+            with pytest.raises(MALFORMED):
+                read_text(data, longest)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2, "big") + data
+
+
+def _packet(head: int, body: bytes) -> bytes:
+    return bytes([head, len(body)]) + body

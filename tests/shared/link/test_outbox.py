@@ -90,6 +90,7 @@ class TestDamage:
         path.write_bytes(data)
         assert list(outbox.parcels()) == [good]
         assert path.with_suffix(".damaged").read_bytes() == data
+        assert outbox.set_aside == [path.with_suffix(".damaged")]
         assert outbox.get(bad.offer.sha256) is None
         assert bad.offer.sha256 not in outbox
 

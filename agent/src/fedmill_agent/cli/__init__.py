@@ -5,6 +5,7 @@ argparse, because the daemon starts through it.
 """
 
 import argparse
+import errno
 import os
 import sys
 from importlib import import_module
@@ -22,6 +23,9 @@ COMMANDS = {
     "fit": "train offline on the windows of one or more agents and score the result",
 }
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a file or device that the output goes to takes no more."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on standard error."""
@@ -38,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
                 import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
         options = parser.parse_args(given)
         code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
+        sys.stdout.flush()
     except FedmillError as error:
         print(f"fedmill-agent: {error}", file=sys.stderr)
         return error.exit_code
@@ -45,11 +50,22 @@ def main(arguments: list[str] | None = None) -> int:
         return Interrupted.exit_code
     except BrokenPipeError:
         # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in NO_ROOM:
+            raise
+        print(f"fedmill-agent: the output cannot be written: {error.strerror}", file=sys.stderr)
+        _drop_output()
+        return FedmillError.exit_code
     return code
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
     """Add the configuration file that most commands take."""
     parser.add_argument("config", type=Path, help="configuration file of the agent (TOML)")
+
+
+def _drop_output() -> None:
+    """Let go what is left in the buffer, which would fail once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from fedmill_agent.cli import config_argument
+from fedmill_agent.cli.eligibility import eligibility_lines
 from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
 from fedmill_agent.cli.trial import Delivery, Extent, read_for, read_tags
 from fedmill_agent.config import AgentConfig, load
@@ -47,11 +48,21 @@ def run(options: argparse.Namespace) -> int:
             _attempt(problems, partial(_check_mapped, source, clock))
         else:
             _attempt(problems, partial(_check_for, source, job, clock, tallies))
-    if job is not None and tallies:
-        print("\n".join(job_lines(job, tallies, learns=config.training.enabled)))
+    if job is not None:
+        _show_job(config, job, tallies, clock)
     for problem in problems:
         print(f"problem: {problem}")
     return problems[0].exit_code if problems else 0
+
+
+def _show_job(config: AgentConfig, job: Job, tallies: list[Tally], clock: Clock) -> None:
+    """What all sources bring to ``job``, then what is missing for the agent to train."""
+    lines = [*job_lines(job, tallies, learns=config.training.enabled)] if tallies else []
+    lines += eligibility_lines(config, job, clock)
+    if lines and not tallies:
+        print(f"job {job.name}: no source could be read")
+    for line in lines:
+        print(line)
 
 
 def _attempt(problems: list[FedmillError], check: Callable[[], None]) -> None:

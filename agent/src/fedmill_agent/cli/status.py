@@ -119,7 +119,8 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
 
 def _show_job(name: str, job: JobPhase) -> None:
     windows = ", ".join(f"{count} {split}" for split, count in job.windows.items())
-    _show("job", f"{name}: {job.phase}, model {job.version[:SHORT] or 'none yet'}")
+    held = f"; does not train: {job.ineligible}" if job.ineligible else ""
+    _show("job", f"{name}: {job.phase}, model {job.version[:SHORT] or 'none yet'}{held}")
     _show("", f"windows {windows or 'none'}; scored {job.windows_scored}, bad {job.windows_bad}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fedmill_agent.cli.trial import Delivery
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.sources.files import shorten
+from fedmill_agent.store.splits import shares
 from fedmill_shared.errors import DataError
 from fedmill_shared.job import Job
 
@@ -27,6 +28,8 @@ class Tally:
         classes: labelled windows of each class; empty for a regression.
         extent: smallest and largest number of a regression's labels.
         learns: whether they train or test the model; windows of a live source are only scored.
+        training: about how many of those with a label train it, the others are held out.
+        whole: whether the source was read to its end.
     """
 
     windows: int
@@ -34,6 +37,8 @@ class Tally:
     classes: Counter[str] = field(default_factory=Counter)
     extent: tuple[float, float] = (0.0, 0.0)
     learns: bool = True
+    training: int = 0
+    whole: bool = True
 
 
 def tally(source: SourceOptions, job: Job, delivery: Delivery) -> Tally:
@@ -41,12 +46,21 @@ def tally(source: SourceOptions, job: Job, delivery: Delivery) -> Tally:
     truth, task = delivery.truth(), job.job.task
     known = truth.known(task)
     count, labelled, learns = len(known), int(known.sum()), source.split != "live"
+    classes, extent = Counter[str](), (0.0, 0.0)
     if task == "classification":
         classes = Counter(map(str, truth.texts[known]))
-        return Tally(count, labelled, classes=classes, learns=learns)
-    numbers = truth.numbers[known]
-    extent = (float(np.min(numbers)), float(np.max(numbers))) if labelled else (0.0, 0.0)
-    return Tally(count, labelled, extent=extent, learns=learns)
+    elif labelled:
+        numbers = truth.numbers[known]
+        extent = (float(np.min(numbers)), float(np.max(numbers)))
+    return Tally(
+        count,
+        labelled,
+        classes=classes,
+        extent=extent,
+        learns=learns,
+        training=round(labelled * _training_share(source, job)),
+        whole=delivery.whole,
+    )
 
 
 def source_lines(
@@ -77,6 +91,8 @@ def job_lines(job: Job, tallies: Sequence[Tally], *, learns: bool) -> Iterator[s
     yield f"job {job.name}: {windows} windows, {labelled} with a label to learn or test by"
     if learns and not labelled:
         yield "  missing: labelled windows; the agent would score, and take no part in rounds"
+    elif learns:
+        yield from _too_few(job, used)
     found = Counter[str]()
     for each in used:
         found += each.classes
@@ -109,6 +125,20 @@ def check_labels(source: SourceOptions, job: Job, delivery: Delivery) -> None:
             f"source {source.name!r} labels with numbers, job {job.name} learns classes",
             remedy=_kind_of_label(source, "class"),
         )
+
+
+def _training_share(source: SourceOptions, job: Job) -> float:
+    """The share of a source's windows that train the model, as far as it is known beforehand."""
+    if source.split == "auto":
+        return shares(job.evaluation)["train"]
+    return float(source.split == "train")
+
+
+def _too_few(job: Job, used: Sequence[Tally]) -> Iterator[str]:
+    training, wanted = sum(each.training for each in used), job.federation.min_examples
+    if training < wanted:
+        rest = "" if all(each.whole for each in used) else "; not everything was read"
+        yield f"  missing: about {training} labelled training windows, {wanted} wanted{rest}"
 
 
 def _labels(job: Job, counted: Tally) -> str:

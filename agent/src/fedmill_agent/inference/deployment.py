@@ -8,6 +8,7 @@ and a restart goes on from there.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import Clock
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FedmillError, FrameError, ModelError, StoreError
-from fedmill_shared.link.blocks import TRANSFER_WINDOW, Block, block_count
+from fedmill_shared.link.blocks import BLOB_LIMIT, TRANSFER_WINDOW, Block, block_count
 from fedmill_shared.link.pull import SILENCE_SECONDS, Pull
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import UNREADABLE, BlobRequest, VersionNotice
@@ -28,10 +29,13 @@ from fedmill_shared.onnx_session import OnnxSession, check_canary
 from fedmill_shared.tensors import unpack_tensor
 
 PATIENCE_SECONDS = 1.0
-RETRY_SECONDS = 5.0
-"""How long a version waits that is here, and could not be installed."""
 """How long a broadcast may take to begin before the blob is asked for."""
+RETRY_SECONDS = 5.0
+"""How long a version waits that could not be fetched or installed because the disk failed."""
 LARGE_BYTES = 1 << 20
+MANIFEST_LIMIT = 1 << 20
+TEMPLATE_LIMIT = 32 << 20
+CANARY_LIMIT = 64 << 20
 CANARY_TOLERANCE = 1e-3
 """Allowed error as a share of the spread of the expected outputs."""
 
@@ -70,6 +74,7 @@ class Deployment:
         self._downloads: dict[str, _Download] = {}
         self._target: VersionNotice | None = None
         self._retry_due = 0.0
+        self._refused: VersionNotice | None = None
         self.active: VersionNotice | None = None
 
     def resume(self) -> None:
@@ -83,28 +88,25 @@ class Deployment:
 
         What is broadcast behind a fresh notice is waited for; a ``retained`` one is too late.
 
+        A disk that fails delays it; one that was refused is not fetched again.
+
         Raises:
             FrameError: a blob is impossibly large; nothing is fetched.
-            StoreError: the disk fails.
         """
+        check_sizes(notice)
         if self._target is not None and self._target.version == notice.version:
             self._target = structs.replace(self._target, evaluate=notice.evaluate)
             return False  # what has arrived of it is kept
-        self._target = None
-        self._downloads.clear()
+        self._withdraw(notice)
         if self.active is not None and self.active.version == notice.version:
-            self._shelf.spool.keep(())
             self.active = notice
+            with suppress(StoreError):  # the halves take room until the next version comes
+                self._shelf.spool.keep(())
             return True
-        missing = self._missing(notice)
-        self._shelf.spool.keep(missing)
-        self._downloads = {
-            blob: self._download(blob, size, notice, retained=retained)
-            for blob, size in missing.items()
-        }
+        if _whole(notice) == self._refused:
+            return False
         self._target = notice
-        self.tick()
-        return self._finish()
+        return self._begin(notice, retained=retained)
 
     def receive(self, block: Block) -> bool:
         """Take one block; True if it completed and installed the version.
@@ -134,11 +136,12 @@ class Deployment:
 
     def tick(self) -> bool:
         """Ask (again) for what has not come; True if what was delayed is installed now."""
-        now = self._clock.monotonic()
-        for blob, download in self._downloads.items():
-            if now >= download.due:
-                self._pull(blob)
-        return bool(self._retry_due) and now >= self._retry_due and self._finish()
+        self._pull_due()
+        if self._target is None or not self._retry_due:
+            return False
+        if self._clock.monotonic() < self._retry_due:
+            return False
+        return self._begin(self._target, retained=True)
 
     def weights_path(self) -> str:
         """File of the active version's weights."""
@@ -158,6 +161,38 @@ class Deployment:
         """Operating conditions of the active version's normaliser."""
         tables = [t for t in self.manifest().tensors if t.name == "standardise.mean"]
         return tables[0].shape[0] if tables and len(tables[0].shape) == 2 else 1
+
+    def _withdraw(self, newer: VersionNotice) -> None:
+        """Give up the version on its way: what has come of it goes, but for what ``newer`` uses."""
+        old, self._target, self._retry_due = self._target, None, 0.0
+        self._downloads.clear()
+        if old is not None:
+            names = [newer.manifest, newer.template, newer.canary_inputs, newer.snapshot]
+            wanted = {newer.version, newer.base, *(name.sha256 for name in names)}
+            self._shelf.drop(old, wanted=wanted)
+
+    def _begin(self, notice: VersionNotice, *, retained: bool) -> bool:
+        """Fetch what the target ``notice`` lacks; True if it is installed now."""
+        self._retry_due = self._clock.monotonic() + RETRY_SECONDS
+        missing = self._missing(notice)
+        try:
+            self._shelf.spool.keep(missing)
+            self._downloads = {
+                blob: self._download(blob, size, notice, retained=retained)
+                for blob, size in missing.items()
+            }
+        except StoreError as error:
+            self._log.error("version.delayed", version=notice.version[:12], error=str(error))
+            return False
+        self._retry_due = 0.0
+        self._pull_due()
+        return self._finish()
+
+    def _pull_due(self) -> None:
+        now = self._clock.monotonic()
+        for blob, download in self._downloads.items():
+            if now >= download.due:
+                self._pull(blob)
 
     def _layout(self, notice: VersionNotice) -> Manifest:
         try:
@@ -196,6 +231,8 @@ class Deployment:
                 self._target, self._retry_due = notice, self._clock.monotonic() + RETRY_SECONDS
                 return False
             self._log.error("version.refused", version=notice.version[:12], error=str(error))
+            self._refused = _whole(notice)
+            self._shelf.drop(notice)
             return False
         return True
 
@@ -279,6 +316,31 @@ class Deployment:
         indices = download.pull.ask(missing or [block_count(download.size) - 1], now)
         job = self._target.job if self._target is not None else ""
         self._request(BlobRequest(job=job, blob=blob, missing=indices))
+
+
+def check_sizes(notice: VersionNotice) -> None:
+    """Look at a version's blobs before a byte of them is fetched.
+
+    Raises:
+        FrameError: one is larger than any version needs.
+    """
+    parts = {
+        "manifest": (notice.manifest, MANIFEST_LIMIT),
+        "template": (notice.template, TEMPLATE_LIMIT),
+        "canary inputs": (notice.canary_inputs, CANARY_LIMIT),
+        "snapshot": (notice.snapshot, BLOB_LIMIT),
+        "delta": (notice.delta, BLOB_LIMIT),
+    }
+    for part, (blob, limit) in parts.items():
+        if blob is not None and blob.size > limit:
+            raise FrameError(
+                f"version {notice.version[:12]}: {part} of {blob.size} bytes exceeds {limit}"
+            )
+
+
+def _whole(notice: VersionNotice) -> VersionNotice:
+    """The version as it depends on nothing else; the same for every way that leads to it."""
+    return structs.replace(notice, delta=None, base="", evaluate=False)
 
 
 def apply_delta(manifest: Manifest, base: NDArray[np.float32], frame: bytes) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The versions a gateway holds: weights, the blobs around them, and which one is active."""
 
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +85,18 @@ class VersionShelf:
     def activate(self, notice: VersionNotice) -> None:
         """Make ``notice`` the version that is started with, and drop what is older."""
         write_atomic(self._folder / "active.msgpack", encode(notice))
-        keep = [notice.version, notice.manifest.sha256, notice.template.sha256]
-        self._prune({*keep, notice.canary_inputs.sha256})
+        self._prune(_needs(notice))
+
+    def drop(self, notice: VersionNotice, *, wanted: Collection[str] = ()) -> None:
+        """Remove the blobs of ``notice``, but not those ``wanted`` or of the active version."""
+        active = self.active()
+        blobs = _needs(notice) | {notice.snapshot.sha256}
+        if notice.delta is not None:
+            blobs.add(notice.delta.sha256)
+        kept = _needs(active) if active is not None else set()
+        for digest in blobs - kept - set(wanted):
+            with suppress(OSError):  # on a disk that fails it takes room until the next version
+                self.path(digest).unlink(missing_ok=True)
 
     def active(self) -> VersionNotice | None:
         """The notice of the version that was active last, if it can be read."""
@@ -103,3 +115,9 @@ class VersionShelf:
         others = [path for path in blobs if path.stem not in keep]
         for path in others[KEPT_VERSIONS:]:
             path.unlink(missing_ok=True)
+
+
+def _needs(notice: VersionNotice) -> set[str]:
+    """The blobs that a version works with."""
+    parts = (notice.manifest, notice.template, notice.canary_inputs)
+    return {notice.version, *(part.sha256 for part in parts)}

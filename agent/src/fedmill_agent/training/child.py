@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO, cast
 
 from fedmill_agent.config import TrainingSection
@@ -34,8 +36,21 @@ class TrainerDied:
 Sink = Callable[[TrainerAnswered | TrainerDied], None]
 
 
+@dataclass(slots=True)
+class _InHand:
+    """The request that the child works on: when that began, and what is not written of it yet."""
+
+    number: int
+    began: float
+    unwritten: bytes
+
+
 class TrainerProcess:
-    """Owns the child process, its pipes and the thread that reads its answers."""
+    """Owns the child process, its pipes and the thread that reads its answers.
+
+    Requests are written one at a time, each once the one before it is answered: the pipe is empty
+    then, and whoever writes never waits for a child that is busy or stopped.
+    """
 
     def __init__(self, settings: TrainingSection, sink: Sink, clock: Clock) -> None:
         """Nothing is started before the first ``submit``."""
@@ -45,7 +60,8 @@ class TrainerProcess:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._pending: dict[int, float] = {}
+        self._queue: deque[protocol.Request] = deque()
+        self._hand: _InHand | None = None
         self._last_use = clock.monotonic()
 
     @property
@@ -57,39 +73,39 @@ class TrainerProcess:
     def busy(self) -> bool:
         """Whether work is in hand."""
         with self._lock:
-            return bool(self._pending)
+            return self._hand is not None
 
     def submit(self, request: protocol.Request) -> None:
-        """Hand over work; the answer comes to the sink.
+        """Hand over work; the answer comes to the sink. Never waits for the child.
 
         Raises:
             TrainerError: the process cannot be started.
         """
         with self._lock:  # a child that is dying takes this task into its report, or is not used
             child = self._child or self._start()
-            self._pending[request.number] = self._last_use = self._clock.monotonic()
-        try:
-            protocol.send(cast("BinaryIO", child.stdin), request)
-        except OSError:  # it has just died: the reading thread reports that
-            return
+            self._last_use = self._clock.monotonic()
+            self._queue.append(request)
+            self._begin_next(child)
 
     def tick(self) -> None:
         """End the process if it has been idle, or busy with one thing, for too long."""
         now = self._clock.monotonic()
         with self._lock:
-            child, oldest = self._child, min(self._pending.values(), default=None)
+            child, hand = self._child, self._hand
+            if child is not None and hand is not None:
+                _write(child, hand)
         if child is None:
             return
-        if oldest is None and now - self._last_use > self._settings.idle_seconds:
+        if hand is None and now - self._last_use > self._settings.idle_seconds:
             self.stop()
-        elif oldest is not None and now - oldest > self._settings.timeout_seconds:
+        elif hand is not None and now - hand.began > self._settings.timeout_seconds:
             child.kill()
 
     def stop(self) -> None:
         """End the process now; work in hand is dropped without a word."""
         with self._lock:
             child, self._child = self._child, None
-            self._pending.clear()
+            self._give_up()
         if child is not None:
             child.kill()
             child.wait()
@@ -107,6 +123,7 @@ class TrainerProcess:
             )
         except OSError as error:
             raise TrainerError(f"training process cannot be started: {error}") from error
+        os.set_blocking(cast("BinaryIO", child.stdin).fileno(), False)
         self._child = child
         self._reader = threading.Thread(
             target=self._read, args=(child,), name="trainer-reader", daemon=True
@@ -114,12 +131,29 @@ class TrainerProcess:
         self._reader.start()
         return child
 
+    def _begin_next(self, child: subprocess.Popen[bytes]) -> None:
+        """Write the next request if none is in hand; the lock is held."""
+        if self._hand is None and self._queue:
+            request = self._queue.popleft()
+            self._hand = _InHand(request.number, self._clock.monotonic(), _wire(request))
+            _write(child, self._hand)
+
+    def _give_up(self) -> tuple[int, ...]:
+        """Forget all tasks, and name them in the order they came; the lock is held."""
+        hand, self._hand = self._hand, None
+        numbers = [hand.number] if hand is not None else []
+        numbers += [request.number for request in self._queue]
+        self._queue.clear()
+        return tuple(numbers)
+
     def _read(self, child: subprocess.Popen[bytes]) -> None:
         stream = cast("BinaryIO", child.stdout)
         try:
             while (answer := protocol.receive_answer(stream)) is not None:
                 with self._lock:
-                    self._pending.pop(answer.number, None)
+                    if self._child is child:
+                        self._hand = None
+                        self._begin_next(child)
                     self._last_use = self._clock.monotonic()
                 self._sink(TrainerAnswered(answer))
         except TrainerError:
@@ -127,13 +161,27 @@ class TrainerProcess:
         code = child.wait()
         with self._lock:
             ours = self._child is child
-            numbers = tuple(self._pending) if ours else ()
+            numbers = self._give_up() if ours else ()
             if ours:
                 self._child = None
-                self._pending.clear()
         _close(child)
         if ours:
             self._sink(TrainerDied(code, numbers))
+
+
+def _wire(request: protocol.Request) -> bytes:
+    """The request as the child reads it."""
+    stream = BytesIO()
+    protocol.send(stream, request)
+    return stream.getvalue()
+
+
+def _write(child: "subprocess.Popen[bytes]", hand: _InHand) -> None:
+    """Write what the pipe takes; the rest of a request that is larger goes with the next tick."""
+    with suppress(BlockingIOError, BrokenPipeError):  # full, or dead: the reading thread tells
+        while hand.unwritten:
+            written = os.write(cast("BinaryIO", child.stdin).fileno(), hand.unwritten)
+            hand.unwritten = hand.unwritten[written:]
 
 
 def _close(child: "subprocess.Popen[bytes]") -> None:

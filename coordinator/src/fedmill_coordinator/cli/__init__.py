@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill``: one file for each command."""
 
+import errno
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -19,6 +21,9 @@ COMMANDS = {
     "models": "List model versions, or export one as a plain .onnx file.",
     "demo": "Show a whole federation on this machine.",
 }
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a file or device that the output goes to takes no more."""
 
 
 class LazyGroup(click.Group):
@@ -50,6 +55,13 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("fedmill: interrupted", err=True)
             sys.exit(Interrupted.exit_code)
+        except OSError as error:
+            if error.filename is not None or error.errno not in NO_ROOM:
+                raise
+            click.echo(f"fedmill: the output cannot be written: {error.strerror}", err=True)
+            # what is left in the buffer would fail once more at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FedmillError.exit_code)
 
 
 @click.command(cls=LazyGroup)

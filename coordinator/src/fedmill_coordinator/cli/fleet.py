@@ -56,6 +56,8 @@ def command(config: Path, *, as_json: bool) -> None:
                     "memory_MiB": round(record.resident_bytes / 2**20, 1),
                     "clock_skew_ms": record.clock_skew_ms,
                     "software": record.software,
+                    "labels": json.decode(record.labels),
+                    "detail": record.detail,
                     "last_refusal": refusals.get(record.agent, ""),
                 }
             )
@@ -90,6 +92,7 @@ def _stand(store: Store, phases: dict[str, Phases]) -> dict[str, list[Row]]:
                     "windows": phase.windows,
                     "windows_scored": phase.windows_scored,
                     "windows_bad": phase.windows_bad,
+                    "ineligible": phase.ineligible,
                     "metric": metric.name if metric else "",
                     "value": metric.value if metric else None,
                     "metric_windows": metric.windows if metric else 0,
@@ -101,7 +104,10 @@ def _stand(store: Store, phases: dict[str, Phases]) -> dict[str, list[Row]]:
 
 
 def _show_tables(rows: Sequence[Row], stand: dict[str, list[Row]]) -> None:
-    """A table for each job, so that its metric has a column of its own; then what was refused."""
+    """A table for each job, so that its metric has a column of its own; then what holds agents up.
+
+    First why agents do not train now, then what was refused.
+    """
     by_job: dict[str, list[Row]] = {}
     for row in rows:
         for part in stand[str(row["agent"])]:
@@ -113,10 +119,14 @@ def _show_tables(rows: Sequence[Row], stand: dict[str, list[Row]]) -> None:
     if idle:
         ordered["agents without a job"] = idle
     tables = [(title, _columns(lines), lines) for title, lines in ordered.items()]
-    refused = [row for row in rows if row["last_refusal"]]
-    if refused:
-        said = [Column("agent", value("agent")), Column("text", value("last_refusal"), wraps=True)]
-        tables.append(("last refusals", said, refused))
+    for title, heading, key in (
+        ("not training now", "reason", "detail"),
+        ("last refusals", "text", "last_refusal"),
+    ):
+        said = [row for row in rows if row[key]]
+        if said:
+            prose = Column(heading, value(key), wraps=True)
+            tables.append((title, [Column("agent", value("agent")), prose], said))
     for place, (title, columns, lines) in enumerate(tables):
         if place:
             click.echo()

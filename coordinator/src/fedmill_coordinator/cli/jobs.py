@@ -3,6 +3,7 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -14,10 +15,10 @@ from fedmill_coordinator.cli.listing import (
     show,
     when,
 )
-from fedmill_coordinator.cli.orders import give, name_argument, order_option
+from fedmill_coordinator.cli.orders import give, name_argument, named_job, order_option
 from fedmill_coordinator.cli.table import Column, Row, metric_column, value
 from fedmill_coordinator.progress import latest_metric
-from fedmill_shared.errors import FedmillError, UsageError
+from fedmill_shared.errors import FedmillError, Interrupted, UsageError
 from fedmill_shared.job_check import job_from_canonical
 
 
@@ -38,6 +39,7 @@ def list_jobs(config: Path, *, as_json: bool) -> None:
     """List the jobs of the coordinator with the configuration CONFIG."""
     with opened(config) as store:
         rows = []
+        waiting = store.open_orders()
         for record in store.jobs():
             job = job_from_canonical(record.text.encode())
             closed = [r for r in store.rounds(record.name) if r.state == "closed"]
@@ -53,11 +55,17 @@ def list_jobs(config: Path, *, as_json: bool) -> None:
                     "metric": metric.name if metric else "",
                     "value": metric.value if metric else None,
                     "since": when(record.created_ns),
+                    "orders": [
+                        {"id": o.id, "verb": o.verb, "by": o.by, "given": when(o.given_ns)}
+                        for o in waiting
+                        if o.job == record.name
+                    ],
                 }
             )
     columns = [
         Column("job", value("job")),
         Column("state", _state),
+        Column("open orders", value("orders", _verbs)),
         Column("rounds closed", value("rounds_closed"), right=True),
         Column("of", value("rounds"), right=True),
         metric_column(rows),
@@ -93,6 +101,8 @@ def resume(config: Path, name: str, *, as_json: bool) -> None:
 def abort(config: Path, name: str, *, yes: bool, as_json: bool) -> None:
     """End the job NAME for good; its versions stay."""
     if not yes:
+        with opened(config) as store:
+            named_job(store, name)
         _confirm(name)
     give(config, name, "abort", as_json=as_json)
 
@@ -103,13 +113,24 @@ def _confirm(name: str) -> None:
     Raises:
         UsageError: there is no terminal to ask on.
         FedmillError: the answer is no.
+        Interrupted: Ctrl-C was the answer.
     """
     if not sys.stdin.isatty():
         raise UsageError(
             f"job {name} cannot be aborted without a confirmation", remedy="give --yes"
         )
-    if not click.confirm(f"End job {name} for good?", err=True):
+    try:
+        agreed = click.confirm(f"End job {name} for good?", err=True)
+    except click.Abort as error:
+        click.echo(err=True)  # the cursor stands behind the question
+        raise Interrupted(f"job {name} goes on: nothing was done") from error
+    if not agreed:
         raise FedmillError(f"job {name} goes on", remedy="nothing was done")
+
+
+def _verbs(orders: object) -> str:
+    """What is ordered and not yet done, the oldest first."""
+    return ", ".join(order["verb"] for order in cast("list[dict[str, str]]", orders))
 
 
 def _state(row: Row) -> str:

@@ -56,8 +56,8 @@ def opened(config: Path) -> Iterator[Store]:
         yield store
 
 
-def chosen_job(store: Store, name: str | None) -> str:
-    """The job that is meant.
+def chosen_job(store: Store, name: str | None, given_as: str = "--job") -> str:
+    """The job that is meant; errors call its name ``given_as``, as the command line does.
 
     Raises:
         UsageError: there is none of that name, or none was named and there are several.
@@ -67,7 +67,7 @@ def chosen_job(store: Store, name: str | None) -> str:
         return names[0]
     if name not in names:
         raise UsageError(
-            f"--job is {name!r}" if name else "--job is missing",
+            f"{given_as} is {name!r}" if name else f"{given_as} is missing",
             remedy=f"jobs: {', '.join(names) or 'none'}",
         )
     return str(name)

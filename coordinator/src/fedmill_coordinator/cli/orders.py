@@ -16,10 +16,13 @@ import msgspec
 from fedmill_coordinator.cli.listing import chosen_job, opened
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import REFUSED_ORDER, OrderRecord, Verb
-from fedmill_shared.errors import FedmillError
+from fedmill_shared.errors import FedmillError, Interrupted, StoreError
 
 WAIT_SECONDS = 10.0
 POLL_SECONDS = 0.1
+QUIET_SECONDS = 1.0
+"""After this time a person is told what the command waits for."""
+WITHDRAWN = "withdrawn by the operator"
 
 name_argument = click.argument("name")
 order_option = click.option("--json", "as_json", is_flag=True, help="Print the order as JSON.")
@@ -32,13 +35,16 @@ def give(config: Path, name: str, verb: Verb, *, as_json: bool) -> None:
         UsageError: there is no such job.
         StoreError: the order cannot be stored.
         FedmillError: the order was refused, or nobody has dealt with it yet.
+        Interrupted: Ctrl-C withdrew it, or came too late for that.
     """
     with opened(config) as store:
-        job = chosen_job(store, name)
+        job = named_job(store, name)
         number = store.give_order(job, verb, operator(), time.time_ns())
-        order = _awaited(store, number)
+        order, interrupted = _awaited_or_withdrawn(store, number)
     if as_json:
         click.echo(msgspec.json.encode(order).decode())
+    if interrupted:
+        raise Interrupted(f"order {number} to {verb} job {job}: {order.outcome}")
     if order.done_ns is None:
         raise FedmillError(
             f"order {number} to {verb} job {job} waits: no coordinator took it in "
@@ -55,6 +61,15 @@ def give(config: Path, name: str, verb: Verb, *, as_json: bool) -> None:
         click.echo(f"job {job}: {order.outcome}")
 
 
+def named_job(store: Store, name: str) -> str:
+    """The job that the argument NAME means.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    return chosen_job(store, name, "NAME")
+
+
 def operator() -> str:
     """The login name of who gives the order, also where it is given as the service user."""
     # The database belongs to the service user: behind sudo only this tells people apart.
@@ -67,15 +82,35 @@ def operator() -> str:
         return f"user {os.getuid()}"
 
 
+def _awaited_or_withdrawn(store: Store, number: int) -> tuple[OrderRecord, bool]:
+    """The order when nothing more is to be waited for, and whether Ctrl-C was the reason."""
+    try:
+        return _awaited(store, number), False
+    except KeyboardInterrupt:
+        try:
+            store.finish_order(number, done_ns=time.time_ns(), outcome=WITHDRAWN)
+        except StoreError:
+            # The coordinator may have been faster: then its outcome is what the operator must know.
+            if _found(store, number).done_ns is None:
+                raise
+        return _found(store, number), True
+
+
 def _awaited(store: Store, number: int) -> OrderRecord:
     """The order when it is done, or as it is when nobody took it in time."""
-    end = time.monotonic() + WAIT_SECONDS
+    begin, told = time.monotonic(), False
     while True:
-        order = store.order(number)
-        if order is None:
-            raise FedmillError(
-                f"order {number} is gone", remedy="the database was replaced; try again"
-            )
-        if order.done_ns is not None or time.monotonic() >= end:
+        order, waited = _found(store, number), time.monotonic() - begin
+        if order.done_ns is not None or waited >= WAIT_SECONDS:
             return order
+        if waited >= QUIET_SECONDS and not told:
+            click.echo("waiting for the coordinator ...", err=True)
+            told = True
         time.sleep(POLL_SECONDS)
+
+
+def _found(store: Store, number: int) -> OrderRecord:
+    order = store.order(number)
+    if order is None:
+        raise FedmillError(f"order {number} is gone", remedy="the database was replaced; try again")
+    return order

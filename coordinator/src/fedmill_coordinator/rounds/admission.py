@@ -53,14 +53,20 @@ def check_offer(offer: UpdateOffer, asked: RoundRecord | None, standing: Standin
 
 
 def staleness_fault(
-    offer: UpdateOffer, asked: RoundRecord | None, standing: Standing
+    agent: str, offer: UpdateOffer, asked: RoundRecord | None, standing: Standing
 ) -> Fault | None:
-    """Why an update that is sound comes too late to be used."""
-    staleness = standing.round - offer.round
+    """Why a sound update of ``agent`` comes too late to be used, or was not asked for."""
+    if asked is not None and asked.asked and agent not in asked.asked:
+        return Reason.NOT_ASKED, f"round {offer.round} asked other agents"
     if asked is not None and asked.state == "abandoned":
         return Reason.ABANDONED, f"round {offer.round} was abandoned"
     if standing.over:
         return Reason.ENDED, "the job's last round has closed"
+    return _age_fault(offer, standing)
+
+
+def _age_fault(offer: UpdateOffer, standing: Standing) -> Fault | None:
+    staleness = standing.round - offer.round
     if staleness <= 0:
         return None
     if staleness > standing.most:

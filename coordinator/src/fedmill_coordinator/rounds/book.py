@@ -23,6 +23,7 @@ from fedmill_coordinator.rounds.results import (
     aggregate,
     closed_record,
     harvest,
+    heaviest,
     newest_of,
     past_of,
     round_notice,
@@ -86,6 +87,10 @@ class Rounds:
             self._resume(self.current)
 
     @property
+    def _minimum(self) -> int:
+        return self._job.federation.minimum
+
+    @property
     def left(self) -> int:
         """Rounds that have not ended yet."""
         return self._job.federation.rounds - self.past.last
@@ -127,11 +132,14 @@ class Rounds:
         """Something is to be collected until a new deadline."""
         self.deadline = self._clock.monotonic() + self._job.federation.deadline_seconds
 
-    def open(self, ready: Collection[str], known: Mapping[str, Estimate]) -> RoundRecord:
-        """Open the next round for the agents that are ``ready``."""
+    def open(
+        self, ready: Collection[str], known: Mapping[str, Estimate], silent: Collection[str] = ()
+    ) -> RoundRecord:
+        """Open the next round for those ``ready``; it does not wait for the ``silent``."""
         number, now = self.past.last + 1, self._clock.now_ns()
-        asked = self._choose(ready, known, number)
-        seconds = deadline_seconds(self._job.federation, asked or ready, known)
+        asked = self._choose(ready, known, number, silent)
+        heard = set(asked or ready).difference(silent)
+        seconds = deadline_seconds(self._job.federation, heard, known)
         record = RoundRecord(
             job=self._job.name,
             round=number,
@@ -201,6 +209,29 @@ class Rounds:
         self.current, self.past = None, Past(closed.round, newest_of(found.used))
         return closed, made
 
+    def leave_out_worst(self, why: str) -> UpdateRecord | None:
+        """Refuse the update that moves the model most, if enough agents remain without it.
+
+        None, and nothing is done, if they do not.
+        """
+        if self.current is None:
+            return None
+        used = harvest(self._store, self._job, self.current.round).used
+        worst = heaviest(used, self._blobs, elements=self._releases.learned)
+        if worst is None or len({u.agent for u in used} - {worst.agent}) < self._minimum:
+            return None
+        self._store.discard_update(
+            self._job.name,
+            worst.round,
+            worst.agent,
+            worst.base,
+            state="refused",
+            code=Reason.IMPLAUSIBLE.value,
+            reason=f"with it the round makes no model: {why}"[:2000],
+        )
+        self.tally.rejected[Reason.IMPLAUSIBLE.value] += 1
+        return worst
+
     def abandon(self, why: str) -> None:
         """End the open round without a result."""
         if self.current is None:
@@ -212,7 +243,11 @@ class Rounds:
         self.current, self.past = None, Past(number, abandoned=self.past.abandoned + 1)
 
     def _choose(
-        self, ready: Collection[str], known: Mapping[str, Estimate], number: int
+        self,
+        ready: Collection[str],
+        known: Mapping[str, Estimate],
+        number: int,
+        silent: Collection[str] = (),
     ) -> list[str]:
         """Whom to ask by name; nobody where all are asked."""
         size = cohort_size(self._job.federation)
@@ -228,7 +263,7 @@ class Rounds:
             ready,
             size,
             asked=self._asked,
-            slow=slow(self._job.federation, known),
+            slow={*slow(self._job.federation, known), *silent},
             seed=(self._job.name, number),
         )
 

@@ -6,7 +6,7 @@ a kill between any two lines leaves a state that the next start continues from.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fedmill_coordinator.registry.releases import Releases
 from fedmill_coordinator.rounds.attendance import Attendance
 from fedmill_coordinator.rounds.book import RECENT_ROUNDS, RECENT_UPDATES, Rounds
 from fedmill_coordinator.rounds.desk import Desk
-from fedmill_coordinator.rounds.herald import Herald
+from fedmill_coordinator.rounds.herald import ENDED, Herald
 from fedmill_coordinator.rounds.machine import Decision, View, decide
 from fedmill_coordinator.rounds.reception import Reception
 from fedmill_coordinator.rounds.statistics import Statistics
@@ -31,7 +31,6 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import Reason
 
 ABANDONED_IN_A_ROW = 3
-ENDED = ("finished", "stopped")
 ABORTED = "the operator aborted the job"
 
 
@@ -98,7 +97,7 @@ class Conductor:
         if self._state in ENDED:
             return f"refused: the job is {self._state}"
         if not self._paused:
-            return "refused: the job is not paused"
+            return "the job is not paused"
         if self._rounds.current is not None:
             self._extend()
         else:
@@ -117,11 +116,14 @@ class Conductor:
         )
         self._enter("stopped")
         self._announce_round()
+        self._tidy()
         return f"the job is stopped; round {number} was abandoned" if number else "job stopped"
 
-    def close_now(self) -> str:
-        """Close the open round with the updates that are there, however few."""
+    def close_now(self, given_ns: int) -> str:
+        """Close the round that was open when this was ordered, with the updates that are there."""
         current = self._rounds.current
+        if current is not None and current.opened_ns > given_ns:
+            return f"refused: round {current.round} has opened since"
         if current is None or self._paused:
             return "refused: no round is open" if current is None else "refused: the job is paused"
         if not self._agents.done:
@@ -155,7 +157,7 @@ class Conductor:
                 self._carry_out(decision)
             except (ModelError, DataError) as error:
                 self._abandon(error)
-        self._herald.remind(paused=self._paused)
+        self._herald.remind(self._state, paused=self._paused)
         self.desk.tick()
 
     def _carry_out(self, decision: Decision) -> None:
@@ -176,7 +178,7 @@ class Conductor:
     def _view(self) -> View:
         federation, rounds, agents = self.job.federation, self._rounds, self._agents
         ready = agents.ready()
-        asked = ready if rounds.cohort is None else ready.intersection(rounds.cohort)
+        asked = ready.intersection(self._asked())
         early = self._state in ("waiting", "statistics")
         return View(
             state=self._state,
@@ -196,6 +198,10 @@ class Conductor:
             quiet_since=max(self._fleet.changed_at, self._herald.spread_until),
         )
 
+    def _asked(self) -> Collection[str]:
+        cohort = self._rounds.cohort
+        return self._agents.ready() if cohort is None else cohort
+
     def _agree(self) -> None:
         """Merge the statistics and make version 0 of them."""
         normaliser = self._statistics.agree()
@@ -209,7 +215,8 @@ class Conductor:
         """Open the next round, if there is to be one and none is open."""
         if self._state != "running" or self._rounds.left <= 0 or self._rounds.current is not None:
             return
-        record = self._rounds.open(self._agents.ready(), self._agents.known)
+        agents = self._agents
+        record = self._rounds.open(agents.ready(), agents.known, agents.silent())
         self._log.debug(
             "round.opened", round=record.round, base=record.base[:12], asked=len(record.asked)
         )
@@ -228,6 +235,8 @@ class Conductor:
         self._announce_round()
 
     def _close(self) -> None:
+        if self._clock.monotonic() >= self._rounds.deadline and not self._closing:
+            self._agents.give_up(self._agents.ready().intersection(self._asked()))
         result = self._rounds.close()
         if result is None:
             self._begin_collecting()
@@ -247,7 +256,16 @@ class Conductor:
         self._go_on(with_delta=made)
 
     def _abandon(self, error: ModelError | DataError) -> None:
-        """A round whose result is no model is ended without one; three in a row stop the job."""
+        """Nothing sound came of a round: go on without the update that moves the model most.
+
+        Where too few would be left the round is abandoned; three in a row stop the job.
+        """
+        worst = self._rounds.leave_out_worst(str(error))
+        if worst is not None:
+            self._log.error("update.left_out", agent=worst.agent, error=str(error))
+            self._begin_collecting()
+            self._agents.excused.add(worst.agent)
+            return
         self._log.error("round.abandoned", error=str(error))
         if self._rounds.current is None:
             self._enter("stopped")
@@ -278,7 +296,7 @@ class Conductor:
         """Make room; no round waits for that."""
         try:
             self._reception.tidy()
-            self._releases.tidy()
+            self._releases.tidy(now=self._state in ENDED)
         except (StoreError, OSError) as error:
             self._log.warning("store.untidy", error=str(error))
 
@@ -290,6 +308,7 @@ class Conductor:
         self._releases.promote()
         self._enter("finished")
         self._announce_round()
+        self._tidy()
         rounds, version = self._rounds.past.last, self._releases.version
         self._log.info("job.finished", rounds=rounds, version=version[:12])
 

@@ -31,6 +31,7 @@ from fedmill_shared.messages import (
 )
 from fedmill_shared.schema import schema_hash
 
+LONGEST_REASON = 64
 FOREIGN_SCHEMA = "signals, units or classes differ from the job's"
 UNFIT = frozenset(
     {Reason.DAMAGED, Reason.EMPTY, Reason.IMPLAUSIBLE, Reason.TOO_LARGE, Reason.WRONG_SCHEMA}
@@ -77,10 +78,12 @@ class Desk:
         self._log.info("agent.joined", agent=agent, windows=json.encode(join.windows).decode())
 
     def refuse(self, agent: str, refusal: Refusal) -> None:
-        """An agent cannot take part, or its training failed."""
-        self._agents.joined.discard(agent)
+        """An agent cannot take part, or its training failed: nobody waits for it in this phase.
+
+        One that refuses the job as a whole says so in its state too.
+        """
         self._agents.excused.add(agent)
-        self._note(agent, refusal.reason, refusal.text)
+        self._note(agent, refusal.reason.replace(":", " ")[:LONGEST_REASON], refusal.text)
 
     def moments(self, agent: str, report: MomentsReport) -> None:
         """An agent's statistics arrived.
@@ -134,7 +137,8 @@ class Desk:
         Raises:
             FrameError: what it asks for is not on offer.
         """
-        self._releases.request(agent, request)
+        if agent in self._agents.present():  # for the others the broker would keep it all
+            self._releases.request(agent, request)
 
     def tick(self) -> None:
         """Ask again for blocks that seem to be lost."""

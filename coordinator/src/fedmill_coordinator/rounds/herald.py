@@ -15,6 +15,7 @@ ANSWERS_PER_SECOND = 500.0
 """Agents spread over time what they answer to an announcement."""
 REMIND_SECONDS = 10.0
 """A notice that a broker lost is told again; retained ones never come twice by themselves."""
+ENDED = ("finished", "stopped")
 
 
 class Herald:
@@ -43,12 +44,12 @@ class Herald:
         self._releases = releases
         self._rounds = rounds
         self._clock = clock
-        self._remind_due = 0.0
+        self._remind_due = clock.monotonic() + REMIND_SECONDS
         self.spread_until = 0.0
 
     def job(self, state: JobState, *, anew: bool = False) -> None:
         """Where the job stands; ``anew`` where agents have to be given time to come back."""
-        spread = len(self._fleet.online()) / ANSWERS_PER_SECOND
+        spread = max(len(self._fleet.online()), self._fleet.crowd) / ANSWERS_PER_SECOND
         if anew:
             self.spread_until = self._clock.monotonic() + spread
         notice = JobNotice(
@@ -72,8 +73,16 @@ class Herald:
         self._remind_due = self._clock.monotonic() + REMIND_SECONDS
         self._voice.broadcast(self._job.name, "round", self._rounds.notice(paused=paused))
 
-    def remind(self, *, paused: bool) -> None:
-        """Tell the open round again, if it was told long ago."""
-        due = self._clock.monotonic() >= self._remind_due
-        if due and self._rounds.current is not None and not paused:
-            self.round(paused=paused)
+    def remind(self, state: JobState, *, paused: bool) -> None:
+        """Tell again what was told long ago, and what agents still owe an answer to."""
+        if paused or state in ENDED or self._clock.monotonic() < self._remind_due:
+            return
+        self._remind_due = self._clock.monotonic() + REMIND_SECONDS
+        if not self._releases.ready:
+            self.job(state)
+            return
+        if self._rounds.current is None:
+            self.version(with_delta=False)
+        else:  # evaluations that are lost meanwhile hold up nothing
+            self._releases.announce(evaluate=False, with_delta=False)
+        self.round(paused=paused)

@@ -19,7 +19,6 @@ KNOWN_AFTER = 3
 """Updates of an agent before its estimate is believed."""
 SHORTEST_SECONDS = 10.0
 """No agent is given up sooner, however fast it was: a gateway may swap, or its trainer start."""
-REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Reception:
         fault = check_offer(offer, asked, standing)
         if fault is not None:
             return receipt_for(offer, "refused", fault)
-        late = staleness_fault(offer, asked, standing)
+        late = staleness_fault(agent, offer, asked, standing)
         if late is not None:
             return self._note_late(agent, offer, late)
         mine = self._arriving.setdefault(agent, {})
@@ -212,7 +212,7 @@ class Reception:
     def _keep(self, agent: str, arriving: _Arriving, standing: Standing) -> Receipt:
         offer = arriving.offer
         # The round may have closed, and others after it, while the blocks were on their way.
-        late = staleness_fault(offer, self._store.round(self._job, offer.round), standing)
+        late = staleness_fault(agent, offer, self._store.round(self._job, offer.round), standing)
         if late is not None:
             self._forget(agent, offer.sha256)
             return self._note_late(agent, offer, late)

@@ -20,6 +20,10 @@ from fedmill_shared.link.blocks import BLOB_LIMIT
 from fedmill_shared.messages import EvaluationReport, Reason, RoundNotice
 from fedmill_shared.metrics.classification import ClassificationStatistic
 
+MOST_NAMED = 1000
+"""Agents whose updates a round notice lists; each takes 100 bytes of one packet."""
+TURNS = 2
+"""Updates of one agent that one close uses: a slow agent may have a late one beside a fresh one."""
 LOOK_BACK = 16
 """Rounds among which those are that were abandoned in a row."""
 
@@ -66,14 +70,18 @@ def past_of(store: Store, job: Job) -> Past:
     while abandoned < len(ended) and ended[-1 - abandoned].state == "abandoned":
         abandoned += 1
     last = ended[-1].round
-    oldest = max(1, last - job.federation.max_staleness)
+    oldest = max(1, last - min(LOOK_BACK, job.federation.max_staleness))
     used = (u for number in range(oldest, last + 1) for u in store.updates(job.name, number))
     return Past(last, newest_of([u for u in used if u.included_in == last]), abandoned)
 
 
 def newest_of(included: Iterable[UpdateRecord]) -> dict[str, str]:
-    """Agent -> SHA-256 of its newest update of ``included``, which come by round."""
-    return {update.agent: update.sha256 for update in included}
+    """Agent -> SHA-256 of its newest update of ``included``, which come by round.
+
+    Nothing if there are too many for a message: the agents then ask.
+    """
+    found = {update.agent: update.sha256 for update in included}
+    return found if len(found) <= MOST_NAMED else {}
 
 
 def round_notice(
@@ -113,17 +121,37 @@ class Harvest:
 
 def harvest(store: Store, job: Job, number: int) -> Harvest:
     """What the close of round ``number`` would use."""
-    most = job.federation.max_staleness
-    waiting = store.pending(job.name)
-    return Harvest(
-        [update for update in waiting if number - update.round <= most],
-        [_overdue(update, number) for update in waiting if number - update.round > most],
-    )
+    most, waiting = job.federation.max_staleness, store.pending(job.name)
+    turns = Counter(update.agent for update in waiting)
+    used, overdue = [], []
+    for update in waiting:  # of each agent the oldest first
+        turns[update.agent] -= 1
+        if number - update.round > most:
+            reason = f"round {update.round} closed {number - update.round} rounds ago"
+            overdue.append(_overdue(update, Reason.TOO_STALE, reason))
+        elif turns[update.agent] >= TURNS:
+            reason = f"{TURNS} newer updates of this agent wait for the same round"
+            overdue.append(_overdue(update, Reason.SUPERSEDED, reason))
+        else:
+            used.append(update)
+    return Harvest(used, overdue)
 
 
-def _overdue(update: UpdateRecord, number: int) -> UpdateRecord:
-    reason = f"round {update.round} closed {number - update.round} rounds ago"
-    return structs.replace(update, state="late", code=Reason.TOO_STALE.value, reason=reason)
+def _overdue(update: UpdateRecord, code: Reason, reason: str) -> UpdateRecord:
+    return structs.replace(update, state="late", code=code.value, reason=reason)
+
+
+def heaviest(used: Sequence[UpdateRecord], blobs: Blobs, *, elements: int) -> UpdateRecord | None:
+    """The update of ``used`` that moves the model most: by its norm times its examples.
+
+    Raises:
+        StoreError: a blob cannot be read.
+    """
+    heft = [
+        float(np.linalg.norm(each.delta.astype(np.float64))) * each.examples
+        for each in _decoded(used, blobs, elements, 0)
+    ]
+    return used[int(np.argmax(heft))] if heft else None
 
 
 class SpoiltUpdateError(StoreError):

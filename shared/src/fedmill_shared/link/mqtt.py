@@ -6,10 +6,12 @@ so only a probe asks for it; paho resends a message that is too large for the br
 the size is checked before; paho queues without limit by default; Nagle's algorithm costs 40 ms a
 round; paho's own way back knows no jitter, and its thread ends with the connection, so the thread
 is ours; without a thread of its own, paho writes from whichever thread publishes, and two of them
-may mix their packets, so it is told that somebody else writes.
+may mix their packets, so it is told that somebody else writes; and it drops the connection over a
+character that MQTT only advises against, and the broker then sends the same message for ever.
 """
 
 import socket
+import struct
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,6 +35,8 @@ from fedmill_shared.link.base import (
 
 # paho asks the system for a proxy through urllib, but only where PySocks is installed.
 with without(empty=[] if find_spec("socks") else ["urllib.request"]):
+    from paho.mqtt import MQTTException
+    from paho.mqtt import properties as paho_properties
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
     from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
     from paho.mqtt.packettypes import PacketTypes
@@ -40,6 +44,20 @@ with without(empty=[] if find_spec("socks") else ["urllib.request"]):
     from paho.mqtt.reasoncodes import ReasonCode
     from paho.mqtt.subscribeoptions import SubscribeOptions
 
+
+def read_text(buffer: bytes, longest: int) -> tuple[str, int]:
+    """The text at the beginning of ``buffer`` and the bytes it takes, at most ``longest``.
+
+    In place of paho's: whatever a client of the broker wrote into a property, the message that
+    carries it is delivered, and nobody is cut off. What is not UTF-8 is replaced.
+    """
+    length = int.from_bytes(buffer[:2], "big")
+    if longest < 2 or length > longest - 2:
+        raise MQTTException("text of a property is truncated")
+    return bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"), length + 2
+
+
+paho_properties.readUTF = read_text
 
 SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 KEEPALIVE_SECONDS = 30
@@ -51,6 +69,9 @@ _NAME = "correct host below [broker], or make it known to this machine by DNS or
 _WHERE = "start the broker, or correct host and port below [broker]"
 _TAKEN_OVER = 0x8E
 _TWIN = "another process signs in as {}: stop it, or give each an identity of its own"
+_FOREIGN = "look whether host and port below [broker] are those of an MQTT 5 broker"
+MALFORMED = (MQTTException, ValueError, LookupError, struct.error)
+"""All that paho raises over the bytes of a broker gone mad."""
 _REFUSED = "the broker's own log says why; fedmill signs in without user name and password"
 
 
@@ -185,13 +206,15 @@ class MqttLink:
     def _serve(self) -> None:
         try:
             self._client.reconnect()
+            if self._stopping.is_set():  # it found no connection to end
+                self._client.disconnect()
+            while self._client.loop(TURN_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                pass
         except OSError as error:
             self._sink(_failure(self._endpoint, error))
-            return
-        if self._stopping.is_set():  # it found no connection to end
-            self._client.disconnect()
-        while self._client.loop(TURN_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            pass
+        except MALFORMED as error:
+            self._gone.set()
+            self._sink(Disconnected(f"the broker sent what is not MQTT: {error}", _FOREIGN))
 
     def _make_client(self) -> Client:
         client = Client(
@@ -256,7 +279,8 @@ class MqttLink:
         self._count(-1)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self._sink(Message(message.topic, bytes(message.payload), message.retain))
+        with suppress(UnicodeDecodeError):  # no topic of ours
+            self._sink(Message(message.topic, bytes(message.payload), message.retain))
 
 
 def _check_host(host: str) -> None:

@@ -24,7 +24,11 @@ class Parcel(Struct, frozen=True):
 
 
 class Outbox:
-    """A folder of parcels, one file each, named by the frame's SHA-256."""
+    """A folder of parcels, one file each, named by the frame's SHA-256.
+
+    Attributes:
+        set_aside: where damaged files were put; whoever tells of one takes it off the list.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open or create ``folder``.
@@ -33,6 +37,7 @@ class Outbox:
             StoreError: it cannot be created or written.
         """
         self._folder = make_folder(folder)
+        self.set_aside: list[Path] = []
 
     def put(self, parcel: Parcel) -> None:
         """Keep ``parcel`` durably; putting it again changes nothing.
@@ -77,7 +82,7 @@ class Outbox:
         try:
             parcel = _parse(path) if path.stat().st_size <= PARCEL_LIMIT else None
             if parcel is None:
-                path.replace(path.with_suffix(".damaged"))
+                self.set_aside.append(path.replace(path.with_suffix(".damaged")))
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be read or set aside: {error.strerror}",
