@@ -232,9 +232,14 @@ class TestInterrupted:
     def test_a_real_one(self, plant: SimpleNamespace) -> None:
         """As the terminal sends it, to a process that waits."""
         words = ["jobs", "pause", str(plant.config), "tiny"]
+        # Tests may run in the background of a shell, whose children ignore Ctrl-C.
+        script = (
+            "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "runpy.run_module('fedmill_coordinator', run_name='__main__', alter_sys=True)"
+        )
         with (
             subprocess.Popen(
-                [sys.executable, "-m", "fedmill_coordinator", *words], stderr=subprocess.PIPE
+                [sys.executable, "-c", script, *words], stderr=subprocess.PIPE
             ) as process,
             SqlStore.in_file(plant.database) as store,
         ):

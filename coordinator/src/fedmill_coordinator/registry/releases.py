@@ -152,15 +152,15 @@ class Releases:
             self._current, self._vector = record, made.vector
         return record is not None
 
-    def tidy(self, *, now: bool = False) -> None:
-        """Forget old weights, and blobs that nothing needs, every now and then, or ``now``.
+    def tidy(self) -> None:
+        """Forget old weights, and blobs that nothing needs, every now and then.
 
         Raises:
             StoreError: the disk fails; it is tried again after some more versions.
         """
         if self._current is None:
             return
-        if now or self._current.number // PRUNE_EVERY > self._pruned:
+        if self._current.number // PRUNE_EVERY > self._pruned:
             self._pruned = self._current.number // PRUNE_EVERY
             self._prune()
 

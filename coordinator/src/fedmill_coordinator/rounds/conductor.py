@@ -116,7 +116,6 @@ class Conductor:
         )
         self._enter("stopped")
         self._announce_round()
-        self._tidy()
         return f"the job is stopped; round {number} was abandoned" if number else "job stopped"
 
     def close_now(self, given_ns: int) -> str:
@@ -296,7 +295,7 @@ class Conductor:
         """Make room; no round waits for that."""
         try:
             self._reception.tidy()
-            self._releases.tidy(now=self._state in ENDED)
+            self._releases.tidy()
         except (StoreError, OSError) as error:
             self._log.warning("store.untidy", error=str(error))
 
@@ -308,7 +307,6 @@ class Conductor:
         self._releases.promote()
         self._enter("finished")
         self._announce_round()
-        self._tidy()
         rounds, version = self._rounds.past.last, self._releases.version
         self._log.info("job.finished", rounds=rounds, version=version[:12])
 
