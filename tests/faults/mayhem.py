@@ -278,6 +278,8 @@ class Mayhem:
             state = self.fleet.state_folder(name)
             shutil.rmtree(state)
             snapshot.rename(state)
+            if name == COORDINATOR:  # what was open of its database has been replaced
+                self.fleet.store.close()
         self._start(name)
 
     def _start(self, name: str, point: str = NEVER, then: str = "kill") -> None:
