@@ -182,7 +182,10 @@ def _measure(place: Path, name: str, workers: int, count: int, elements: int) ->
     """``case`` in a process of its own."""
     output = place / f"{name}-{workers}.json"
     numbers = [str(number) for number in (workers, count, elements)]
-    command = [sys.executable, "-m", "tests.bench.aggregate", str(place), name, *numbers]
+    # Neither BLAS nor torch may take another core than the workers do.
+    threads = [f"{name}={workers}" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")]
+    python = ["env", *threads, sys.executable, "-m", "tests.bench.aggregate"]
+    command = [*python, str(place), name, *numbers]
     with child(command, output) as process:
         code = process.wait()
     if code:

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from tests.coordinator.aggregation.payloads import KINDS, drawn, fleet, opener, update
 
 from fedmill_coordinator.aggregation import Outcome, Report, State, Update, aggregate, in_order
+from fedmill_coordinator.aggregation.combining import FEW
 from fedmill_coordinator.aggregation.optimisers import OPTIMISERS
 from fedmill_coordinator.aggregation.robust import COLUMN_RULES, GRAM_RULES
+from fedmill_coordinator.rounds.contrary import LEAST_AGENTS
 from fedmill_shared.codec.base import Dense, Payload, Quantised, vector_of
 from fedmill_shared.errors import FrameError, ModelError
 from fedmill_shared.job import Federation, Robustness
@@ -368,6 +370,22 @@ class TestQuarantine:
         assert (alone.trust, alone.statistic) == (1.0, "")
         assert watched.trust == 0.0
         assert "points away from the others" in watched.statistic
+
+    def test_a_large_round_is_opened_once(self) -> None:
+        """Agreement, taken on the way, tells what is needed; small fleets always get the rest."""
+        opened: list[str] = []
+
+        def counting(each: Update) -> Update:
+            return replace(each, open=lambda: (opened.append(each.agent), each.open())[1])
+
+        updates = [counting(update(f"a{i:02}", 1, 3, 4 - i / 10)) for i in range(FEW)]
+        updates.append(counting(update("z", 1, -3, -4)))
+        found = run(updates, robustness=Robustness(quarantine_rounds=2)).report.verdicts["z"]
+        opened.remove("a00")  # for the length of the model
+        assert sorted(opened) == [each.agent for each in updates]
+        assert (found.trust, found.agreement) == (1.0, pytest.approx(-1, abs=0.02))
+        assert found.statistic.startswith("pulls against most others (cosine -")
+        assert 2 * (LEAST_AGENTS - 1) <= FEW
 
     def test_nobody_is_left(self) -> None:
         """Is refused."""

@@ -29,6 +29,10 @@ from fedmill_shared.job import Robustness
 
 Numbers = NDArray[np.float64]
 
+FEW = 12
+"""Updates up to which the mean looks at every single direction. In small fleets quarantine goes by
+it; those have fewer than ``rounds.contrary.LEAST_AGENTS`` outside it, and fewer inside it."""
+
 _LEAST = 1e-6  # of the golden update's length, below which an update counts as zero
 
 
@@ -78,8 +82,8 @@ def combine(
 ) -> tuple[Vector, Judgement | None]:
     """The combined update (elements,), and what is to be said of each one that went into it.
 
-    Nothing is said where the rule is ``mean`` and nobody can come into quarantine: it would take a
-    second pass over the updates.
+    Nothing is said where the rule is ``mean`` and nobody can come into quarantine, or more than
+    ``FEW`` updates make agreement the better measure: it would take a second pass over them.
 
     Raises:
         ModelError: an update has another length, the rule lacks its reference, or a number
@@ -95,7 +99,7 @@ def combine(
     result = weighted_sum(
         elements, material.terms(coefficients * material.factors), workers=workers
     )
-    watched = robustness.quarantine_rounds > 0
+    watched = robustness.quarantine_rounds > 0 and len(material.updates) <= FEW
     return result, _compared(material, result, coefficients) if watched else None
 
 

@@ -6,7 +6,8 @@ shorten what is too long (``clipping``); combine them by the mean or a robust ru
 in one pass over the updates (``summing``, ``columns``); let the optimiser step (``optimisers``).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from msgspec import structs
@@ -25,8 +26,7 @@ from fedmill_coordinator.aggregation.combining import Material, combine
 from fedmill_coordinator.aggregation.fednova import stretches
 from fedmill_coordinator.aggregation.norms import norm
 from fedmill_coordinator.aggregation.optimisers import OPTIMISERS
-from fedmill_coordinator.aggregation.robust.agreement import agreement
-from fedmill_coordinator.aggregation.robust.base import Verdict
+from fedmill_coordinator.aggregation.robust.agreement import Directions, agreement
 from fedmill_coordinator.aggregation.robust.verdicts import verdicts
 from fedmill_coordinator.aggregation.shares import shares_of, staleness_weight
 from fedmill_shared.codec.base import Dense, Payload
@@ -68,31 +68,26 @@ def aggregate(
     clipped = clip(norms / rate, shares > 0, state.norms, robustness.clip, peak=state.peak)
     late = [staleness_weight(u.staleness, federation.staleness_exponent) for u in updates]
     reference = _reference(state, golden, robustness)
+    updates, directions = _watched(updates, state.elements, robustness)
     material = Material(updates, shares, stretch * clipped.factors, np.array(late), reference)
     mean, judged = combine(state.elements, material, robustness, seed=seed, workers=workers)
     delta, stepped = OPTIMISERS[federation.rule](state, mean, federation)
-    found = verdicts([u.agent for u in updates], norms, clipped.factors, material.votes, judged)
-    if robustness.quarantine_rounds:
-        found = _with_agreement(found, updates, shares > 0, state.elements)
+    agreed = agreement(directions.rows(), shares > 0) if directions else None
+    agents = [each.agent for each in updates]
+    found = verdicts(agents, norms, clipped.factors, material.votes, judged, agreements=agreed)
     report = structs.replace(_report(updates, norms, clipped, delta, rate), verdicts=found)
     return Outcome(delta, _next(stepped, mean, clipped, robustness), report)
 
 
-def _with_agreement(
-    found: Mapping[str, Verdict],
-    updates: Sequence[Update],
-    counts: NDArray[np.bool_],
-    elements: int,
-) -> dict[str, Verdict]:
-    """The verdicts with how far each agent agrees with those that count, in its worst update."""
-    agreed = agreement([each.open for each in updates], counts, elements)
-    told: dict[str, float] = {}
-    for each, found_here in zip(updates, agreed.tolist(), strict=True):
-        told[each.agent] = min(found_here, told.get(each.agent, found_here))
-    return {
-        agent: structs.replace(verdict, agreement=None if np.isnan(told[agent]) else told[agent])
-        for agent, verdict in found.items()
-    }
+def _watched(
+    updates: Sequence[Update], elements: int, robustness: Robustness
+) -> tuple[Sequence[Update], Directions | None]:
+    """The updates, and their directions, taken as they are opened, if anybody asks for them."""
+    if not robustness.quarantine_rounds:
+        return updates, None
+    directions = Directions([each.open for each in updates], elements)
+    pairs = zip(updates, directions.openers, strict=True)
+    return [replace(each, open=opener) for each, opener in pairs], directions
 
 
 def _report(

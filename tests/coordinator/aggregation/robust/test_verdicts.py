@@ -85,6 +85,29 @@ class TestVerdicts:
         )
         assert found["a"] == Verdict(1.0, 1.0, "fits the others (cosine 0.60)", 0.5)
 
+    def test_agreement_alone(self) -> None:
+        """In a round too large for single directions; of several updates, the worst is told."""
+        agreed = np.array([0.31, -0.2, 0.25])
+        found = verdicts(["a", "b", "b"], np.ones(3), np.ones(3), EQUAL, agreements=agreed)
+        assert found == {
+            "a": Verdict(statistic="agrees with most others (cosine 0.31)", agreement=0.31),
+            "b": Verdict(statistic="pulls against most others (cosine -0.20)", agreement=-0.2),
+        }
+
+    def test_agreement_beside_a_judgement(self) -> None:
+        """The words are those of the rule; nobody's agreement is told where there is none."""
+        agreed = np.array([0.31, np.nan])
+        found = verdicts(
+            ["a", "b"],
+            np.ones(2),
+            np.ones(2),
+            np.full(2, 0.5),
+            _judgement(0.6, 0.6),
+            agreements=agreed,
+        )
+        assert [each.agreement for each in found.values()] == [0.31, None]
+        assert {each.statistic for each in found.values()} == {"fits the others (cosine 0.60)"}
+
     def test_all_zero(self) -> None:
         """No median, no ratio."""
         found = verdicts(["a", "b"], np.zeros(2), np.ones(2), np.full(2, 0.5))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a round says about each agent, in numbers and in words for an engineer."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,18 +19,25 @@ def verdicts(
     factors: Numbers,
     weights: Numbers,
     judgement: Judgement | None = None,
+    *,
+    agreements: Numbers | None = None,
 ) -> dict[str, Verdict]:
     """Verdict on each agent, on the newest update of one that has several.
+
+    Its agreement is that of its worst one, so that a good one beside it hides nothing.
 
     Args:
         agents: (n,) of the updates, those of one agent by round.
         norms: (n,) lengths before the clip.
         factors: (n,) of the clip.
         weights: (n,) as of a scene.
-        judgement: of the round; None: only lengths are told.
+        judgement: of the round; None: nothing is told of directions but what follows from
+            ``agreements``.
+        agreements: (n,) as ``agreement.agreement`` gives them; None: nobody looked.
     """
     told = norms[(weights > 0) & (norms > 0)]
     ratios = norms / np.median(told) if told.size else np.zeros_like(norms)
+    agreed = _worst(agents, agreements)
     found = {}
     for number, agent in enumerate(agents):
         words = _length(float(ratios[number]))
@@ -41,13 +49,31 @@ def verdicts(
                 words += _direction(float(judgement.likeness[number]), trust, judgement.others)
             if weights[number] > 0 and judgement.coefficients[number] == 0:
                 words.append("was left out")
-        found[agent] = Verdict(trust, score, ", ".join(words), float(factors[number]))
+        elif agent in agreed:
+            words.append(_agreement(agreed[agent]))
+        factor = float(factors[number])
+        found[agent] = Verdict(trust, score, ", ".join(words), factor, agreed.get(agent))
     return found
 
 
 def stands_apart(verdict: Verdict) -> bool:
     """Whether an update does not belong to the others, by its direction."""
     return verdict.trust < APART
+
+
+def _worst(agents: Sequence[str], agreements: Numbers | None) -> dict[str, float]:
+    """Agent -> least agreement of its updates; without agents of which none is told."""
+    worst: dict[str, float] = {}
+    told = np.full(len(agents), np.nan) if agreements is None else agreements
+    for agent, each in zip(agents, told.tolist(), strict=True):
+        if not math.isnan(each):
+            worst[agent] = min(each, worst.get(agent, each))
+    return worst
+
+
+def _agreement(cosine: float) -> str:
+    how = "agrees with" if cosine >= 0 else "pulls against"
+    return f"{how} most others (cosine {cosine:.2f})"
 
 
 def _length(ratio: float) -> list[str]:
