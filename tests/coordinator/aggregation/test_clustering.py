@@ -16,7 +16,6 @@ from fedmill_coordinator.aggregation.clustering import (
     Evidence,
     Split,
     best_split,
-    bipartition,
     cosines,
     evidence,
     splits,
@@ -98,18 +97,18 @@ class TestSplits:
             Split(((0, 2), (1,), (3,)), 0.9, 0.3),
             Split(((0,), (1,), (2,), (3,)), 1.0, 0.9),
         ]
-        assert bipartition(similarity).gap == pytest.approx(0.7)
+        assert splits(similarity)[0].gap == pytest.approx(0.7)
 
     @given(similarities())
     def test_two_clusters_are_the_best_two(self, similarity: Numbers) -> None:
-        """No other bipartition has a smaller largest similarity across: all are tried."""
-        found = bipartition(similarity)
+        """No other split has a smaller largest similarity across: all are tried."""
+        found = splits(similarity)[0]
         every = partitions(range(len(similarity)), 2)
         assert found.across == min(largest_across(similarity, each) for each in every)
 
     @given(similarities(most=6))
     def test_so_are_more(self, similarity: Numbers) -> None:
-        """Recursive bipartition finds the best partition into any number of clusters."""
+        """Splitting again and again finds the best partition into any number of clusters."""
         for parts, found in enumerate(splits(similarity), start=2):
             every = partitions(range(len(similarity)), parts)
             assert found.across == min(largest_across(similarity, each) for each in every)
@@ -135,8 +134,7 @@ class TestSplits:
 
     def test_one_cannot_be_split(self) -> None:
         """There is nothing to compare it with."""
-        with pytest.raises(ModelError, match="one update cannot be split"):
-            bipartition(np.ones((1, 1)))
+        assert splits(np.ones((1, 1))) == []
 
 
 class TestBestSplit:
@@ -150,7 +148,7 @@ class TestBestSplit:
         found = best_split(np.cos(turns[:, np.newaxis] - turns))
         assert found is not None
         assert found.clusters == ((0, 1, 2), (3, 4, 5), (6, 7, 8))
-        assert bipartition(np.cos(turns[:, np.newaxis] - turns)).gap < 0
+        assert splits(np.cos(turns[:, np.newaxis] - turns))[0].gap < 0
 
     def test_the_fewest_that_are_apart(self) -> None:
         """Two pairs that are nearly the same belong together, though four would be further apart.

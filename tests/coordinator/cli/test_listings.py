@@ -273,6 +273,7 @@ class TestRounds:
             "seconds": 0.5,
             "state": "closed",
             "included": 1,
+            "quarantined": 0,
             "late": 1,
             "refused": 1,
             "loss": 0.25,
@@ -355,7 +356,10 @@ class TestRounds:
         listed = rows(run("rounds", plant.config, "--round", 1, "--json"))
         unknown = {"examples": None, "loss": None, "norm": None, "frame_bytes": None}
         known = {"examples": 8, "loss": 0.5, "frame_bytes": 1_250_000}
-        judged = {"trust": None, "factor": None, "finding": "", "quarantined": ""}
+        judged = dict.fromkeys(("trust", "agreement", "factor")) | {
+            "finding": "",
+            "quarantined": "",
+        }
         unknown, known = unknown | judged, known | judged
         assert listed == [
             {"agent": "press-1", "update": "included", "included_in": 1, **known, "norm": 0.75}
@@ -383,6 +387,19 @@ class TestRounds:
         assert lines[0].rstrip().endswith(told)
         assert "fits" not in output
 
+    def test_who_pulls_against_the_others(self, run: Run, plant: SimpleNamespace) -> None:
+        """In large rounds agreement is all that is told; who agrees needs no word."""
+        words = "pulls against most others (cosine -0.20)"
+        found = {
+            "press-1": {"statistic": words, "agreement": -0.2},
+            "press-2": {"statistic": "agrees with most others (cosine 0.31)", "agreement": 0.31},
+        }
+        report = json.encode({"report": {"verdicts": found}}).decode()
+        execute(plant.database, "UPDATE rounds SET report = ? WHERE round = 1", report)
+        output = run("rounds", plant.config, "--round", 1).output
+        assert words in output
+        assert "agrees" not in output
+
     def test_who_is_in_quarantine(self, run: Run, plant: SimpleNamespace) -> None:
         """From the round after the one that found it on: in the round's list and in the fleet's."""
         execute(plant.database, "UPDATE rounds SET report = ? WHERE round = 1", JUDGED)
@@ -401,6 +418,9 @@ class TestRounds:
         assert ("quarantined" in first, "quarantined" in second) == (True, False)
         told = [row["jobs"][0]["quarantined"] for row in rows(run("fleet", plant.config, "--json"))]
         assert told == ["check the labels", ""]
+        listed = run("rounds", plant.config, "--json")
+        assert [row["quarantined"] for row in rows(listed)] == [0, 1, 1]
+        assert "quarantined" in table(run("rounds", plant.config).output, "rounds of tiny")[0]
 
     def test_agents_of_a_round_for_people(
         self, run: Run, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch

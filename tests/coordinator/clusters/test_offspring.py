@@ -88,9 +88,12 @@ class TestOffspring:
         assert told["select"] == '(machine == "pump") and agent in ["b"]'
 
     def test_a_name_that_becomes_too_long(self, tiny_job: Make) -> None:
-        """The error names field, value and limit."""
-        with pytest.raises(JobError, match=r'job\.name is "x{29}-pump": expected text of 1 to 32'):
-            offspring(tiny_job(29 * "x"), CLUSTERS, BY_MACHINE)
+        """Is numbered; if that is too long as well, the error names field, value and limit."""
+        assert list(offspring(tiny_job(29 * "x"), CLUSTERS, BY_MACHINE)) == [
+            f"{29 * 'x'}-{number}" for number in (1, 2)
+        ]
+        with pytest.raises(JobError, match=r'job\.name is "x{32}-1": expected text of 1 to 32'):
+            offspring(tiny_job(32 * "x"), CLUSTERS, BY_MACHINE)
 
     def test_a_list_of_agents_that_becomes_too_long(self, tiny_job: Make) -> None:
         """A label for each cluster is the way out."""

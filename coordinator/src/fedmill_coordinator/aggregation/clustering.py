@@ -149,19 +149,6 @@ def cosines(gram: Numbers) -> Numbers:
     return np.asarray(np.clip(gram / lengths / lengths[:, np.newaxis], -1.0, 1.0))
 
 
-def bipartition(similarity: Numbers) -> Split:
-    """The two clusters with the smallest largest similarity across.
-
-    ``similarity`` (n, n) is symmetric, with n of at least 2.
-
-    Raises:
-        ModelError: there are fewer than two vectors.
-    """
-    if len(similarity) < 2:
-        raise ModelError("clustering: one update cannot be split", remedy="wait for other agents")
-    return splits(similarity)[0]
-
-
 def splits(similarity: Numbers) -> list[Split]:
     """Clusters of vectors with this ``similarity`` (n, n): two, then three, up to n.
 

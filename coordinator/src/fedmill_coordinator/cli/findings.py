@@ -31,13 +31,14 @@ def verdicts_of(record: RoundRecord | None) -> Mapping[str, Verdict]:
 
 
 def words(row: Row) -> str:
-    """For people, from ``trust``, ``factor`` and ``finding`` of a row.
+    """For people, from ``trust``, ``agreement``, ``factor`` and ``finding`` of a row.
 
     Empty for an update that is like the others and was taken as it came.
     """
-    trust, factor, finding = row["trust"], row["factor"], str(row["finding"])
+    factor, agreement, finding = row["factor"], row["agreement"], str(row["finding"])
     shortened = isinstance(factor, float) and factor < 1
-    if trust in (None, 1) and not shortened:
+    contrary = isinstance(agreement, float) and agreement < 0
+    if row["trust"] in (None, 1) and not shortened and not contrary:
         return ""
     told = f"shortened to {factor:.2g} of its length" if shortened else ""
     return ", ".join(filter(None, (finding, told)))
@@ -51,6 +52,16 @@ def held(store: Store, job: str, round_: int | None = None) -> Mapping[str, str]
         if record.state == "closed" and (round_ is None or record.round < round_)
     ]
     return {each.agent: each.reason for each in _told(closed[-1]).quarantine} if closed else {}
+
+
+def held_by_round(store: Store, job: str) -> Mapping[int, int]:
+    """How many agents of ``job`` were in quarantine in each of its rounds."""
+    counts, count = dict[int, int](), 0
+    for record in store.rounds(job):
+        counts[record.round] = count
+        if record.state == "closed":
+            count = len(_told(record).quarantine)
+    return counts
 
 
 def _told(record: RoundRecord) -> _Told:

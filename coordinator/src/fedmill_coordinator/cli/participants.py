@@ -63,6 +63,7 @@ def _of_update(update: UpdateRecord | None) -> Mapping[str, object]:
 def _of_round(verdict: Verdict | None, quarantine: str | None) -> Mapping[str, object]:
     return {
         "trust": verdict.trust if verdict else None,
+        "agreement": verdict.agreement if verdict else None,
         "factor": verdict.factor if verdict else None,
         "finding": verdict.statistic if verdict else "",
         "quarantined": quarantine or "",

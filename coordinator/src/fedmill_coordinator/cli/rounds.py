@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fedmill_coordinator.cli.findings import held_by_round
 from fedmill_coordinator.cli.listing import (
     ListingGroup,
     chosen_job,
@@ -85,6 +86,7 @@ def _rounds(store: Store, name: str, last: int) -> list[Row]:
         for refusal in refusals
         if refusal.reason.partition(":")[0] == UPDATE_REFUSED
     )
+    away = held_by_round(store, name)
     rows: list[Row] = []
     for record in store.rounds(name, last=last or None):
         metric = metric_of(store, name, made.get(record.round, ""))
@@ -95,6 +97,7 @@ def _rounds(store: Store, name: str, last: int) -> list[Row]:
                 "opened": when(record.opened_ns),
                 "seconds": record.seconds,
                 "included": record.accepted,
+                "quarantined": away[record.round],
                 "late": _late(store, record),
                 "refused": _refused(refused, record),
                 "loss": loss_of(record),
@@ -112,6 +115,7 @@ def _rounds(store: Store, name: str, last: int) -> list[Row]:
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
     """Where the codec changes from round to round it matters more than the seconds."""
+    away = any(row["quarantined"] for row in rows)
     changing = len({row["uplink_codec"] for row in rows}) > 1
     return [
         Column("round", value("round"), right=True),
@@ -119,6 +123,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("state", value("state")),
         Column("time s", value("seconds", number), right=True, spare=3),
         Column("included", value("included"), right=True),
+        *([Column("quarantined", value("quarantined"), right=True)] if away else []),
         Column("late", value("late"), right=True),
         Column("refused", value("refused"), right=True),
         Column("loss", value("loss", number), right=True),

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from fedmill_coordinator.clusters.telling import Telling
 from fedmill_shared.job import Job
-from fedmill_shared.job.clusters import narrowed
+from fedmill_shared.job.clusters import LONGEST_NAME, narrowed
 from fedmill_shared.job_check import decode_job
 
 
@@ -22,7 +22,8 @@ def offspring(job: Job, clusters: Sequence[Sequence[str]], told: Telling) -> dic
         JobError: a name or a selector would be too long.
     """
     files = {}
-    for agents, condition, word in zip(clusters, told.conditions, told.words, strict=True):
+    names = _names(job.name, told.words)
+    for agents, condition, name in zip(clusters, told.conditions, names, strict=True):
         federation = job.federation
         own = structs.replace(
             federation,
@@ -31,12 +32,19 @@ def offspring(job: Job, clusters: Sequence[Sequence[str]], told: Telling) -> dic
             minimum=min(federation.minimum, len(agents)),
             goal=min(federation.goal, len(agents)),
         )
-        name = f"{job.name}-{word}"
         task = structs.replace(job.job, name=name)
         text = job_file(structs.replace(job, job=task, federation=own))
         decode_job(text.decode(), name)
         files[name] = text
     return files
+
+
+def _names(job: str, words: Sequence[str]) -> list[str]:
+    """Names after the ``words``, or numbered ones where a name would be too long."""
+    names = [f"{job}-{word}" for word in words]
+    if max(map(len, names)) <= LONGEST_NAME:
+        return names
+    return [f"{job}-{number}" for number in range(1, len(words) + 1)]
 
 
 def job_file(job: Job) -> bytes:
