@@ -11,8 +11,9 @@ to a run in which the wrong plants are right, and are not scored either.
 "plain" is FedAvg without any clipping and quarantine; "default" is what a job gets that says
 nothing, the mean with both; every other rule has both too, unless its name says so. Two scenes:
 plants that all know every fault, where right updates are alike; and plants that know five of nine,
-where they are not, and an attacker can pass for a plant that is merely different. Targets are those
-of the default at 20 %, under every attack that takes more than they allow from the plain one.
+where they are not, and an attacker can pass for a plant that is merely different; the latter also
+with 30 % of the plants away in every round. Targets are those of the default at 20 %, under every
+attack that takes more than they allow from the plain one.
 """
 
 import argparse
@@ -21,14 +22,13 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import get_args
 
+from tests.bench import laboratory
 from tests.bench.harness import Figure, at_most, figure
 from tests.laboratory.attacks import Attack, Kind
 from tests.laboratory.federation import Conditions
 from tests.laboratory.plants import Scene
 from tests.laboratory.trials import Course, Trial
 from tests.laboratory.workers import courses_of
-
-from fedmill_shared.errors import UsageError
 
 SUMMARY = "accuracy under attack of plain FedAvg, the default and every robust rule"
 ROUNDS = 60
@@ -62,16 +62,21 @@ POINTS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is run in one scene: the rules against the attacks, at a share of wrong plants."""
+    """What is run in one scene: the rules against the attacks, at a share of wrong plants.
+
+    ``missing`` is the share of all plants that are away in a round, others in every one.
+    """
 
     scene: str
     share: float
     rules: tuple[str, ...]
     kinds: tuple[Kind, ...] = KINDS
+    missing: float = 0.0
 
     def name(self, kind: Kind, rule: str) -> str:
         """How its runs are called."""
-        return f"{self.scene}, {self.share:.0%} {kind}: {rule}"
+        away = f", {self.missing:.0%} missing" if self.missing else ""
+        return f"{self.scene}{away}, {self.share:.0%} {kind}: {rule}"
 
 
 PARTS = (
@@ -79,16 +84,14 @@ PARTS = (
     Part(ALIKE, TARGET_SHARE, (PLAIN, DEFAULT)),
     Part(ALIKE, 0.3, (PLAIN, DEFAULT)),
     Part(SKEWED, TARGET_SHARE, tuple(RULES)),
+    Part(SKEWED, TARGET_SHARE, (PLAIN, DEFAULT), missing=0.3),
 )
 QUICK = (Part(ALIKE, TARGET_SHARE, (PLAIN, DEFAULT), ("sign-flip", "label-flip")),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the bench."""
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--quick", action="store_true", help="two attacks, two rules, one seed")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    laboratory.add_arguments(parser, ROUNDS, "two attacks, two rules, one seed")
 
 
 def run(options: argparse.Namespace) -> list[Figure]:
@@ -98,18 +101,17 @@ def run(options: argparse.Namespace) -> list[Figure]:
         UsageError: impossible numbers.
         FedmillError: there are no recordings, or a worker failed.
     """
-    seeds, rounds, workers = options.seeds, options.rounds, options.workers
-    if seeds < 1 or rounds < 1 or workers < 1:
-        raise UsageError(f"--seeds {seeds}, --rounds {rounds} or --workers {workers} is impossible")
+    laboratory.check(options)
+    seeds = 1 if options.quick else options.seeds
     parts = QUICK if options.quick else PARTS
     found = courses_of(
         [
             trial
-            for seed in range(1 if options.quick else seeds)
+            for seed in range(seeds)
             for part in parts
-            for trial in trials_of(part, seed, rounds)
+            for trial in trials_of(part, seed, options.rounds)
         ],
-        workers=workers,
+        workers=options.workers,
     )
     return figures_of(parts, found)
 
@@ -125,7 +127,9 @@ def trials_of(part: Part, seed: int, rounds: int) -> Iterator[Trial]:
                 seed=seed,
                 settings={"robustness": RULES[rule], "federation": {"rounds": rounds}},
                 scene=SCENES[part.scene],
-                conditions=Conditions(attack=attack, every=max(1, rounds // 20)),
+                conditions=Conditions(
+                    missing=part.missing, attack=attack, every=max(1, rounds // 20)
+                ),
             )
 
 

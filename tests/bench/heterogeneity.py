@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every algorithm makes of plants that differ: accuracy, beside local-only and pooled.
 
-Federations in one process (tests/laboratory) on the CWRU bearing recordings, in three scenes:
-plants that know two of nine faults (label skew); plants that know all of them, with sensors whose
-gains differ up to sixteenfold (feature shift); and plants of which the largest has twenty times as
-many windows as the smallest (quantity skew). Figures are mean and worst plant on the held-out
-windows of all faults, and the mean on those of the faults that a plant has seen, which is what
-models of its own are good at. Settings are the usual ones of each method, not the best of a search.
+Federations in one process (tests/laboratory) on the CWRU bearing recordings, in four scenes:
+plants that know two of nine faults (label skew); the same with 30 % of them away in every round;
+plants that know all of them, with sensors whose gains differ up to sixteenfold (feature shift); and
+plants of which the largest has twenty times as many windows as the smallest (quantity skew).
+Figures are mean and worst plant on the held-out windows of all faults, and the mean on those of the
+faults that a plant has seen, which is what models of its own are good at. Settings are the usual
+ones of each method, not the best of a search.
 """
 
 import argparse
@@ -15,22 +16,25 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Literal
 
+from tests.bench import laboratory
 from tests.bench.harness import Figure, figure
 from tests.laboratory.federation import Conditions
 from tests.laboratory.plants import Scene
 from tests.laboratory.trials import Course, Trial
 from tests.laboratory.workers import courses_of
 
-from fedmill_shared.errors import UsageError
-
 SUMMARY = "accuracy of every algorithm where plants differ in labels, sensors and size"
 ROUNDS = 80
+SKEWED, AWAY = "label skew", "label skew, 30% missing"
 SCENES = {
-    "label skew": Scene(faults=2, windows=24, gain=0.25, noise=0.05, held_out=20),
+    SKEWED: Scene(faults=2, windows=24, gain=0.25, noise=0.05, held_out=20),
+    AWAY: Scene(faults=2, windows=24, gain=0.25, noise=0.05, held_out=20),
     "feature shift": Scene(faults=9, windows=6, gain=2.0, noise=0.05, held_out=20),
     "quantity skew": Scene(faults=5, windows=12, skew=20.0, gain=0.5, noise=0.05, held_out=20),
 }
 Sections = dict[str, dict[str, object]]
+MISSING = {AWAY: 0.3}
+"""Share of the plants that are away in a round, others in every one."""
 PASSES: Sections = {"learning": {"steps": 0, "epochs": 1}}
 """Instead of a number of steps that is the same for all: a large plant takes more of them."""
 REFERENCE = "fedavg"
@@ -70,10 +74,7 @@ METHODS: dict[str, Method] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the bench."""
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--quick", action="store_true", help="one scene, three methods, one seed")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    laboratory.add_arguments(parser, ROUNDS, "one scene, three methods, one seed")
 
 
 def run(options: argparse.Namespace) -> list[Figure]:
@@ -83,20 +84,19 @@ def run(options: argparse.Namespace) -> list[Figure]:
         UsageError: impossible numbers.
         FedmillError: there are no recordings, or a worker failed.
     """
-    seeds, rounds, workers = options.seeds, options.rounds, options.workers
-    if seeds < 1 or rounds < 1 or workers < 1:
-        raise UsageError(f"--seeds {seeds}, --rounds {rounds} or --workers {workers} is impossible")
+    laboratory.check(options)
+    seeds = 1 if options.quick else options.seeds
     scenes, methods = list(SCENES), list(METHODS)
     if options.quick:
-        scenes, methods, seeds = scenes[:1], methods[:3], 1
+        scenes, methods = scenes[:1], methods[:3]
     found = courses_of(
         [
             trial
             for seed in range(seeds)
             for scene in scenes
-            for trial in trials_of(scene, methods, seed, rounds)
+            for trial in trials_of(scene, methods, seed, options.rounds)
         ],
-        workers=workers,
+        workers=options.workers,
     )
     return figures_of(scenes, methods, found)
 
@@ -112,7 +112,7 @@ def trials_of(scene: str, methods: Sequence[str], seed: int, rounds: int) -> Ite
             seed=seed,
             settings=merged(common, METHODS[name].settings),
             scene=SCENES[scene],
-            conditions=Conditions(every=max(1, rounds // 20)),
+            conditions=Conditions(missing=MISSING.get(scene, 0.0), every=max(1, rounds // 20)),
             arm=METHODS[name].arm,
         )
 

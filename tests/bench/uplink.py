@@ -18,13 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, pstdev
 
+from tests.bench import laboratory
 from tests.bench.harness import Figure, at_least, figure
 from tests.laboratory.federation import Conditions
 from tests.laboratory.plants import Scene
 from tests.laboratory.trials import Course, Trial
 from tests.laboratory.workers import courses_of
-
-from fedmill_shared.errors import UsageError
 
 SUMMARY = "accuracy and bytes of every codec against fp32 FedAvg, on bearing recordings"
 ROUNDS = 120
@@ -91,10 +90,7 @@ QUICK = (REFERENCE, Arm("int8", "int8"), Arm("stc-25", "eden-1", patient=True))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the bench."""
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--quick", action="store_true", help="three codecs, all agents, one seed")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    laboratory.add_arguments(parser, ROUNDS, "three codecs, all agents, one seed")
 
 
 def run(options: argparse.Namespace) -> list[Figure]:
@@ -104,19 +100,18 @@ def run(options: argparse.Namespace) -> list[Figure]:
         UsageError: impossible numbers.
         FedmillError: there are no recordings, or a worker failed.
     """
-    seeds, rounds, workers = options.seeds, options.rounds, options.workers
-    if seeds < 1 or rounds < 8 or workers < 1:
-        raise UsageError(f"--seeds {seeds}, --rounds {rounds} or --workers {workers} is impossible")
+    laboratory.check(options, least_rounds=8)
+    seeds = 1 if options.quick else options.seeds
     ladder = QUICK if options.quick else LADDER
     settings = ["all agents"] if options.quick else list(SETTINGS)
     found = courses_of(
         [
             trial
             for setting in settings
-            for seed in range(1 if options.quick else seeds)
-            for trial in trials_of(ladder, setting, seed, rounds)
+            for seed in range(seeds)
+            for trial in trials_of(ladder, setting, seed, options.rounds)
         ],
-        workers=workers,
+        workers=options.workers,
     )
     return figures_of(ladder, settings, found)
 

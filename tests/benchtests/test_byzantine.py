@@ -132,7 +132,10 @@ class TestRun:
             bench.run(options(wrong))
 
     def test_all_runs_are_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Every rule against every attack where plants differ, else the plain and the default."""
+        """Every rule against every attack where plants differ, else the plain and the default.
+
+        Once some of the plants are away.
+        """
         asked: list[Trial] = []
 
         def courses_of(trials: Sequence[Trial], *, workers: int) -> list[Course]:
@@ -141,8 +144,11 @@ class TestRun:
 
         monkeypatch.setattr(bench, "courses_of", courses_of)
         assert bench.run(options("--seeds", "2"))
-        runs = (len(bench.RULES) + 3 * 2) * (len(bench.KINDS) + 1)
+        runs = (len(bench.RULES) + 4 * 2) * (len(bench.KINDS) + 1)
         assert len(asked) == len({(t.name, t.seed) for t in asked}) == 2 * runs
+        away = {t.name.partition(":")[0] for t in asked if t.conditions.missing}
+        assert len(away) == len(bench.KINDS) + 1
+        assert all(name.startswith("label skew, 30% missing, 20% ") for name in away)
 
     @pytest.mark.data
     def test_quick(self, data_folder: Path) -> None:

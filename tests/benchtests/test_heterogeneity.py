@@ -28,6 +28,11 @@ def course(name: str, accuracy: float, seed: int = 0) -> Course:
     return Course(name=name, seed=seed, points=[point], seconds=1.0)
 
 
+def trials(scene: str) -> list[Trial]:
+    """What is run of a scene with one seed."""
+    return list(bench.trials_of(scene, list(bench.METHODS), 0, 20))
+
+
 class TestMethods:
     @pytest.mark.parametrize("scene", bench.SCENES)
     @pytest.mark.parametrize("method", bench.METHODS)
@@ -51,8 +56,11 @@ class TestMethods:
         assert learning["fedrep"].head_epochs > learning["fedper"].head_epochs == 0
 
     def test_scenes_differ_in_one_thing(self) -> None:
-        """Labels, sensors, or size."""
-        labels, sensors, sizes = bench.SCENES.values()
+        """Labels, sensors, size, or who is there."""
+        labels, away, sensors, sizes = bench.SCENES.values()
+        assert away == labels
+        told = {scene: [t.conditions.missing for t in trials(scene)] for scene in bench.SCENES}
+        assert {scene for scene, missing in told.items() if any(missing)} == {bench.AWAY}
         assert labels.faults < sizes.faults < sensors.faults == 9
         assert sensors.gain > max(labels.gain, sizes.gain)
         assert (labels.skew, sensors.skew, sizes.skew) == (1, 1, 20)
