@@ -209,6 +209,20 @@ class TestOverRounds:
 
 
 class TestPeak:
+    @pytest.mark.parametrize(("size", "wrong", "agents"), [(1, 1, 5), (3, 20, 100), (2, 2, 10)])
+    def test_rounds_of_few_do_not_drive_it(self, size: int, wrong: int, agents: int) -> None:
+        """Whoever is in a round, with updates a million times as long, over three hundred."""
+        generator = np.random.default_rng(0)
+        remembered, peak = (), 0.0
+        for _ in range(300):
+            chosen = generator.permutation(agents)[:size]
+            lengths = np.where(chosen < wrong, 1e6, 1.0)
+            if not remembered:
+                lengths[:] = 1.0
+            found = clip(lengths, np.ones(size, np.bool_), remembered, 1.5, peak=peak)
+            remembered, peak = found.remembered, found.peak
+            assert found.bound <= 1.5**3
+
     def test_who_still_learns_is_not_silenced_by_those_who_have(self) -> None:
         """Ten rounds after all were 1 long, most are 0.01: one of 1 keeps nearly all of itself."""
         remembered, peak = (), 0.0

@@ -22,6 +22,7 @@ from fedmill_coordinator.aggregation.combining import FEW
 from fedmill_coordinator.aggregation.optimisers import OPTIMISERS
 from fedmill_coordinator.aggregation.robust import COLUMN_RULES, GRAM_RULES
 from fedmill_coordinator.rounds.contrary import LEAST_AGENTS
+from fedmill_coordinator.rounds.results import TURNS
 from fedmill_shared.codec.base import Dense, Payload, Quantised, vector_of
 from fedmill_shared.errors import FrameError, ModelError
 from fedmill_shared.job import Federation, Robustness
@@ -367,7 +368,7 @@ class TestQuarantine:
         updates.append(update("z", 1, -3, -4))
         alone = run(updates).report.verdicts["z"]
         watched = run(updates, robustness=Robustness(quarantine_rounds=2)).report.verdicts["z"]
-        assert (alone.trust, alone.statistic) == (1.0, "")
+        assert (alone.trust, alone.statistic) == (None, "")
         assert watched.trust == 0.0
         assert "points away from the others" in watched.statistic
 
@@ -383,9 +384,28 @@ class TestQuarantine:
         found = run(updates, robustness=Robustness(quarantine_rounds=2)).report.verdicts["z"]
         opened.remove("a00")  # for the length of the model
         assert sorted(opened) == [each.agent for each in updates]
-        assert (found.trust, found.agreement) == (1.0, pytest.approx(-1, abs=0.02))
+        assert (found.trust, found.agreement) == (None, pytest.approx(-1, abs=0.02))
         assert found.statistic.startswith("pulls against most others (cosine -")
-        assert 2 * (LEAST_AGENTS - 1) <= FEW
+        assert TURNS * (LEAST_AGENTS - 1) <= FEW
+
+    def test_claims_buy_no_say_in_who_fits(self) -> None:
+        """Of five, one that is most of the mean by its windows is still the stranger."""
+        updates = [update(f"a{i}", 100, 3, 4 - i / 10) for i in range(4)]
+        updates.append(update("z", 10**6, -30, -40))
+        found = run(updates, robustness=Robustness(quarantine_rounds=2)).report.verdicts
+        trusts = {agent: verdict.trust for agent, verdict in found.items()}
+        assert trusts == dict.fromkeys(("a0", "a1", "a2", "a3"), 1.0) | {"z": 0.0}
+
+    def test_a_good_update_hides_no_bad_one(self) -> None:
+        """Of an agent that has two in a round the worse one is judged, in few and in many."""
+        for others in (4, 14):
+            updates = [update(f"a{i:02}", 100, 3, 4 - i / 10) for i in range(others)]
+            late, fresh = update("z", 499, -3, -4), update("z", 1, 3, 4)
+            updates += [replace(late, round=1, staleness=1), replace(fresh, round=2)]
+            found = run(updates, robustness=Robustness(quarantine_rounds=2)).report.verdicts["z"]
+            assert found.agreement == pytest.approx(-1, abs=0.1)
+            assert found.trust == (0.0 if others == 4 else None)
+            assert "most others" in found.statistic or "points away" in found.statistic
 
     def test_nobody_is_left(self) -> None:
         """Is refused."""

@@ -46,7 +46,7 @@ JUDGED = json.encode(
                     "statistic": "points away from the others (cosine -0.83)",
                     "factor": 0.36,
                 },
-                "press-2": {"statistic": "fits the others (cosine 0.60)"},
+                "press-2": {"trust": 1.0, "statistic": "fits the others (cosine 0.60)"},
             }
         },
         "quarantine": [{"agent": "press-1", "since_round": 2, "reason": "check the labels"}],
@@ -371,8 +371,14 @@ class TestRounds:
         ]
 
     def test_what_a_round_found_about_its_agents(self, run: Run, plant: SimpleNamespace) -> None:
-        """Whose update stood apart or was shortened; nothing of those that are like the others."""
+        """Whose update stood apart or was shortened; nothing of those that are like the others.
+
+        And nothing of an update that no round used: what was found is another one's.
+        """
         execute(plant.database, "UPDATE rounds SET report = ? WHERE round = 1", JUDGED)
+        _, late, *_ = rows(run("rounds", plant.config, "--round", 1, "--json"))
+        assert (late["agent"], late["trust"], late["finding"]) == ("press-2", None, "")
+        execute(plant.database, "UPDATE updates SET included_in = 1 WHERE round = 1")
         first, second, third = rows(run("rounds", plant.config, "--round", 1, "--json"))
         assert (first["trust"], first["factor"]) == (0.0, 0.36)
         assert first["finding"] == "points away from the others (cosine -0.83)"
@@ -396,6 +402,7 @@ class TestRounds:
         }
         report = json.encode({"report": {"verdicts": found}}).decode()
         execute(plant.database, "UPDATE rounds SET report = ? WHERE round = 1", report)
+        execute(plant.database, "UPDATE updates SET included_in = 1 WHERE round = 1")
         output = run("rounds", plant.config, "--round", 1).output
         assert words in output
         assert "agrees" not in output

@@ -47,15 +47,30 @@ def names(world: SimpleNamespace) -> list[str]:
 
 
 class TestQuarantine:
-    def test_takes_as_many_rounds_as_the_job_says(self, world: SimpleNamespace) -> None:
-        """Two bad rounds are nothing yet; the third is, and three times as many end it."""
+    def test_the_blatant_come_in_at_once(self, world: SimpleNamespace) -> None:
+        """One bad round is enough where everything is backwards; three times as many end it."""
         seen = []
         for bad in (*[True] * 4, *[False] * 10):
             a_round(world, bad=bad)
             seen.append(names(world))
-        # Nine rounds at least, and over nine rounds it has to fit on average.
-        assert seen[:11] == [[], [], *[[BAD]] * 9]
-        assert seen[-1] == []
+        # Nine rounds at least, and over the last nine it has to fit on average.
+        assert seen == [[BAD]] * 12 + [[]] * 2
+
+    def test_takes_as_many_rounds_as_the_job_says(self, world: SimpleNamespace) -> None:
+        """Where it is a little against most others, over three rounds."""
+        seen = []
+        for _ in range(4):
+            for agent in NAMES:
+                delta = common(world, agent)
+                if agent == BAD:
+                    other = np.random.default_rng(9).normal(0, 1, world.elements)
+                    other -= other @ delta / (delta @ delta) * delta
+                    other *= np.linalg.norm(delta) / np.linalg.norm(other)
+                    delta = (other - 0.15 * delta).astype(np.float32)
+                world.deliver(agent, delta=delta)
+            seen.append(names(world))
+        assert seen[:2] == [[], []]
+        assert seen[2:] == [[BAD]] * 2
 
     def test_the_reason_is_told_once(self, world: SimpleNamespace) -> None:
         """Where refusals are listed, in words for whoever goes and looks."""

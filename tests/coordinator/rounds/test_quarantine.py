@@ -132,6 +132,12 @@ class TestLeaving:
         found = quarantines(history, 2, standing=[self.STANDING], shifts={})
         assert [each.rounds_left for each in found] == [1]
 
+    def test_rounds_in_which_nobody_looked_do_not_count(self) -> None:
+        """Neither for it nor against it."""
+        history = _rounds({}, {}, {"press-2": Verdict()}, {"press-2": Verdict()})
+        found = quarantines(history, 2, standing=[self.STANDING], shifts={})
+        assert [each.rounds_left for each in found] == [2]
+
     def test_an_agent_that_is_away_stays(self) -> None:
         """Being absent mends nothing."""
         history = [Judged(i, dict.fromkeys(("press-1", "press-3"), FITS)) for i in range(3, 9)]
@@ -148,6 +154,87 @@ class TestLeaving:
             standing = quarantines(history[:last], 2, standing=standing, shifts={})
             seen.append([(each.since_round, each.rounds_left) for each in standing])
         assert seen == [[], [(3, 2)], [(3, 1)], [], [], [(7, 2)]]
+
+
+def _fleet(agreements: dict[str, float | None], number: int) -> Judged:
+    """A round of ten agents that agree, 0.1 each, but for what ``agreements`` says."""
+    everybody = dict.fromkeys((f"mill-{i}" for i in range(10)), 0.1)
+    told = {**everybody, **agreements}
+    return Judged(number, {agent: Verdict(agreement=each) for agent, each in told.items()})
+
+
+def _without(judged: Judged, agent: str) -> Judged:
+    return Judged(judged.round, {a: v for a, v in judged.verdicts.items() if a != agent})
+
+
+def _walk(history: list[Judged], rounds: int, look_back: int = 99) -> list[list[tuple[str, int]]]:
+    """Who is inside after each round, and for how long at least."""
+    standing: list[Quarantine] = []
+    seen = []
+    for last in range(1, len(history) + 1):
+        past = history[max(0, last - look_back) : last]
+        standing = quarantines(past, rounds, standing=standing, shifts={})
+        assert quarantines(past, rounds, standing=standing, shifts={}) == standing
+        seen.append([(each.agent, each.rounds_left) for each in standing])
+    return seen
+
+
+class TestByAgreement:
+    """Fleets large enough for averages."""
+
+    def test_literal(self) -> None:
+        """In after two rounds a little against the others, out after six that fit on average."""
+        bad, good = {"mill-3": -0.05}, {"mill-3": 0.1}
+        history = [_fleet(bad if i < 2 else good, i) for i in range(9)]
+        inside = [[("mill-3", left)] for left in (6, 5, 4, 3, 2, 1)]
+        assert _walk(history, 2) == [[], *inside, [], []]
+
+    def test_the_reason(self) -> None:
+        """Says over how many rounds, and how far."""
+        history = [_fleet({"mill-3": -0.05}, i) for i in range(2)]
+        [found] = quarantines(history, 2, shifts={})
+        assert found.reason.startswith("its last updates pull against most others (cosine -0.05)")
+
+    def test_blatant(self) -> None:
+        """One round is enough."""
+        assert _walk([_fleet({"mill-3": -0.9}, 0)], 5) == [[("mill-3", 15)]]
+
+    @pytest.mark.parametrize("every", [1, 3, 4, 8])
+    def test_who_is_rarely_there_comes_out_as_well(self, every: int) -> None:
+        """Its own rounds count, however many there are between them."""
+        first = [_fleet({"mill-3": -0.9}, 0)]
+        rest = [_fleet({"mill-3": 0.1}, i) for i in range(1, 6 * 8 + 1)]
+        history = first + [
+            each if each.round % every == 0 else _without(each, "mill-3") for each in rest
+        ]
+        seen = _walk(history, 2, look_back=10)
+        assert [len(each) for each in seen] == [1] * (6 * every) + [0] * (len(seen) - 6 * every)
+
+    def test_six_agents(self) -> None:
+        """While one of six is inside, the others are still a measure of it."""
+        six = {f"mill-{i}": 0.1 for i in range(6)}
+        history = [
+            Judged(i, {a: Verdict(0.5, agreement=v) for a, v in {**six, "mill-3": -0.3}.items()})
+            for i in range(40)
+        ]
+        assert [[agent for agent, _ in each] for each in _walk(history, 5)[5:]] == [["mill-3"]] * 35
+
+    def test_rounds_in_which_nobody_looked(self) -> None:
+        """Every other one: neither in nor out by those."""
+
+        def told(i: int) -> dict[str, float | None]:
+            each = -0.05 if i < 4 else 0.1
+            return (
+                dict.fromkeys((f"mill-{n}" for n in range(10)), None) if i % 2 else {"mill-3": each}
+            )
+
+        seen = [len(each) for each in _walk([_fleet(told(i), i) for i in range(16)], 2)]
+        assert seen == [0, 0] + [1] * 12 + [0, 0]
+
+    def test_never_half_of_them(self) -> None:
+        """Of ten at most four, those first that pull most."""
+        bad = {f"mill-{i}": -0.5 - i / 100 for i in range(4)}
+        assert len(_walk([_fleet(bad, 0)], 2)[-1]) == 4
 
 
 class TestRestart:

@@ -11,13 +11,14 @@ fleet whose updates grow or shrink; a round of one, two or three, where one agen
 measure, goes by those before. But never by less than the longest median so far, less one per cent
 a round: once most plants agree, what they still learn is short, and the one that alone knows a
 fault has the longest updates of all. Lengths are per learning rate, so that a schedule makes nobody
-look long. Three details keep it from being led:
+look long. Four details keep it from being led:
 
 - of an even number, the median is the geometric mean of the two in the middle: a gigantic one of
   two counts by its root;
 - zeros are left out: agents that learned nothing do not shorten the others to nothing;
 - what is remembered of a round is the median after clipping: one of two agents that makes its
-  updates ever longer brings what is usual to ``clip`` times the other's, and no further.
+  updates ever longer brings what is usual to ``clip`` times the other's, and no further;
+- the longest median is that of a pool: a round in which wrong agents are most raises it by nothing.
 
 The first round of a job, with one update, has nothing to go by.
 """
@@ -70,10 +71,11 @@ def clip(
         return Clip(0.0, np.ones_like(lengths), tuple(remembered), peak)
     before = remembered[-max(0, POOL - told.size) :] if told.size < POOL else ()
     peak *= FADING
-    bound = multiple * max(peak, _middle(np.append(told, before)))
+    pooled = _middle(np.append(told, before))
+    bound = multiple * max(peak, pooled)
     factors = np.minimum(1.0, bound / np.maximum(lengths, bound))
     usual = _middle(np.minimum(told, bound))
-    return Clip(bound, factors, (*remembered, usual)[-POOL:], max(peak, usual))
+    return Clip(bound, factors, (*remembered, usual)[-POOL:], max(peak, min(usual, pooled)))
 
 
 def _middle(lengths: NDArray[np.float64]) -> float:

@@ -30,8 +30,8 @@ from fedmill_shared.job import Robustness
 Numbers = NDArray[np.float64]
 
 FEW = 12
-"""Updates up to which the mean looks at every single direction. In small fleets quarantine goes by
-it; those have fewer than ``rounds.contrary.LEAST_AGENTS`` outside it, and fewer inside it."""
+"""Updates up to which the mean looks at every single direction. Quarantine goes by it in fleets of
+fewer than ``rounds.contrary.LEAST_AGENTS``, of which each may have ``rounds.results.TURNS``."""
 
 _LEAST = 1e-6  # of the golden update's length, below which an update counts as zero
 
@@ -91,7 +91,7 @@ def combine(
     """
     if robustness.rule in COLUMN_RULES:
         result = _by_columns(elements, material, robustness, seed, workers)
-        return result, _compared(material, result, None)
+        return result, _compared(material, result)
     if robustness.rule in GRAM_RULES:
         judged = _judged(material, robustness, seed)
         return _summed(elements, material, judged, workers), judged
@@ -100,7 +100,7 @@ def combine(
         elements, material.terms(coefficients * material.factors), workers=workers
     )
     watched = robustness.quarantine_rounds > 0 and len(material.updates) <= FEW
-    return result, _compared(material, result, coefficients) if watched else None
+    return result, _among_few(material, robustness) if watched else None
 
 
 def _summed(elements: int, material: Material, judged: Judgement, workers: int) -> Vector:
@@ -111,10 +111,19 @@ def _summed(elements: int, material: Material, judged: Judgement, workers: int) 
     return weighted_sum(elements, terms, workers=workers)
 
 
-def _compared(material: Material, result: Vector, coefficients: Numbers | None) -> Judgement:
+def _among_few(material: Material, robustness: Robustness) -> Judgement:
+    """What the updates are like to each other, where each has a vote.
+
+    The mean itself is no measure: by what it claims of its examples one of few may be most of it.
+    """
+    scene, votes = _scene(material, robustness.byzantine), material.votes
+    return with_likeness(scene, Judgement(votes, np.zeros_like(votes), ""))
+
+
+def _compared(material: Material, result: Vector) -> Judgement:
     """What the updates are like beside the ``result`` (elements,) of a rule that does not tell."""
     inner = products(material.openers, material.factors, Dense(result))
-    return compared(inner, material.lengths**2, material.votes, coefficients)
+    return compared(inner, material.lengths**2, material.votes)
 
 
 def _judged(material: Material, robustness: Robustness, seed: int) -> Judgement:

@@ -27,6 +27,7 @@ from fedmill_coordinator.aggregation.fednova import stretches
 from fedmill_coordinator.aggregation.norms import norm
 from fedmill_coordinator.aggregation.optimisers import OPTIMISERS
 from fedmill_coordinator.aggregation.robust.agreement import Directions, agreement
+from fedmill_coordinator.aggregation.robust.base import Judgement, Verdict
 from fedmill_coordinator.aggregation.robust.verdicts import verdicts
 from fedmill_coordinator.aggregation.shares import shares_of, staleness_weight
 from fedmill_shared.codec.base import Dense, Payload
@@ -72,9 +73,7 @@ def aggregate(
     material = Material(updates, shares, stretch * clipped.factors, np.array(late), reference)
     mean, judged = combine(state.elements, material, robustness, seed=seed, workers=workers)
     delta, stepped = OPTIMISERS[federation.rule](state, mean, federation)
-    agreed = agreement(directions.rows(), shares > 0) if directions else None
-    agents = [each.agent for each in updates]
-    found = verdicts(agents, norms, clipped.factors, material.votes, judged, agreements=agreed)
+    found = _verdicts(material, norms, clipped, judged, directions)
     report = structs.replace(_report(updates, norms, clipped, delta, rate), verdicts=found)
     return Outcome(delta, _next(stepped, mean, clipped, robustness), report)
 
@@ -88,6 +87,21 @@ def _watched(
     directions = Directions([each.open for each in updates], elements)
     pairs = zip(updates, directions.openers, strict=True)
     return [replace(each, open=opener) for each, opener in pairs], directions
+
+
+def _verdicts(
+    material: Material,
+    norms: Numbers,
+    clipped: Clip,
+    judged: Judgement | None,
+    directions: Directions | None,
+) -> dict[str, Verdict]:
+    agents, agreed = [each.agent for each in material.updates], None
+    if directions is not None:
+        # Of an agent that has several, the newest is what others are compared with.
+        newest = [a != b for a, b in zip(agents, [*agents[1:], None], strict=True)]
+        agreed = agreement(directions.rows(), np.array(newest) & (material.shares > 0))
+    return verdicts(agents, norms, clipped.factors, material.votes, judged, agreements=agreed)
 
 
 def _report(

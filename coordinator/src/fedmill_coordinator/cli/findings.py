@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the reports of closed rounds tell of each agent: verdicts, and who counts for nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import DecodeError, Struct, ValidationError, field, json
 
 from fedmill_coordinator.aggregation import Verdict
+from fedmill_coordinator.aggregation.robust.verdicts import is_against
 from fedmill_coordinator.cli.table import Row
+from fedmill_coordinator.rounds.judging import LOOK_BACK
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import RoundRecord
 
@@ -37,7 +39,7 @@ def words(row: Row) -> str:
     """
     factor, agreement, finding = row["factor"], row["agreement"], str(row["finding"])
     shortened = isinstance(factor, float) and factor < 1
-    contrary = isinstance(agreement, float) and agreement < 0
+    contrary = isinstance(agreement, float) and is_against(agreement)
     if row["trust"] in (None, 1) and not shortened and not contrary:
         return ""
     told = f"shortened to {factor:.2g} of its length" if shortened else ""
@@ -46,18 +48,22 @@ def words(row: Row) -> str:
 
 def held(store: Store, job: str, round_: int | None = None) -> Mapping[str, str]:
     """Agents of ``job`` in quarantine in a round, or now, and why."""
+    last = None if round_ is not None else LOOK_BACK
     closed = [
         record
-        for record in store.rounds(job)
+        for record in store.rounds(job, last=last)
         if record.state == "closed" and (round_ is None or record.round < round_)
     ]
     return {each.agent: each.reason for each in _told(closed[-1]).quarantine} if closed else {}
 
 
-def held_by_round(store: Store, job: str) -> Mapping[int, int]:
-    """How many agents of ``job`` were in quarantine in each of its rounds."""
+def held_by_round(records: Sequence[RoundRecord]) -> Mapping[int, int]:
+    """How many agents were in quarantine in each of the rounds but the first of ``records``.
+
+    In the first one none is known of, unless it is the first of the job.
+    """
     counts, count = dict[int, int](), 0
-    for record in store.rounds(job):
+    for record in records:
         counts[record.round] = count
         if record.state == "closed":
             count = len(_told(record).quarantine)

@@ -36,7 +36,7 @@ def participants(store: Store, job: str, round_: int) -> list[Row]:
         newest = store.rounds(job, last=1)
         told = f"rounds: 1 to {newest[0].round}" if newest else "there is none yet"
         raise UsageError(f"--round is {round_}", remedy=told)
-    known = verdicts_of(record)
+    known = _verdicts(store, job, updates)
     away = held(store, job, round_) if updates else {}
     return [
         {
@@ -47,6 +47,21 @@ def participants(store: Store, job: str, round_: int) -> list[Row]:
         }
         for agent in sorted(counts.keys() | updates.keys())
     ]
+
+
+def _verdicts(store: Store, job: str, updates: Mapping[str, UpdateRecord]) -> Mapping[str, Verdict]:
+    """What the rounds found that used the ``updates``, which may be later ones."""
+    used = {agent: each.included_in for agent, each in updates.items()}
+    found = {
+        number: verdicts_of(store.round(job, number))
+        for number in set(used.values())
+        if number is not None
+    }
+    return {
+        agent: found[number][agent]
+        for agent, number in used.items()
+        if number is not None and agent in found[number]
+    }
 
 
 def _of_update(update: UpdateRecord | None) -> Mapping[str, object]:

@@ -31,6 +31,7 @@ from fedmill_coordinator.cli.table import (
     value,
 )
 from fedmill_coordinator.progress import loss_of, metric_of
+from fedmill_coordinator.rounds.judging import LOOK_BACK
 from fedmill_coordinator.store.base import KEPT_REFUSALS, Store
 from fedmill_coordinator.store.records import UPDATE_REFUSED, RoundRecord
 
@@ -86,9 +87,10 @@ def _rounds(store: Store, name: str, last: int) -> list[Row]:
         for refusal in refusals
         if refusal.reason.partition(":")[0] == UPDATE_REFUSED
     )
-    away = held_by_round(store, name)
+    records = store.rounds(name, last=last + LOOK_BACK if last else None)
+    away = held_by_round(records)
     rows: list[Row] = []
-    for record in store.rounds(name, last=last or None):
+    for record in records[-last:] if last else records:
         metric = metric_of(store, name, made.get(record.round, ""))
         rows.append(
             {

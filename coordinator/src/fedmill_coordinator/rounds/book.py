@@ -240,6 +240,7 @@ class Rounds:
             traffic=self._traffic,
             tally=Tally(self.tally.rejected, self.tally.discarded + overdue),
             quarantine=quarantine,
+            excluded=self._quarantined,
         )
         made = self._releases.advance(
             result.delta,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is in quarantine, as the reports of the closed rounds tell."""
 
+import math
 from collections.abc import Sequence
 
 from msgspec import DecodeError, Struct, ValidationError, field, json
@@ -14,6 +15,8 @@ from fedmill_shared.signals.shift import SignalShift
 
 LOOK_BACK = 32
 """Rounds beyond those of a quarantine in which agents that are not always there are looked for."""
+FARTHEST = 512
+"""Rounds that are looked at in the end, where few of the agents take part in each."""
 
 
 class _Verdicts(Struct):
@@ -50,15 +53,30 @@ def judge(
     span = job.robustness.quarantine_rounds
     if not span:
         return []
-    judged = [
+    judged = [*_history(store, job, number), Judged(number, report.verdicts)]
+    # Software that tells no steps tells nothing of its signals either, and without the fleet's
+    # normaliser there is nothing to tell.
+    measured = job.window.normalise != "none"
+    shifts = {update.agent: shifts_of(update) for update in used if update.steps and measured}
+    return quarantines(judged, span, standing=standing, shifts=shifts)
+
+
+def _history(store: Store, job: Job, number: int) -> list[Judged]:
+    """What was found in the rounds before ``number``: where each has few agents, in more rounds."""
+    last = RELEASE * job.robustness.quarantine_rounds + LOOK_BACK
+    judged = _judged(store, job, number, last)
+    agents = {agent for each in judged for agent in each.verdicts}
+    taken = sum(len(each.verdicts) for each in judged)
+    wanted = math.ceil(last * len(judged) * len(agents) / taken) if taken else last
+    return judged if wanted <= last else _judged(store, job, number, min(FARTHEST, wanted))
+
+
+def _judged(store: Store, job: Job, number: int, last: int) -> list[Judged]:
+    return [
         Judged(record.round, _told(record).report.verdicts)
-        for record in store.rounds(job.name, last=RELEASE * span + LOOK_BACK)
+        for record in store.rounds(job.name, last=last)
         if _is_closed(record) and record.round < number
     ]
-    judged.append(Judged(number, report.verdicts))
-    # Software that tells no steps tells nothing of its signals either.
-    shifts = {update.agent: shifts_of(update) for update in used if update.steps}
-    return quarantines(judged, span, standing=standing, shifts=shifts)
 
 
 def shifts_of(update: UpdateRecord) -> list[SignalShift]:

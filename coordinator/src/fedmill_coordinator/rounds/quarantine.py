@@ -8,6 +8,8 @@ decides, and as many rounds as put an agent in let it out. Length alone puts nob
 clipped, and a plant that alone knows a fault has the longest updates of all. Nothing is remembered
 for that but what the reports of the rounds hold.
 
+In rounds of one or two updates there are no others to agree with, and nobody comes in.
+
 A broken sensor is far more common than an attacker. So the reason names the agent's signals that
 differ from the fleet's, which each agent tells with its updates.
 """
@@ -28,6 +30,9 @@ OFF_SPREAD = 3.0
 """Times the fleet's spread, or of the fleet's its own, from which on a signal is off."""
 RELEASE = 3
 """Times as many rounds an agent has to fit on average to come out as put it in."""
+Told = Mapping[str, Sequence[tuple[int, Verdict]]]
+"""Agent -> number and verdict of each round that it was in, the oldest first."""
+
 _MOST_SIGNALS = 2  # that a reason names
 _MOST_SIGMAS = 1000.0  # that it tells: an agent may claim a number of 300 digits
 
@@ -47,13 +52,15 @@ class Quarantine(Struct, frozen=True):
         agent: its identity.
         since_round: first round in which it does not count.
         reason: what was found then, and what to look at.
-        rounds_left: rounds that it stays at least.
+        rounds_left: rounds of its own that it stays at least.
+        agreements: round -> its agreement then, of the rounds since it came in that decide.
     """
 
     agent: str
     since_round: int
     reason: str
     rounds_left: int
+    agreements: dict[int, float] = {}
 
 
 def quarantines(
@@ -79,14 +86,16 @@ def quarantines(
     told = _by_agent(judged)
     inside = {each.agent for each in standing}
     verdicts = {agent: [each for _, each in entries] for agent, entries in told.items()}
-    small = len(told.keys() - inside) < LEAST_AGENTS
-    near = None if small else agreeing(verdicts, RELEASE * rounds, inside)
-    kept = [again for each in standing if (again := _continued(each, told, near, rounds))]
+    small = len(told.keys() | inside) < LEAST_AGENTS
+    stay = _remaining_few if small else _remaining
+    kept = stay([_extended(each, told, RELEASE * rounds) for each in standing], told, rounds)
     room = (len(told.keys() | inside) - 1) // 2 - len(kept)
     reasons = (_apart if small else _against)(verdicts, rounds, inside)
     first = judged[-1].round + 1
     new = [
-        Quarantine(agent, first, _reason(found, shifts.get(agent)), rounds)
+        Quarantine(
+            agent, first, _reason(found, shifts.get(agent)), rounds * (1 if small else RELEASE)
+        )
         for agent, found in list(reasons.items())[: max(0, room)]
     ]
     return sorted([*kept, *new], key=lambda each: each.agent)
@@ -97,7 +106,7 @@ def _against(
 ) -> dict[str, str]:
     """Agents that pull against most others on average, the worst first, and why they come in."""
     found = sorted(contrary(verdicts, rounds, inside).items(), key=lambda item: (item[1], item[0]))
-    why = f"its last {rounds} updates pull against most others"
+    why = "its last updates pull against most others"
     return {a: f"{why} (cosine {average:.2f})" for a, average in found if a not in inside}
 
 
@@ -110,11 +119,14 @@ def _apart(
         for agent, each in verdicts.items()
         if agent not in inside and len(each) >= rounds and all(map(stands_apart, each[-rounds:]))
     }
-    ordered = sorted(found, key=lambda agent: (sum(each.trust for each in found[agent]), agent))
+    trust = {
+        agent: sum(each.trust or 0.0 for each in verdicts) for agent, verdicts in found.items()
+    }
+    ordered = sorted(found, key=lambda agent: (trust[agent], agent))
     return {a: f"its last update {found[a][-1].statistic or 'stood apart'}" for a in ordered}
 
 
-def _by_agent(judged: Sequence[Judged]) -> dict[str, list[tuple[int, Verdict]]]:
+def _by_agent(judged: Sequence[Judged]) -> Told:
     """Agent -> round and verdict of each round it was in, the oldest first."""
     found: dict[str, list[tuple[int, Verdict]]] = {}
     for each in judged:
@@ -123,27 +135,46 @@ def _by_agent(judged: Sequence[Judged]) -> dict[str, list[tuple[int, Verdict]]]:
     return found
 
 
-def _continued(
-    before: Quarantine,
-    told: Mapping[str, list[tuple[int, Verdict]]],
-    near: Collection[str] | None,
-    rounds: int,
-) -> Quarantine | None:
-    """``before`` as it is now; None where it has ended. ``near`` is None in small fleets."""
-    since = [v for number, v in told.get(before.agent, []) if number >= before.since_round]
-    if near is not None:
-        # Towards the end of a training honest and wrong updates look more alike: an average over
-        # few rounds would let an attacker in again.
-        left = RELEASE * rounds - len(since)
-        if left <= 0 and before.agent in near:
-            return None
-        return structs.replace(before, rounds_left=max(1, left))
-    left = rounds
-    for verdict in reversed(since):
-        if stands_apart(verdict):
-            break
-        left -= 1
-    return structs.replace(before, rounds_left=left) if left > 0 else None
+def _extended(before: Quarantine, told: Told, most: int) -> Quarantine:
+    """With what its last rounds said, which may lie further back than ``told`` reaches."""
+    since = {
+        number: verdict.agreement
+        for number, verdict in told.get(before.agent, [])
+        if number >= before.since_round and verdict.agreement is not None
+    }
+    known = sorted({**before.agreements, **since}.items())[-most:]
+    return structs.replace(before, agreements=dict(known))
+
+
+def _remaining(standing: Sequence[Quarantine], told: Told, rounds: int) -> list[Quarantine]:
+    """Those that do not come out yet, by what they agreed with most others on average.
+
+    Towards the end of a training honest and wrong updates look more alike: an average over few
+    rounds would let an attacker in again.
+    """
+    span = RELEASE * rounds
+    verdicts = {agent: [verdict for _, verdict in entries] for agent, entries in told.items()}
+    own = {e.agent: [Verdict(agreement=each) for each in e.agreements.values()] for e in standing}
+    near = agreeing(verdicts | own, span, own.keys())
+    return [
+        structs.replace(each, rounds_left=max(1, span - len(each.agreements)))
+        for each in standing
+        if len(each.agreements) < span or each.agent not in near
+    ]
+
+
+def _remaining_few(standing: Sequence[Quarantine], told: Told, rounds: int) -> list[Quarantine]:
+    """The same in fleets too small for averages: by the direction of every single update."""
+    kept = []
+    for before in standing:
+        left = rounds
+        for number, verdict in reversed(told.get(before.agent, [])):
+            if number < before.since_round or stands_apart(verdict):
+                break
+            left -= verdict.trust is not None
+        if left > 0:
+            kept.append(structs.replace(before, rounds_left=left))
+    return kept
 
 
 def _reason(update: str, shifts: Sequence[SignalShift] | None) -> str:

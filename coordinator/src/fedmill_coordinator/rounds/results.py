@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedmill_coordinator.aggregation import Report, State, Update, in_order, norm_of
 from fedmill_coordinator.aggregation import aggregate as combine
 from fedmill_coordinator.progress import CANDIDATES, SERVED, TEST
+from fedmill_coordinator.rounds.loss import loss_of_round
 from fedmill_coordinator.rounds.quarantine import Quarantine
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
@@ -33,8 +34,7 @@ MOST_NAMED = 1000
 TURNS = 2
 """Updates of one agent that one close uses: a slow agent may have a late one beside a fresh one.
 
-One where agents are judged or outvoted, for there each has one vote, and a verdict on its newest
-update alone: of three agents one with two votes would win, and hide a bad update behind a good one.
+One where a robust rule decides, for there each agent has one vote: of three one with two would win.
 """
 LOOK_BACK = 16
 """Rounds among which those are that were abandoned in a row."""
@@ -135,8 +135,7 @@ class Harvest:
 def harvest(store: Store, job: Job, number: int) -> Harvest:
     """What the close of round ``number`` would use."""
     most, waiting = job.federation.max_staleness, store.pending(job.name)
-    judged = job.robustness.rule != "mean"
-    used_at_once = 1 if judged else TURNS
+    used_at_once = TURNS if job.robustness.rule == "mean" else 1
     turns = Counter(update.agent for update in waiting)
     used, overdue = [], []
     for update in waiting:  # of each agent the oldest first
@@ -145,7 +144,7 @@ def harvest(store: Store, job: Job, number: int) -> Harvest:
             reason = f"round {update.round} closed {number - update.round} rounds ago"
             overdue.append(_overdue(update, Reason.TOO_STALE, reason))
         elif turns[update.agent] >= used_at_once:
-            newer = "a newer update" if judged else f"{TURNS} newer updates"
+            newer = "a newer update" if used_at_once == 1 else f"{used_at_once} newer updates"
             reason = f"{newer} of this agent came for the same round"
             overdue.append(_overdue(update, Reason.SUPERSEDED, reason))
         else:
@@ -234,22 +233,20 @@ def closed_record(
     traffic: Traffic,
     tally: Tally,
     quarantine: Sequence[Quarantine] = (),
+    excluded: Collection[str] = (),
 ) -> RoundRecord:
     """``current`` as it ends now with ``used``, and with the bytes that ``traffic`` counted.
 
-    ``quarantine`` is of the next round.
+    ``quarantine`` is of the next round; agents of this one that count for nothing are ``excluded``.
     """
     up, down = traffic.total(current.job)
-    losses = np.array([update.loss for update in used], np.float64)
-    weights = np.array([update.examples for update in used], np.float64)
-    with np.errstate(over="ignore"):  # a loss that is infinite is null in JSON
-        details = {
-            "report": report,
-            "loss": float(np.average(losses, weights=weights)),
-            "rejected": dict(tally.rejected),
-            "discarded": dict(tally.discarded),
-            "quarantine": quarantine,
-        }
+    details = {
+        "report": report,
+        "loss": loss_of_round(used, excluded),
+        "rejected": dict(tally.rejected),
+        "discarded": dict(tally.discarded),
+        "quarantine": quarantine,
+    }
     return structs.replace(
         current,
         state="closed",

@@ -179,8 +179,8 @@ class Robustness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=1.0,
             le=1e6,
-            description="An update is shortened to this many times the median length of the "
-            "updates of this round and of those before.",
+            description="An update is shortened to this many times the median length of this "
+            "round and of those before, or of the longest so far, which fades by 1 % a round.",
         ),
     ] = 1.5
     byzantine: Annotated[
@@ -207,6 +207,6 @@ class Robustness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=1000,
             description="An agent whose updates pull against most others over this many rounds, or "
-            "are far too long in each, counts for nothing until they fit again; 0: never.",
+            "blatantly over fewer, counts for nothing until they fit again; 0: never.",
         ),
     ] = 5

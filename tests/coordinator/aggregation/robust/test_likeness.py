@@ -82,19 +82,6 @@ class TestLikeness:
 
 
 class TestCompared:
-    def test_a_mean(self) -> None:
-        """Each with the mean of the others."""
-        rows = np.random.default_rng(0).normal(1, 1, (6, 8))
-        weights = np.full(6, 1 / 6)
-        mean = weights @ rows
-        judged = compared(
-            np.append(rows @ mean, mean @ mean), (rows**2).sum(axis=1), weights, weights
-        )
-        found, _ = _told(judged)
-        expected = [_cosine(row, rows.sum(axis=0) - row) for row in rows]
-        assert found.tolist() == pytest.approx(expected)
-        assert judged.scores.tolist() == found.tolist()
-
     def test_by_columns(self) -> None:
         """Nobody's part in a median can be told: each with the whole of it."""
         rows = np.random.default_rng(0).normal(1, 1, (5, 8))

@@ -78,35 +78,36 @@ class TestVerdicts:
             "is zero",
         ]
 
-    def test_the_newest_of_an_agent(self) -> None:
-        """Of one that has two updates in a round."""
-        found = verdicts(
-            ["a", "a", "b"], np.ones(3), np.array([1.0, 0.5, 1.0]), EQUAL, _judgement(0.5, 0.6, 0.7)
-        )
-        assert found["a"] == Verdict(1.0, 1.0, "fits the others (cosine 0.60)", 0.5)
+    def test_the_worst_of_an_agent(self) -> None:
+        """Of one that has two updates in a round; of equal ones the newest."""
+        agents, factors = ["a", "a", "b", "b"], np.array([1.0, 0.5, 1.0, 0.9])
+        judged = _judgement(-0.4, 0.6, 0.7, 0.7)
+        found = verdicts(agents, np.ones(4), factors, np.full(4, 0.25), judged)
+        assert found["a"] == Verdict(0.0, 0.0, "points away from the others (cosine -0.40)", 1.0)
+        assert found["b"] == Verdict(1.0, 3.0, "fits the others (cosine 0.70)", 0.9)
 
     def test_agreement_alone(self) -> None:
         """In a round too large for single directions; of several updates, the worst is told."""
-        agreed = np.array([0.31, -0.2, 0.25])
-        found = verdicts(["a", "b", "b"], np.ones(3), np.ones(3), EQUAL, agreements=agreed)
+        agreed = np.array([0.31, -0.2, 0.25, 0.01])
+        agents = ["a", "b", "b", "c"]
+        found = verdicts(agents, np.ones(4), np.ones(4), np.full(4, 0.25), agreements=agreed)
         assert found == {
             "a": Verdict(statistic="agrees with most others (cosine 0.31)", agreement=0.31),
             "b": Verdict(statistic="pulls against most others (cosine -0.20)", agreement=-0.2),
+            "c": Verdict(
+                statistic="has little in common with most others (cosine 0.01)", agreement=0.01
+            ),
         }
 
     def test_agreement_beside_a_judgement(self) -> None:
-        """The words are those of the rule; nobody's agreement is told where there is none."""
-        agreed = np.array([0.31, np.nan])
-        found = verdicts(
-            ["a", "b"],
-            np.ones(2),
-            np.ones(2),
-            np.full(2, 0.5),
-            _judgement(0.6, 0.6),
-            agreements=agreed,
-        )
-        assert [each.agreement for each in found.values()] == [0.31, None]
-        assert {each.statistic for each in found.values()} == {"fits the others (cosine 0.60)"}
+        """Told where it is against most others, for that decides on quarantine."""
+        agreed = np.array([0.31, np.nan, -0.1])
+        judged = _judgement(0.6, 0.6, 0.6)
+        found = verdicts(list("abc"), np.ones(3), np.ones(3), EQUAL, judged, agreements=agreed)
+        assert [each.agreement for each in found.values()] == [0.31, None, -0.1]
+        fits = "fits the others (cosine 0.60)"
+        against = f"{fits}, pulls against most others (cosine -0.10)"
+        assert [each.statistic for each in found.values()] == [fits, fits, against]
 
     def test_all_zero(self) -> None:
         """No median, no ratio."""
@@ -125,6 +126,7 @@ class TestStandsApart:
         ("verdict", "apart"),
         [
             (Verdict(), False),
+            (Verdict(agreement=-1.0), False),
             (Verdict(trust=0.1), False),
             (Verdict(trust=0.09), True),
             (Verdict(factor=0.01), False),

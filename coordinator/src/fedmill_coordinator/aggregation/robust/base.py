@@ -75,14 +75,14 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     """What a round found about one update; part of the round's report.
 
     Attributes:
-        trust: 1: it fits the others; 0: it stands apart.
+        trust: 1: it fits the others; 0: it stands apart; None: nobody looked.
         score: what the rule found.
         statistic: how it lies to the others, for an engineer: what it "is" or "does".
         factor: what its length was multiplied with by the clip; 1: not clipped.
         agreement: median of its cosines to the others; None: nobody looked, or too few were there.
     """
 
-    trust: float = 1.0
+    trust: float | None = None
     score: float = 0.0
     statistic: str = ""
     factor: float = 1.0

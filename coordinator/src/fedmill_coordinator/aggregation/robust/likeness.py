@@ -37,24 +37,20 @@ def with_likeness(scene: Scene, judgement: Judgement) -> Judgement:
     return replace(judgement, likeness=cosines, trust=trust_of(cosines, scene.weights > 0))
 
 
-def compared(
-    products: Numbers, squares: Numbers, weights: Numbers, coefficients: Numbers | None = None
-) -> Judgement:
-    """What can be said of the updates where the rule makes no judgement: a mean, or by columns.
+def compared(products: Numbers, squares: Numbers, weights: Numbers) -> Judgement:
+    """What can be said of the updates where the rule works by columns, and judges nobody.
 
     Args:
         products: (n + 1,) inner products of the result with each update, and with itself, such as
             ``gram.products`` gives.
         squares: (n,) squared lengths of the updates, after the clip.
         weights: (n,) as of a scene.
-        coefficients: (n,) of the updates in the result; None where nobody's part can be told.
     """
-    parts = np.zeros_like(weights) if coefficients is None else coefficients
-    cosines = likeness(products, squares, parts)
+    # Nobody's own part in the result can be told.
+    cosines = likeness(products, squares, np.zeros_like(weights))
     told = np.nan_to_num(cosines)
     trust = trust_of(cosines, weights > 0)
-    coefficients = weights if coefficients is None else coefficients
-    return Judgement(coefficients, told, "cosine to the others", likeness=cosines, trust=trust)
+    return Judgement(weights, told, "cosine to the others", likeness=cosines, trust=trust)
 
 
 def likeness(products: Numbers, squares: Numbers, coefficients: Numbers) -> Numbers:

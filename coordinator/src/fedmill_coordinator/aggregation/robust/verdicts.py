@@ -10,6 +10,8 @@ from fedmill_coordinator.aggregation.robust.base import Judgement, Numbers, Verd
 
 APART = 0.1
 """Trust below which an update stands apart."""
+CONTRARY = 0.05
+"""Agreement from which on, below zero, an update is said to pull against most others."""
 _LONG = 2.0  # times the median length from which on the length is told
 
 
@@ -22,26 +24,25 @@ def verdicts(
     *,
     agreements: Numbers | None = None,
 ) -> dict[str, Verdict]:
-    """Verdict on each agent, on the newest update of one that has several.
+    """Verdict on each agent: of one with several updates, on that which fits least.
 
-    Its agreement is that of its worst one, so that a good one beside it hides nothing.
+    A good one beside it hides nothing; of equal ones the newest counts.
 
     Args:
         agents: (n,) of the updates, those of one agent by round.
         norms: (n,) lengths before the clip.
         factors: (n,) of the clip.
         weights: (n,) as of a scene.
-        judgement: of the round; None: nothing is told of directions but what follows from
-            ``agreements``.
+        judgement: of the round; None: nobody looked at single directions.
         agreements: (n,) as ``agreement.agreement`` gives them; None: nobody looked.
     """
     told = norms[(weights > 0) & (norms > 0)]
     ratios = norms / np.median(told) if told.size else np.zeros_like(norms)
-    agreed = _worst(agents, agreements)
-    found = {}
+    found: dict[str, Verdict] = {}
     for number, agent in enumerate(agents):
+        agreed = None if agreements is None else _known(agreements[number])
         words = _length(float(ratios[number]))
-        trust, score = 1.0, 0.0
+        trust, score = None, 0.0
         if judgement is not None:
             score = float(judgement.scores[number])
             if judgement.trust is not None and judgement.likeness is not None:
@@ -49,31 +50,40 @@ def verdicts(
                 words += _direction(float(judgement.likeness[number]), trust, judgement.others)
             if weights[number] > 0 and judgement.coefficients[number] == 0:
                 words.append("was left out")
-        elif agent in agreed:
-            words.append(_agreement(agreed[agent]))
-        factor = float(factors[number])
-        found[agent] = Verdict(trust, score, ", ".join(words), factor, agreed.get(agent))
+        if ratios[number] > 0:
+            words += _agreement(agreed, alone=trust is None)
+        verdict = Verdict(trust, score, ", ".join(words), float(factors[number]), agreed)
+        found[agent] = min(verdict, found.get(agent, verdict), key=_fit)
     return found
+
+
+def _fit(verdict: Verdict) -> tuple[float, float]:
+    trust, agreed = verdict.trust, verdict.agreement
+    return (1.0 if trust is None else trust, 1.0 if agreed is None else agreed)
+
+
+def _known(agreed: float) -> float | None:
+    return None if math.isnan(agreed) else float(agreed)
 
 
 def stands_apart(verdict: Verdict) -> bool:
     """Whether an update does not belong to the others, by its direction."""
-    return verdict.trust < APART
+    return verdict.trust is not None and verdict.trust < APART
 
 
-def _worst(agents: Sequence[str], agreements: Numbers | None) -> dict[str, float]:
-    """Agent -> least agreement of its updates; without agents of which none is told."""
-    worst: dict[str, float] = {}
-    told = np.full(len(agents), np.nan) if agreements is None else agreements
-    for agent, each in zip(agents, told.tolist(), strict=True):
-        if not math.isnan(each):
-            worst[agent] = min(each, worst.get(agent, each))
-    return worst
+def is_against(agreement: float) -> bool:
+    """Whether an update with this agreement clearly pulls against most others."""
+    return agreement <= -CONTRARY
 
 
-def _agreement(cosine: float) -> str:
-    how = "agrees with" if cosine >= 0 else "pulls against"
-    return f"{how} most others (cosine {cosine:.2f})"
+def _agreement(cosine: float | None, *, alone: bool) -> list[str]:
+    """Against most others is always told, the rest where nothing else is."""
+    if cosine is None or not (alone or is_against(cosine)):
+        return []
+    how = "agrees with" if cosine > CONTRARY else "has little in common with"
+    if is_against(cosine):
+        how = "pulls against"
+    return [f"{how} most others (cosine {cosine:.2f})"]
 
 
 def _length(ratio: float) -> list[str]:
