@@ -59,6 +59,10 @@ class TestCheck:
                 "robustness]\nquarantine_rounds = 5",
                 "quarantine after 5 rounds apart\n",
             ),
+            (
+                "federation]\nminimum = 1\ngoal = 2",
+                "quarantine after 5 rounds apart; never in rounds of 2, where nobody can tell\n",
+            ),
             ('learning]\npersonal = "head"', "at home    the head of each agent\n"),
             (
                 'serving]\ncandidates = "best"\n[evaluation]\nvalidation = 0.1',

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from fedmill_coordinator.aggregation.robust.agreement import LEAST_OTHERS
 from fedmill_shared.job import Job
 from fedmill_shared.job.clusters import expand
 from fedmill_shared.job_check import json_schema, load_job
@@ -56,7 +57,9 @@ def _methods(job: Job) -> Iterator[str]:
         needs = ", which needs golden windows (coordinator.golden)"
         yield f"  robustness {robustness.rule}{needs if robustness.rule == 'trust' else ''}"
     if robustness.quarantine_rounds:
-        yield f"  quarantine after {robustness.quarantine_rounds} rounds apart"
+        tiny = 0 < job.federation.goal <= LEAST_OTHERS
+        but = f"; never in rounds of {job.federation.goal}, where nobody can tell" if tiny else ""
+        yield f"  quarantine after {robustness.quarantine_rounds} rounds apart{but}"
     if learning.personal != "none":
         yield f"  at home    the {'head' if learning.personal == 'head' else 'norms'} of each agent"
     if job.serving.candidates == "best":
