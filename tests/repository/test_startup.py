@@ -24,7 +24,7 @@ class TestAgent:
     @pytest.mark.parametrize("module", ["fedmill_agent.daemon", "fedmill_agent.cli.run"])
     def test_daemon_imports_nothing_heavy(self, module: str) -> None:
         """No torch, no coordinator libraries; ONNX Runtime only with the first model."""
-        names = (*HEAVY, "onnxruntime", "fedmill_coordinator")
+        names = (*HEAVY, "onnxruntime", "typing_extensions", "fedmill_coordinator")
         code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({names})))"
         assert _run(code) == "\n"
 

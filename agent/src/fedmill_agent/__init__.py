@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """fedmill agent: reads sensor streams on a gateway, scores them and learns from them."""
 
+from fedmill_shared.lean import without
+
+with without(absent=["typing_extensions"]):  # all that msgspec takes from it is in typing as well
+    import msgspec as msgspec
+
 __version__ = "0.1.0"
