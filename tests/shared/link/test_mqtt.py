@@ -28,7 +28,7 @@ from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
 from fedmill_shared.link.mqtt import MALFORMED, Endpoint, MqttLink, read_text
 
 pytestmark = pytest.mark.system
-PATIENCE = 20.0
+PATIENCE = 60.0
 TOPIC = "plant/a"
 
 
