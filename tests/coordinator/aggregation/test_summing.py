@@ -16,7 +16,7 @@ from tests.coordinator.aggregation.payloads import KINDS, Foreign, drawn, opener
 
 from fedmill_coordinator.aggregation import adding, summing
 from fedmill_coordinator.aggregation.base import WIDTH, Vector
-from fedmill_coordinator.aggregation.summing import Term, size_of, weighted_sum
+from fedmill_coordinator.aggregation.summing import Term, weighted_sum
 from fedmill_shared.codec.base import BLOCK, Dense, Payload, Quantised, Sparse, vector_of
 from fedmill_shared.errors import FrameError, ModelError
 
@@ -184,15 +184,6 @@ class TestMemory:
         making = 4 * total  # what the test itself needs to draw an update
         allowed = total + 1_000_000 + workers * (self.BUFFER + making)
         assert self.peak(kind, workers) < allowed < self.COUNT * self.ELEMENTS
-
-    def test_sizes(self) -> None:
-        """What counts against the limit is what arrays hold; of foreign kinds, the most."""
-        levels, scales = np.zeros(9, np.int8), np.zeros(1, np.float32)
-        indices, values = np.zeros(2, np.int32), np.zeros(2, np.float32)
-        assert size_of(Dense(np.zeros(9, np.float16))) == 18
-        assert size_of(Quantised(levels, scales)) == 13
-        assert size_of(Sparse(9, indices, values)) == 16
-        assert size_of(Foreign(np.zeros(9, np.float32))) == 36
 
 
 class TestRefusals:

@@ -49,7 +49,14 @@ JUDGED = json.encode(
                 "press-2": {"trust": 1.0, "statistic": "fits the others (cosine 0.60)"},
             }
         },
-        "quarantine": [{"agent": "press-1", "since_round": 2, "reason": "check the labels"}],
+        "quarantine": [
+            {
+                "agent": "press-1",
+                "since_round": 2,
+                "reason": "check the labels",
+                "rounds_left": 15,
+            }
+        ],
     }
 ).decode()
 

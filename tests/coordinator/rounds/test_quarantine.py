@@ -190,7 +190,7 @@ class TestByAgreement:
         assert _walk(history, 2) == [[], *inside, [], []]
 
     def test_the_reason(self) -> None:
-        """Says over how many rounds, and how far."""
+        """Says against whom, and how far."""
         history = [_fleet({"mill-3": -0.05}, i) for i in range(2)]
         [found] = quarantines(history, 2, shifts={})
         assert found.reason.startswith("its last updates pull against most others (cosine -0.05)")

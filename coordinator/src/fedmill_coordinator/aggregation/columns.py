@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 
 from fedmill_coordinator.aggregation.base import Vector, check_finite
-from fedmill_coordinator.aggregation.summing import Term, open_checked, size_of
-from fedmill_shared.codec.base import BLOCK, Payload
+from fedmill_coordinator.aggregation.summing import Term, open_checked
+from fedmill_shared.codec.base import BLOCK, Payload, size_of
 
 HELD = 128 << 20
 """Bytes of opened updates that stay open from one table to the next."""

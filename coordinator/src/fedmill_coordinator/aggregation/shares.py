@@ -10,18 +10,30 @@ of two agents, one can be worth five sixths at most).
 from collections import Counter
 from collections.abc import Collection, Sequence
 from statistics import median_low
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_coordinator.aggregation.base import Update
 from fedmill_shared.errors import ModelError
 
 MOST = 5
 """Times the median of the round that the examples of one agent count at most."""
 
 
-def shares_of(updates: Sequence[Update], *, excluded: Collection[str] = ()) -> NDArray[np.float64]:
+class Claim(Protocol):
+    """What an agent says is behind one update of its."""
+
+    @property
+    def agent(self) -> str:
+        """Agent id."""
+
+    @property
+    def examples(self) -> int:
+        """Training windows."""
+
+
+def shares_of(updates: Sequence[Claim], *, excluded: Collection[str] = ()) -> NDArray[np.float64]:
     """Share of each of ``updates`` in the round, float64 (n,), together 1.
 
     Agents of ``excluded``, and those without examples, have none.

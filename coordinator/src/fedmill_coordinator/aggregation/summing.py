@@ -17,7 +17,7 @@ import numpy as np
 
 from fedmill_coordinator.aggregation.adding import Opened, Part
 from fedmill_coordinator.aggregation.base import Vector, check_finite
-from fedmill_shared.codec.base import BLOCK, Dense, Payload, Quantised, Sparse, blocks_of
+from fedmill_shared.codec.base import BLOCK, Payload, blocks_of, size_of
 from fedmill_shared.errors import ModelError
 
 HELD = 32 << 20
@@ -66,18 +66,6 @@ def open_checked(name: str, opener: Callable[[], Payload], elements: int) -> Pay
             remedy="the agent and the coordinator disagree on the architecture",
         )
     return payload
-
-
-def size_of(payload: Payload) -> int:
-    """Bytes that ``payload`` holds in memory; of kinds not known here, the most it could."""
-    match payload:
-        case Dense():
-            return payload.values.nbytes
-        case Quantised():
-            return payload.levels.nbytes + payload.scales.nbytes
-        case Sparse():
-            return payload.indices.nbytes + payload.values.nbytes
-    return 4 * payload.elements
 
 
 def _add_parallel(

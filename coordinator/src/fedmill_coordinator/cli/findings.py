@@ -3,33 +3,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import DecodeError, Struct, ValidationError, field, json
-
 from fedmill_coordinator.aggregation import Verdict
 from fedmill_coordinator.aggregation.robust.verdicts import is_against
 from fedmill_coordinator.cli.table import Row
-from fedmill_coordinator.rounds.judging import LOOK_BACK
+from fedmill_coordinator.rounds.judging import LOOK_BACK, told_by
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import RoundRecord
 
 
-class _Held(Struct):
-    agent: str
-    reason: str = ""
-
-
-class _Verdicts(Struct):
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-
-
-class _Told(Struct):
-    report: _Verdicts = field(default_factory=_Verdicts)
-    quarantine: list[_Held] = field(default_factory=list)
-
-
 def verdicts_of(record: RoundRecord | None) -> Mapping[str, Verdict]:
     """What a round found about the update of each agent; nothing of one that is open."""
-    return _told(record).report.verdicts if record is not None else {}
+    return told_by(record).report.verdicts if record is not None else {}
 
 
 def words(row: Row) -> str:
@@ -54,7 +38,7 @@ def held(store: Store, job: str, round_: int | None = None) -> Mapping[str, str]
         for record in store.rounds(job, last=last)
         if record.state == "closed" and (round_ is None or record.round < round_)
     ]
-    return {each.agent: each.reason for each in _told(closed[-1]).quarantine} if closed else {}
+    return {each.agent: each.reason for each in told_by(closed[-1]).quarantine} if closed else {}
 
 
 def held_by_round(records: Sequence[RoundRecord]) -> Mapping[int, int]:
@@ -66,12 +50,5 @@ def held_by_round(records: Sequence[RoundRecord]) -> Mapping[int, int]:
     for record in records:
         counts[record.round] = count
         if record.state == "closed":
-            count = len(_told(record).quarantine)
+            count = len(told_by(record).quarantine)
     return counts
-
-
-def _told(record: RoundRecord) -> _Told:
-    try:
-        return json.decode(record.report.encode(), type=_Told)
-    except (DecodeError, ValidationError):  # an older version's, or of a round that is open
-        return _Told()

@@ -60,7 +60,9 @@ def _by_label(name: str, clusters: Clusters, labels: Labels) -> tuple[int, Telli
         items = _items(values)
         tests = tuple(f"{literal(item)} in {name}" for item in items)
         return (len(items), Telling(name, tests, _words(items))) if items else None
-    texts = [sorted({literal(value) for value in each}) for each in values]  # type: ignore[arg-type]
+    texts = [
+        sorted({literal(value) for value in each if not isinstance(value, list)}) for each in values
+    ]
     every = {text for each in texts for text in each}
     agents = sum(map(len, clusters))
     if len(every) < sum(map(len, texts)) or len(clusters) < len(every) == agents:

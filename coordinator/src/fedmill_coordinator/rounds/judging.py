@@ -23,9 +23,24 @@ class _Verdicts(Struct):
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
 
-class _Told(Struct):
+class Told(Struct):
+    """What the report of a round tells of its agents; nothing where the round is open.
+
+    Attributes:
+        report: verdicts on the agents of the round.
+        quarantine: agents that count for nothing in the next one.
+    """
+
     report: _Verdicts = field(default_factory=_Verdicts)
     quarantine: list[Quarantine] = field(default_factory=list)
+
+
+def told_by(record: RoundRecord) -> Told:
+    """What ``record`` holds of the agents of its round."""
+    try:
+        return json.decode(record.report, type=Told)
+    except (DecodeError, ValidationError):  # an older version's, or of a round that is open
+        return Told()
 
 
 def in_quarantine(store: Store, job: Job) -> list[Quarantine]:
@@ -33,7 +48,7 @@ def in_quarantine(store: Store, job: Job) -> list[Quarantine]:
     if not job.robustness.quarantine_rounds:
         return []
     closed = [record for record in store.rounds(job.name, last=LOOK_BACK) if _is_closed(record)]
-    return _told(closed[-1]).quarantine if closed else []
+    return told_by(closed[-1]).quarantine if closed else []
 
 
 def judge(
@@ -73,7 +88,7 @@ def _history(store: Store, job: Job, number: int) -> list[Judged]:
 
 def _judged(store: Store, job: Job, number: int, last: int) -> list[Judged]:
     return [
-        Judged(record.round, _told(record).report.verdicts)
+        Judged(record.round, told_by(record).report.verdicts)
         for record in store.rounds(job.name, last=last)
         if _is_closed(record) and record.round < number
     ]
@@ -90,10 +105,3 @@ def shifts_of(update: UpdateRecord) -> list[SignalShift]:
 
 def _is_closed(record: RoundRecord) -> bool:
     return record.state == "closed"
-
-
-def _told(record: RoundRecord) -> _Told:
-    try:
-        return json.decode(record.report, type=_Told)
-    except (DecodeError, ValidationError):
-        return _Told()

@@ -2,8 +2,8 @@
 """The training loss of a round, which decides when a job sends dense updates again.
 
 Agents say themselves how large their loss is and how many windows are behind it. So that no single
-word owns the number, windows count as they do in the sum, at most ``MOST`` times the median, and a
-loss counts at most ``FARTHEST`` times the median.
+word owns the number, an update counts as it does in the sum, and a loss at most ``FARTHEST`` times
+the median.
 """
 
 import math
@@ -11,14 +11,14 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from fedmill_coordinator.aggregation.shares import MOST
+from fedmill_coordinator.aggregation.shares import shares_of
 from fedmill_coordinator.store.records import UpdateRecord
 
 FARTHEST = 10
 
 
 def loss_of_round(used: Sequence[UpdateRecord], excluded: Collection[str] = ()) -> float:
-    """Weighted mean of the training losses of the updates ``used``.
+    """Weighted mean of the training losses of the updates ``used``, which have windows.
 
     Those of the agents ``excluded``, which are in quarantine, count only where there are no others,
     and so do those that are not a number.
@@ -26,7 +26,5 @@ def loss_of_round(used: Sequence[UpdateRecord], excluded: Collection[str] = ()) 
     counted = [update for update in used if update.agent not in excluded] or list(used)
     counted = [update for update in counted if not math.isnan(update.loss)] or counted
     losses = np.array([update.loss for update in counted], np.float64)
-    claims = np.array([update.examples for update in counted], np.float64)
-    weights = np.minimum(claims, MOST * np.median(claims))
     middle = float(np.median(losses))
-    return float(np.average(np.clip(losses, 0.0, FARTHEST * middle), weights=weights))
+    return float(np.average(np.clip(losses, 0.0, FARTHEST * middle), weights=shares_of(counted)))

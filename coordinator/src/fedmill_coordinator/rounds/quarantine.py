@@ -30,8 +30,8 @@ OFF_SPREAD = 3.0
 """Times the fleet's spread, or of the fleet's its own, from which on a signal is off."""
 RELEASE = 3
 """Times as many rounds an agent has to fit on average to come out as put it in."""
-Told = Mapping[str, Sequence[tuple[int, Verdict]]]
-"""Agent -> number and verdict of each round that it was in, the oldest first."""
+Told = Mapping[str, Mapping[int, Verdict]]
+"""Agent -> round -> verdict, of each round that it was in, the oldest first."""
 
 _MOST_SIGNALS = 2  # that a reason names
 _MOST_SIGMAS = 1000.0  # that it tells: an agent may claim a number of 300 digits
@@ -85,10 +85,10 @@ def quarantines(
         return []
     told = _by_agent(judged)
     inside = {each.agent for each in standing}
-    verdicts = {agent: [each for _, each in entries] for agent, entries in told.items()}
+    verdicts = {agent: list(entries.values()) for agent, entries in told.items()}
     small = len(told.keys() | inside) < LEAST_AGENTS
-    stay = _remaining_few if small else _remaining
-    kept = stay([_extended(each, told, RELEASE * rounds) for each in standing], told, rounds)
+    before = [_extended(each, told, RELEASE * rounds) for each in standing]
+    kept = _remaining_few(before, told, rounds) if small else _remaining(before, verdicts, rounds)
     room = (len(told.keys() | inside) - 1) // 2 - len(kept)
     reasons = (_apart if small else _against)(verdicts, rounds, inside)
     first = judged[-1].round + 1
@@ -127,11 +127,10 @@ def _apart(
 
 
 def _by_agent(judged: Sequence[Judged]) -> Told:
-    """Agent -> round and verdict of each round it was in, the oldest first."""
-    found: dict[str, list[tuple[int, Verdict]]] = {}
+    found: dict[str, dict[int, Verdict]] = {}
     for each in judged:
         for agent, verdict in each.verdicts.items():
-            found.setdefault(agent, []).append((each.round, verdict))
+            found.setdefault(agent, {})[each.round] = verdict
     return found
 
 
@@ -139,23 +138,24 @@ def _extended(before: Quarantine, told: Told, most: int) -> Quarantine:
     """With what its last rounds said, which may lie further back than ``told`` reaches."""
     since = {
         number: verdict.agreement
-        for number, verdict in told.get(before.agent, [])
+        for number, verdict in told.get(before.agent, {}).items()
         if number >= before.since_round and verdict.agreement is not None
     }
     known = sorted({**before.agreements, **since}.items())[-most:]
     return structs.replace(before, agreements=dict(known))
 
 
-def _remaining(standing: Sequence[Quarantine], told: Told, rounds: int) -> list[Quarantine]:
+def _remaining(
+    standing: Sequence[Quarantine], verdicts: Mapping[str, Sequence[Verdict]], rounds: int
+) -> list[Quarantine]:
     """Those that do not come out yet, by what they agreed with most others on average.
 
     Towards the end of a training honest and wrong updates look more alike: an average over few
     rounds would let an attacker in again.
     """
     span = RELEASE * rounds
-    verdicts = {agent: [verdict for _, verdict in entries] for agent, entries in told.items()}
     own = {e.agent: [Verdict(agreement=each) for each in e.agreements.values()] for e in standing}
-    near = agreeing(verdicts | own, span, own.keys())
+    near = agreeing({**verdicts, **own}, span, own.keys())
     return [
         structs.replace(each, rounds_left=max(1, span - len(each.agreements)))
         for each in standing
@@ -168,7 +168,7 @@ def _remaining_few(standing: Sequence[Quarantine], told: Told, rounds: int) -> l
     kept = []
     for before in standing:
         left = rounds
-        for number, verdict in reversed(told.get(before.agent, [])):
+        for number, verdict in reversed([*told.get(before.agent, {}).items()]):
             if number < before.since_round or stands_apart(verdict):
                 break
             left -= verdict.trust is not None

@@ -170,6 +170,18 @@ def vector_of(payload: Payload) -> Vector:
     return vector
 
 
+def size_of(payload: Payload) -> int:
+    """Bytes that ``payload`` holds in memory; of kinds not known here, the most it could."""
+    match payload:
+        case Dense():
+            return payload.values.nbytes
+        case Quantised():
+            return payload.levels.nbytes + payload.scales.nbytes
+        case Sparse():
+            return payload.indices.nbytes + payload.values.nbytes
+    return 4 * payload.elements
+
+
 def blocks_of(elements: int) -> int:
     """Blocks of ``BLOCK`` elements, the last one perhaps shorter."""
     return -(-elements // BLOCK)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_coordinator.aggregation.robust.base import Block, Numbers, einsum
-from fedmill_shared.codec.base import BLOCK, Dense, Payload, Quantised, Sparse, blocks_of
+from fedmill_shared.codec.base import BLOCK, Payload, Sparse, blocks_of, size_of
 from fedmill_shared.errors import ModelError
 
 _HELD = 128 << 20  # bytes of opened payloads of one group
@@ -88,21 +88,10 @@ def _groups(openers: Sequence[Opener], factors: Numbers, first: int) -> Iterator
         held = 0
         while first + len(payloads) < len(openers) and held < _HELD and len(payloads) < _ROWS:
             payloads.append(openers[first + len(payloads)]())
-            held += _bytes(payloads[-1])
+            held += size_of(payloads[-1])
         stop = first + len(payloads)
         yield _Group(first, payloads, factors[first:stop].astype(np.float32))
         first = stop
-
-
-def _bytes(payload: Payload) -> int:
-    match payload:
-        case Dense():
-            return payload.values.nbytes
-        case Quantised():
-            return payload.levels.nbytes + payload.scales.nbytes
-        case Sparse():
-            return payload.indices.nbytes + payload.values.nbytes
-    return 4 * payload.elements
 
 
 def _products(left: _Group, right: _Group) -> Numbers:

@@ -78,11 +78,14 @@ def is_against(agreement: float) -> bool:
 
 def _agreement(cosine: float | None, *, alone: bool) -> list[str]:
     """Against most others is always told, the rest where nothing else is."""
-    if cosine is None or not (alone or is_against(cosine)):
+    if cosine is None:
         return []
-    how = "agrees with" if cosine > CONTRARY else "has little in common with"
     if is_against(cosine):
         how = "pulls against"
+    elif not alone:
+        return []
+    else:
+        how = "agrees with" if cosine > CONTRARY else "has little in common with"
     return [f"{how} most others (cosine {cosine:.2f})"]
 
 
