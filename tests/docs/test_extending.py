@@ -124,9 +124,9 @@ class TestSource:
         module = example("fedmill_npy.py")
         named = tomllib.loads(blocks["pyproject.toml"])["project"]["entry-points"][sources.GROUP]
         found = [EntryPoint(name, value, sources.GROUP) for name, value in named.items()]
-        assert sources.kinds(found)["npy"] is module.KIND
+        assert sources.kinds(found=found)["npy"] is module.KIND
         raw = tomllib.loads(blocks["press.toml"])["sources"][0]
-        options = msgspec.convert(raw, sources.options_type(found))
+        options = msgspec.convert(raw, sources.options_type(found=found))
         assert isinstance(options, module.NpyOptions)
 
     def test_runner(self, example: Example, recording: Path) -> None:

@@ -2,16 +2,17 @@
 """The agent's configuration file: who it is, where its broker is, and which sources it reads."""
 
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import GenericAlias
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
 from fedmill_agent import shifts
-from fedmill_agent.sources import builtin, options_type
+from fedmill_agent.sources import kinds, options_type
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
@@ -20,19 +21,11 @@ from fedmill_shared.toml.faults import Fault, name_of, section_of
 from fedmill_shared.toml.words import show
 from fedmill_shared.topics import valid_agent_id
 
-if TYPE_CHECKING:
-    Sources = list[SourceOptions]
-else:  # the union of the kinds, so that options are checked field by field
-    Sources = list[options_type([])]
-
-
 LabelText = Annotated[str, Meta(max_length=200)]
 LabelValue = LabelText | bool | int | float | Annotated[list[LabelText], Meta(max_length=32)]
 
 MOST_LABELS = 32
 _LABEL_NAME_RULE = "at most 32 small letters, digits and _, a letter first"
-
-_KIND = re.compile(r"""\bkind\s*=\s*["']([^"']*)["']""")
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,7 +108,26 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     broker: BrokerSection = BrokerSection()
     training: TrainingSection = TrainingSection()
     store: StoreSection = StoreSection()
-    sources: Sources = msgspec.field(default_factory=list)
+    sources: list[SourceOptions] = msgspec.field(default_factory=list)
+
+
+def schema(names: Collection[str] | None = None) -> type[AgentConfig]:
+    """The type of a configuration with sources of the kinds ``names`` only; None: of all there are.
+
+    Options are checked field by field, and no other kind is imported.
+    """
+    if names is not None and not names:
+        return AgentConfig
+    sources = GenericAlias(list, (options_type(names),))
+    made = msgspec.defstruct(
+        "AgentConfig",
+        [("sources", sources, msgspec.field(default_factory=list))],
+        bases=(AgentConfig,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+    return cast("type[AgentConfig]", made)
 
 
 def load(path: Path) -> AgentConfig:
@@ -125,7 +137,7 @@ def load(path: Path) -> AgentConfig:
         ConfigError: naming file, line, field, value and what is allowed.
     """
     text = toml.read(path, ConfigError)
-    config = toml.decode(text, _schema_for(text), path=str(path), error=ConfigError)
+    config = toml.decode(text, schema(_kinds_in(text)), path=str(path), error=ConfigError)
     for fault in _faults(config):
         raise toml.fault_error(fault, text, str(path), ConfigError)
     folder = path.resolve().parent
@@ -175,21 +187,18 @@ def _shift_faults(training: TrainingSection) -> Iterator[Fault]:
             yield Fault(field, f"{name_of(field)}: {problem.message}", problem.remedy)
 
 
-def _schema_for(text: str) -> type[AgentConfig]:
-    """The type of a configuration, with the kinds of installed packages if it names any."""
-    named = set(_KIND.findall(text))
-    if named <= builtin.keys():
-        return AgentConfig
-    sources = GenericAlias(list, (options_type(),))
-    schema = msgspec.defstruct(
-        "AgentConfig",
-        [("sources", sources, msgspec.field(default_factory=list))],
-        bases=(AgentConfig,),
-        frozen=True,
-        kw_only=True,
-        forbid_unknown_fields=True,
-    )
-    return cast("type[AgentConfig]", schema)
+def _kinds_in(text: str) -> set[str] | None:
+    """The kinds of source that a file names; None where it names one that there is not."""
+    try:
+        sources = tomllib.loads(text).get("sources", [])
+    except tomllib.TOMLDecodeError:
+        return None
+    if not isinstance(sources, list) or not all(isinstance(each, dict) for each in sources):
+        return None
+    named = [each.get("kind") for each in sources]
+    if not all(isinstance(kind, str) for kind in named):
+        return None
+    return set(named) if kinds(named).keys() >= set(named) else None
 
 
 def _absolute(source: SourceOptions, folder: Path) -> SourceOptions:

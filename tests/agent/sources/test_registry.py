@@ -47,8 +47,8 @@ PLC = SourceKind(PlcOptions, lambda _options, _tags, _rate: iter([RunEnded("x")]
 class TestRegistry:
     def test_names_are_the_tags_of_the_options(self) -> None:
         """`kind` in a configuration is the key of the registry."""
-        assert sorted(sources.builtin) == ["cmapss", "csv", "mat", "rig", "tep"]
-        for name, kind in sources.builtin.items():
+        assert sorted(sources.builtin()) == ["cmapss", "csv", "mat", "rig", "tep"]
+        for name, kind in sources.kinds(sources.builtin()).items():
             assert kind.options.__struct_config__.tag == name
 
     def test_options_are_decoded_by_kind(self) -> None:
@@ -70,14 +70,39 @@ class TestRegistry:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert done.stdout.strip() == b""
 
+    def test_only_what_is_named_is_imported(self, tmp_path: Path) -> None:
+        """A configuration brings the kinds that it names; a wrong name tells all that there are."""
+        path = tmp_path / "agent.toml"
+        path.write_text(
+            '[agent]\nid = "a"\n[[sources]]\nkind = "csv"\nname = "x"\npath = "x.csv"\n'
+        )
+        code = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from fedmill_agent import config, sources\n"
+            "from fedmill_shared.errors import ConfigError\n"
+            f"path = Path({str(path)!r})\n"
+            "config.load(path)\n"
+            "kinds = [f'fedmill_agent.sources.{name}' for name in sorted(sources.builtin())]\n"
+            "print(*[name for name in kinds if name in sys.modules])\n"
+            "path.write_text(path.read_text().replace('csv', 'vsc'))\n"
+            "try: config.load(path)\n"
+            "except ConfigError as error: print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        imported, refused = done.stdout.decode().splitlines()
+        assert imported == "fedmill_agent.sources.csv"
+        assert f'{path}:4: sources[0].kind is "vsc"' in refused
+        assert all(f'"{name}"' in refused for name in sources.builtin())
+
 
 class TestThirdParties:
     def test_an_entry_point_adds_a_kind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its options are decoded like the built-in ones."""
         found = [entry(PLC, monkeypatch)]
-        assert sources.kinds(found)["plc"] is PLC
+        assert sources.kinds(found=found)["plc"] is PLC
         raw = {"kind": "plc", "name": "press", "address": "10.0.0.7"}
-        assert msgspec.convert(raw, sources.options_type(found)) == PlcOptions(
+        assert msgspec.convert(raw, sources.options_type(found=found)) == PlcOptions(
             name="press", address="10.0.0.7"
         )
 
@@ -94,14 +119,14 @@ class TestThirdParties:
     ) -> None:
         """The error names the kind, the object and the reason."""
         with pytest.raises(ConfigError, match=message) as caught:
-            sources.kinds([entry(value, monkeypatch, name)])
+            sources.kinds(found=[entry(value, monkeypatch, name)])
         assert f"{name!r} (fedmill_test_plugin:KIND)" in str(caught.value)
 
     @pytest.mark.parametrize("value", ["no_such_package_xyz:KIND", "json:no_such_attribute"])
     def test_import_errors_are_config_errors(self, value: str) -> None:
         """A package that cannot be imported does not end in a traceback."""
         with pytest.raises(ConfigError, match="cannot be used"):
-            sources.kinds([EntryPoint("plc", value, sources.GROUP)])
+            sources.kinds(found=[EntryPoint("plc", value, sources.GROUP)])
 
 
 class TestCommonOptions:
@@ -138,13 +163,13 @@ def make_sample(kind: str, folder: Path) -> tuple[SourceOptions, str]:
     return RigOptions(name="x", seconds=1.7), "vibration"
 
 
-@pytest.mark.parametrize("kind", sorted(sources.builtin))
+@pytest.mark.parametrize("kind", sorted(sources.builtin()))
 class TestEveryKind:
     def test_runs_are_gapless_labelled_and_ended(self, kind: str, tmp_path: Path) -> None:
         """Samples join on, the label spans first to last sample, and the end comes last."""
         options, tag = make_sample(kind, tmp_path)
         rate = 12_000.0
-        events = list(sources.builtin[kind].read(options, [tag, tag], rate))
+        events = list(sources.kinds([kind])[kind].read(options, [tag, tag], rate))
         runs = list(dict.fromkeys(event.run for event in events))
         assert len(runs) == (2 if kind == "cmapss" else 1)
         for run in runs:
@@ -169,7 +194,7 @@ class TestEveryKind:
         """The first sample has the time that the options ask for."""
         options, tag = make_sample(kind, tmp_path)
         options = msgspec.structs.replace(options, start="2030-05-06T07:08:09Z")
-        first = next(sources.builtin[kind].read(options, [tag], 12_000.0))
+        first = next(sources.kinds([kind])[kind].read(options, [tag], 12_000.0))
         assert isinstance(first, Samples)
         assert first.start_ns == 1_904_281_689_000_000_000
 
@@ -177,14 +202,14 @@ class TestEveryKind:
         """It names the tag."""
         options, _ = make_sample(kind, tmp_path)
         with pytest.raises(DataError, match="warp_drive"):
-            list(sources.builtin[kind].read(options, ["warp_drive"], 12_000.0))
+            list(sources.kinds([kind])[kind].read(options, ["warp_drive"], 12_000.0))
 
 
-@pytest.mark.parametrize("kind", sorted(set(sources.builtin) - {"rig"}))
+@pytest.mark.parametrize("kind", sorted(set(sources.builtin()) - {"rig"}))
 class TestEveryKindOfFile:
     def test_missing_file_is_a_data_error(self, kind: str, tmp_path: Path) -> None:
         """It names the path."""
         options, tag = make_sample(kind, tmp_path)
         options = msgspec.structs.replace(options, path=str(tmp_path / "gone"))
         with pytest.raises(DataError, match="gone: cannot be read"):
-            list(sources.builtin[kind].read(options, [tag], 12_000.0))
+            list(sources.kinds([kind])[kind].read(options, [tag], 12_000.0))

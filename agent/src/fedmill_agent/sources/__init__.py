@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where samples come from: one folder per kind, listed here; packages can add their own.
+"""Where samples come from: one folder per kind, named like it; packages can add their own.
+
+A folder's ``KIND`` is its manifest. Only the kinds that somebody names are imported: a gateway pays
+in memory for what it reads and for nothing else.
 
 A package that an operator installs adds a kind through an entry point of the group
 ``fedmill_agent.sources``: its name is the kind, its object a SourceKind.
 """
 
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Collection, Iterable
+from functools import cache, reduce
+from importlib import import_module
 from operator import or_
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING
 
-from fedmill_agent.sources import cmapss, csv, mat, rig, tep
 from fedmill_agent.sources.base import SourceKind, SourceOptions
 from fedmill_shared.errors import ConfigError
 
@@ -19,14 +23,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "fedmill_agent.sources"
-
-builtin: dict[str, SourceKind] = {
-    "cmapss": cmapss.KIND,
-    "csv": csv.KIND,
-    "mat": mat.KIND,
-    "rig": rig.KIND,
-    "tep": tep.KIND,
-}
 
 # what importing a foreign module is known to raise
 _IMPORT_ERRORS = (
@@ -42,26 +38,42 @@ _IMPORT_ERRORS = (
 )
 
 
-def kinds(found: Iterable["EntryPoint"] | None = None) -> dict[str, SourceKind]:
-    """Every kind of source by name: the built-in ones and those of installed packages.
+@cache
+def builtin() -> frozenset[str]:
+    """Names of the kinds that come with fedmill: the folders beside this file."""
+    return frozenset(each.parent.name for each in Path(__file__).parent.glob("*/__init__.py"))
+
+
+def kinds(
+    names: Collection[str] | None = None, *, found: Iterable["EntryPoint"] | None = None
+) -> dict[str, SourceKind]:
+    """Kinds of source by name: the built-in ones and those of installed packages.
 
     Args:
+        names: import only these, as far as they exist; None for all there are.
         found: entry points to add; None for those of the group ``fedmill_agent.sources``.
 
     Raises:
         ConfigError: an entry point cannot be loaded, is no SourceKind, or takes a name twice.
     """
-    result = dict(builtin)
+    wanted = builtin() if names is None else builtin().intersection(names)
+    result = {name: _builtin(name) for name in sorted(wanted)}
+    if names is not None and builtin().issuperset(names):
+        return result
     for point in _installed() if found is None else found:
-        if point.name in result:
+        if point.name in builtin() or point.name in result:
             raise _broken(point, "there is already a source of this kind")
-        result[point.name] = _load(point)
+        if names is None or point.name in names:
+            result[point.name] = _load(point)
     return result
 
 
-def options_type(found: Iterable["EntryPoint"] | None = None) -> UnionType | type[SourceOptions]:
-    """Union of the options of every kind, for msgspec to decode a source by its ``kind``."""
-    types: list[UnionType | type[SourceOptions]] = [k.options for k in kinds(found).values()]
+def options_type(
+    names: Collection[str] | None = None, *, found: Iterable["EntryPoint"] | None = None
+) -> UnionType | type[SourceOptions]:
+    """Union of the options of ``kinds``, for msgspec to decode a source by its ``kind``."""
+    chosen = kinds(names, found=found).values()
+    types: list[UnionType | type[SourceOptions]] = [kind.options for kind in chosen]
     return reduce(or_, types)
 
 
@@ -71,11 +83,18 @@ def kind_of(options: SourceOptions) -> SourceKind:
     Raises:
         ConfigError: no kind has options of this type.
     """
-    for table in (builtin, None):
-        for kind in (kinds() if table is None else table).values():
-            if isinstance(options, kind.options):
-                return kind
-    raise ConfigError(f"source {options.name!r}: {type(options).__name__} belong to no source kind")
+    name = str(options.__struct_config__.tag)
+    kind = kinds([name]).get(name)
+    if kind is None or not isinstance(options, kind.options):
+        told = f"{type(options).__name__} belong to no source kind"
+        raise ConfigError(f"source {options.name!r}: {told}")
+    return kind
+
+
+@cache
+def _builtin(name: str) -> SourceKind:
+    found: SourceKind = import_module(f"{__name__}.{name}").KIND
+    return found
 
 
 def _installed() -> Iterable["EntryPoint"]:
