@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmill_agent.cutter import Cutter
+from fedmill_agent.cutter import Cutter, told_faults
 from fedmill_agent.sources.base import LabelInterval, RunEnded, Samples
 from fedmill_agent.sources.csv import CsvOptions
 from fedmill_shared.errors import SchemaError
-from fedmill_shared.job import Signal, Window
+from fedmill_shared.job import Cleaning, Signal, Window
 
 SIGNALS = [Signal(name="heat", unit="degC", tag="PLC.heat"), Signal(name="force", unit="N")]
 NAN = float("nan")
@@ -18,7 +18,7 @@ NAN = float("nan")
 def cutter(window: Window | None = None, **fields: Any) -> Cutter:
     """Cuts windows of 4 samples unless told otherwise; nothing is read from the source's file."""
     source = CsvOptions(name="s", path="unread.csv", **fields)
-    return Cutter("oven", SIGNALS, window or Window(length=4), source)
+    return Cutter("oven", SIGNALS, window or Window(length=4), source, cleaning=Cleaning())
 
 
 def samples(values: Iterable[float], start: int = 0) -> Samples:
@@ -84,3 +84,47 @@ class TestTake:
     def test_labels_complete_nothing(self) -> None:
         """They are joined where windows are kept."""
         assert cutter().take(LabelInterval("run", 0, 3, "good")) == []
+
+
+class TestCleaning:
+    """What a job says about good values holds for live and stored windows alike."""
+
+    def made(self, *ranges: list[float], **cleaning: Any) -> Cutter:
+        """Cuts windows of 4 samples of two signals with these ranges."""
+        signals = [Signal(name=f"s{i}", range=each) for i, each in enumerate(ranges)]
+        source = CsvOptions(name="s", path="unread.csv", units={"s0": "1"})
+        return Cutter("oven", signals, Window(length=4), source, cleaning=Cleaning(**cleaning))
+
+    def test_a_spike_in_the_jobs_unit(self) -> None:
+        """The range is that of the canonical unit: 932 degF are 500 degC."""
+        signals = [Signal(name="heat", unit="degC", range=[0.0, 300.0])]
+        source = CsvOptions(name="s", path="unread.csv", units={"heat": "degF"})
+        made = Cutter("oven", signals, Window(length=4), source, cleaning=Cleaning())
+        row = np.array([[212.0, 932.0, 212.0, 212.0]])
+        [window] = made.take(Samples("run", "oven-1", 0, 1, row))
+        np.testing.assert_allclose(window.values, [[100.0] * 4], rtol=1e-6)
+        assert window.good_share == 0.75
+
+    def test_why_windows_are_bad(self) -> None:
+        """Each is counted once, by its worst signal and what is wrong with most of that."""
+        made = self.made([0.0, 5.0], [])
+        for number, (first, second) in enumerate(
+            [([9.0] * 4, [1.0] * 4), ([9.0, NAN, NAN, NAN], [NAN, 1.0, 1.0, 1.0])]
+        ):
+            values = np.array([first, second])
+            assert made.take(Samples("run", "oven-1", 4 * number, 1, values)) == []
+        assert made.bad == 2
+        assert made.faults == {"s0: out of range": 1, "s0: missing": 1}
+
+    def test_too_little_is_good(self) -> None:
+        """Though every gap could be filled."""
+        made = self.made([], least_good=0.8)
+        row = np.array([[1.0, NAN, 3.0, 4.0]])
+        assert made.take(Samples("run", "oven-1", 0, 1, row)) == []
+        assert told_faults(made.faults) == "s0: missing 1"
+
+    def test_told(self) -> None:
+        """The most frequent first, and not without end."""
+        faults = {f"s{i:02}: missing": 1 for i in range(10)} | {"s05: out of range": 7}
+        assert told_faults(faults).startswith("s05: out of range 7, s00: missing 1, s01")
+        assert told_faults(faults).endswith("and 3 more")

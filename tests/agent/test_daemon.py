@@ -417,7 +417,9 @@ class TestRefuse:
         """They were read, and every window was bad."""
         agent = plant.agent(plant.recording(good=["nan"] * 24))
         assert "no training window" in self.refusal(plant, agent).text
-        assert agent.daemon._state().jobs["press"].windows_bad == 3
+        phase = agent.daemon._state().jobs["press"]
+        assert phase.windows_bad == 3
+        assert phase.faults == {"vibration: missing": 3}
 
     def test_recordings_without_a_label(self, plant: Plant) -> None:
         """The windows are there, and nobody can learn from them."""

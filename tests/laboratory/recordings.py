@@ -16,7 +16,7 @@ from fedmill_agent.cutter import Cutter
 from fedmill_agent.sources.mat import KIND, MatOptions
 from fedmill_coordinator.demo.recipes.cwru import HEALTHY, HEALTHY_RATE_HZ, TEST_BEGIN, TRAIN_END
 from fedmill_shared.errors import DataError
-from fedmill_shared.job import Job, Signal, Window
+from fedmill_shared.job import Cleaning, Job, Signal, Window
 
 NAME = re.compile(r"(?P<fault>.+)_(?P<load>\d+)")
 
@@ -87,7 +87,7 @@ def _recording(path: Path, fault: str, load: int, cut: _Cut) -> Recording:
 def _windows(path: Path, cut: _Cut, begin: float, end: float) -> NDArray[np.float32]:
     rate = HEALTHY_RATE_HZ if HEALTHY.search(path.stem) else 0
     source = MatOptions(name="it", path=str(path), rate_hz=rate, begin=begin, end=end)
-    cutter = Cutter("laboratory", cut.signals, cut.window, source)
+    cutter = Cutter("laboratory", cut.signals, cut.window, source, cleaning=Cleaning())
     events = KIND.read(source, cutter.tags, cut.signals[0].rate_hz)
     return stacked([window.values for event in events for window in cutter.take(event)])
 

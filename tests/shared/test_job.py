@@ -182,6 +182,44 @@ known_classes_only = true
 => 7: learning.known_classes_only is true: a regression has no classes
 => (remove it)
 
+[job]
+name = "two"
+[[signals]]
+name = "a"
+range = [1.0]
+CLASSES
+=> 5: signals[0].range is [1.0]: one number is no range
+=> (write [smallest, largest] in 1, or remove it)
+
+[job]
+name = "two"
+[[signals]]
+name = "a"
+unit = "degC"
+range = [150.0, -40.0]
+CLASSES
+=> 6: signals[0].range is [150.0, -40.0]: the first number is the smallest plausible value,
+=> the second the largest (write [smallest, largest] in degC, or remove it)
+
+[job]
+name = "two"
+[[signals]]
+name = "a"
+rate_hz = 10.0
+flat_seconds = 5.0
+CLASSES
+[window]
+length = 20
+=> 6: signals[0].flat_seconds is 5.0: a window is 2 s long, and each is looked at by itself
+=> (write at most 2, or make window.length longer)
+
+TWO
+CLASSES
+[cleaning]
+sigmas = 4.0
+=> 10: cleaning.sigmas is 4.0: it is for outliers = "hampel", which is "none"
+=> (write outliers = "hampel" below [cleaning], or remove it)
+
 REGRESSION
 role = "regime"
 [window]
@@ -207,6 +245,7 @@ GOOD = [
     + CLASSES
     + '[model]\narchitecture = "wdcnn"\nkernel = 64\nstride = 64\n[window]\nlength = 64',
     TWO + CLASSES + '[model]\narchitecture = "wdcnn"\n[window]\nlength = 16',
+    TWO + CLASSES + '[cleaning]\noutliers = "hampel"\nsigmas = 4.0\nmissing = "drop"',
     REGRESSION,
     REGRESSION + '[labels]\nunit = "cycle"\ncap = 125.0\n[learning]\nloss = "huber"',
 ]

@@ -8,10 +8,21 @@ import msgspec
 import pytest
 
 from fedmill_shared.job import Job
-from fedmill_shared.job_check import LATER, canonical, check, decode_job, job_from_canonical
+from fedmill_shared.job.later import LATER
+from fedmill_shared.job_check import canonical, check, decode_job, job_from_canonical
 from fedmill_shared.job_reference import SMALLEST_JOB
 
 NEW: dict[str, dict[str, Any]] = {
+    "signals": {"range": [-5.0, 5.0], "flat_seconds": 0.01},
+    "cleaning": {
+        "missing": "hold",
+        "hold": 2,
+        "outliers": "winsorise",
+        "reach": 3,
+        "sigmas": 2.0,
+        "tails": 0.05,
+        "least_good": 0.9,
+    },
     "federation": {
         "earliest_seconds": 5.0,
         "patience": 0.0,
@@ -47,6 +58,9 @@ NEW: dict[str, dict[str, Any]] = {
 }
 """Fields that came after protocol 1, with values that are not their defaults."""
 NEEDS: dict[str, dict[str, dict[str, Any]]] = {
+    "reach": {"cleaning": {"outliers": "hampel"}},
+    "sigmas": {"cleaning": {"outliers": "hampel"}},
+    "tails": {"cleaning": {"outliers": "winsorise"}},
     "cluster_by": {"federation": {"clusters": ["pump"]}},
     "clusters": {"federation": {"cluster_by": "machine"}},
     "over_selection": {"federation": {"goal": 2}},
@@ -56,6 +70,17 @@ NEEDS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What some of them only make sense with."""
 FIELDS = [(section, field) for section, fields in NEW.items() for field in fields]
+
+
+class OldSignal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A signal as software of protocol 1 reads it."""
+
+    name: str
+    unit: str
+    rate_hz: float
+    tag: str
+    role: str
+    resolution: float
 
 
 class OldFederation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +123,7 @@ class OldJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A canonical job as software of protocol 1 reads it: a field it does not know is an error."""
 
     job: dict[str, Any]
-    signals: list[dict[str, Any]]
+    signals: list[OldSignal]
     window: dict[str, Any]
     labels: dict[str, Any]
     model: dict[str, Any]
@@ -114,9 +139,18 @@ def smallest() -> Job:
 
 
 def changed(good: Job, **sections: dict[str, Any]) -> Job:
-    """``good`` with other values in some sections, not checked."""
+    """``good`` with other values in some sections, of signals in the first, not checked."""
     plain = msgspec.to_builtins(good)
-    return msgspec.convert({**plain, **{k: {**plain[k], **v} for k, v in sections.items()}}, Job)
+    for name, values in sections.items():
+        place = plain[name][0] if name == "signals" else plain[name]
+        place |= values
+    return msgspec.convert(plain, Job)
+
+
+def section_of(job: Any, name: str) -> Any:
+    """A section; of signals the first."""
+    found = getattr(job, name)
+    return found[0] if name == "signals" else found
 
 
 class TestLater:
@@ -124,23 +158,23 @@ class TestLater:
     def test_every_new_field_is_tried_here(self, section: str) -> None:
         """One that is forgotten in the table would refuse old agents for nothing."""
         assert tuple(NEW[section]) == LATER[section]
-        old: Any = OldJob.__annotations__.get(section)
+        old: Any = OldSignal if section == "signals" else OldJob.__annotations__.get(section)
         known = set(old.__struct_fields__ if old is not None else ())
-        assert known | {*NEW[section]} == {*type(getattr(smallest(), section)).__struct_fields__}
+        assert known | {*NEW[section]} == {*type(section_of(smallest(), section)).__struct_fields__}
 
     def test_defaults_are_left_out(self) -> None:
         """A job that needs nothing new is one that old agents take part in."""
         old = msgspec.json.decode(canonical(smallest()), type=OldJob)
-        for section in ("federation", "learning", "compression"):
-            mine = msgspec.structs.asdict(getattr(smallest(), section))
-            theirs = msgspec.structs.asdict(getattr(old, section))
+        for section in ("signals", "federation", "learning", "compression"):
+            mine = msgspec.structs.asdict(section_of(smallest(), section))
+            theirs = msgspec.structs.asdict(section_of(old, section))
             assert theirs == {name: mine[name] for name in theirs}
 
     @pytest.mark.parametrize("section", LATER)
     def test_so_are_defaults_that_are_written_down(self, section: str) -> None:
         """The same job in other words, with the same hash."""
         plain = smallest()
-        written = {name: getattr(getattr(plain, section), name) for name in NEW[section]}
+        written = {name: getattr(section_of(plain, section), name) for name in NEW[section]}
         assert canonical(changed(plain, **{section: written})) == canonical(plain)
 
     @pytest.mark.parametrize(("section", "field"), FIELDS)
@@ -150,7 +184,8 @@ class TestLater:
         candidate = changed(basis, **{section: {field: NEW[section][field]}})
         check(candidate)
         data = canonical(candidate)
-        assert json.loads(data)[section][field] == NEW[section][field]
+        told = json.loads(data)[section]
+        assert (told[0] if section == "signals" else told)[field] == NEW[section][field]
         assert job_from_canonical(data) == candidate
         with pytest.raises(msgspec.ValidationError, match="unknown field"):
             msgspec.json.decode(data, type=OldJob)

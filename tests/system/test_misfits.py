@@ -67,7 +67,7 @@ class TestMisfit:
         [
             ("missing-signal", "no tag 'vibration'", "map the signal"),
             ("wrong-unit", '"degC"', "g converts from"),
-            ("no-number", "values are missing in all 12 windows", "fedmill-agent check"),
+            ("no-number", "all 12 are bad (vibration: missing 12)", "fedmill-agent check"),
             ("no-row", "no whole window came", "fedmill-agent check"),
             ("foreign-label", "cracked", "correct the label"),
             ("no-source", "no [[sources]]", "add one"),

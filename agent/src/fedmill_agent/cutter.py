@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a source's events to usable windows of a job: the one way that data takes, live or not."""
 
+from collections import Counter
+from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.sources.base import Event, RunEnded, Samples, SourceOptions
+from fedmill_agent.sources.files import shorten
 from fedmill_shared.errors import SchemaError
-from fedmill_shared.job import Signal
+from fedmill_shared.job import Cleaning, Job, Signal
 from fedmill_shared.job import Window as WindowSettings
-from fedmill_shared.signals.quality import mend, usable
+from fedmill_shared.signals.preparation import Preparation, Prepared
+from fedmill_shared.signals.quality import Fault
 from fedmill_shared.signals.units import affine
 from fedmill_shared.signals.windows import Window, Windower
+
+MOST_FAULTS = 8
+"""Kinds of fault that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +48,31 @@ class Cutter:
 
     Attributes:
         tags: what to ask the source for, a tag for each signal.
-        bad: windows so far in which too much is missing.
+        bad: windows so far that cannot be used.
+        faults: ``signal: fault`` -> how many of them it made unusable.
     """
 
     def __init__(
-        self, job: str, signals: Sequence[Signal], window: WindowSettings, source: SourceOptions
+        self,
+        job: str,
+        signals: Sequence[Signal],
+        window: WindowSettings,
+        source: SourceOptions,
+        *,
+        cleaning: Cleaning,
     ) -> None:
         """Map ``source`` to the ``signals`` of the job called ``job``.
 
         Raises:
             SchemaError: it does not fit.
         """
+        self._names = [signal.name for signal in signals]
+        self._preparation = Preparation.of(signals, cleaning)
         self._mapping = map_source(job, signals, source)
         self._windower = Windower(window.length, window.stride or window.length, window.pad)
         self.tags = self._mapping.tags
         self.bad = 0
+        self.faults: Counter[str] = Counter()
 
     def take(self, event: Event) -> list[Window]:
         """The usable windows, float32 (S, length) in the job's units, that ``event`` completes.
@@ -71,9 +88,34 @@ class Cutter:
                 found = self._windower.end(run)
             case _:
                 return []
-        good = [window for window in map(mend, found) if usable(window)]
-        self.bad += len(found) - len(good)
-        return good
+        prepared = [self._preparation.apply(window) for window in found]
+        for each in prepared:
+            if not each.usable:
+                self._count(each)
+        return [each.window for each in prepared if each.usable]
+
+    def _count(self, prepared: Prepared) -> None:
+        """A window that cannot be used, by what is wrong with most values of its worst signal."""
+        self.bad += 1
+        codes = prepared.codes
+        worst = int(np.count_nonzero(codes, axis=1).argmax())
+        fault = Fault(int(np.bincount(codes[worst], minlength=len(Fault))[1:].argmax()) + 1)
+        self.faults[f"{self._names[worst]}: {fault.words}"] += 1
+
+
+def told_faults(faults: Table[str, int]) -> str:
+    """What is wrong with windows and with how many, the most frequent first, for people."""
+    ordered = sorted(faults.items(), key=lambda item: (-item[1], item[0]))
+    return shorten([f"{fault} {count}" for fault, count in ordered], MOST_FAULTS)
+
+
+def cutter_for(job: Job, source: SourceOptions) -> Cutter:
+    """Cuts what ``source`` delivers as ``job`` wants it.
+
+    Raises:
+        SchemaError: it does not fit.
+    """
+    return Cutter(job.name, job.signals, job.window, source, cleaning=job.cleaning)
 
 
 def map_source(job: str, signals: Sequence[Signal], source: SourceOptions) -> Mapping:

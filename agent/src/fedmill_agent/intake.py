@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fedmill_agent.config import AgentConfig
-from fedmill_agent.cutter import Cutter
+from fedmill_agent.cutter import Cutter, cutter_for
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.sources.base import (
     Event,
@@ -51,8 +51,7 @@ class Intake:
         window_ns = round(1e9 * job.window.length / job.signals[0].rate_hz)
         self._policy = SplitPolicy(store, job.evaluation, window_ns=window_ns)
         self._feeds = {
-            source.name: _Feed(source, Cutter(job.name, job.signals, job.window, source))
-            for source in config.sources
+            source.name: _Feed(source, cutter_for(job, source)) for source in config.sources
         }
         self.refused_labels: Counter[str] = Counter()
 
@@ -62,8 +61,16 @@ class Intake:
 
     @property
     def bad_windows(self) -> int:
-        """Windows in which too much is missing: they were neither scored nor stored."""
+        """Windows in which too much is wrong: they were neither scored nor stored."""
         return sum(feed.cutter.bad for feed in self._feeds.values())
+
+    @property
+    def faults(self) -> Counter[str]:
+        """What made how many windows unusable, as ``signal: fault``."""
+        found = Counter[str]()
+        for feed in self._feeds.values():
+            found += feed.cutter.faults
+        return found
 
     @property
     def replaying(self) -> bool:

@@ -3,6 +3,7 @@
 
 import math
 
+from fedmill_agent.cutter import MOST_FAULTS
 from fedmill_agent.memory import return_memory
 from fedmill_agent.sources.runner import SourceEnded
 from fedmill_agent.training import protocol
@@ -189,6 +190,7 @@ class Seat:
             windows=_counts(work),
             windows_scored=work.scorer.scored,
             windows_bad=work.intake.bad_windows,
+            faults=dict(work.intake.faults.most_common(MOST_FAULTS)),
             ineligible=self._ineligible(work),
             served=choice.candidate if choice is not None else "",
             scores=choice.scores if choice is not None else {},

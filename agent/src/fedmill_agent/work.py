@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from fedmill_agent.config import AgentConfig
+from fedmill_agent.cutter import told_faults
 from fedmill_agent.inference.deployment import Deployment
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.serving import Serving
@@ -111,7 +112,8 @@ class Work:
 
     def nothing_to_learn(self) -> FedmillError:
         """Why there is no training window with a label."""
-        windows, bad = self.store.counts()["train"], self.intake.bad_windows
+        windows = self.store.counts()["train"]
+        bad, faults = self.intake.bad_windows, self.intake.faults
         wanted = self.job.federation.min_examples
         if windows and 0 < (labelled := self.learnable()) < wanted:
             return DataError(
@@ -134,7 +136,7 @@ class Work:
             )
         return self.intake.failure() or DataError(
             f"agent has no training window for job {self.job.name}: "
-            + (f"values are missing in all {bad} windows" if bad else "no whole window came"),
+            + (f"all {bad} are bad ({told_faults(faults)})" if bad else "no whole window came"),
             remedy="check the sources with `fedmill-agent check`",
         )
 

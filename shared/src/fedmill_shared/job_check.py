@@ -9,39 +9,10 @@ from fedmill_shared import toml
 from fedmill_shared.errors import JobError
 from fedmill_shared.job import Job
 from fedmill_shared.job.faults import faults
+from fedmill_shared.job.later import LATER, plain
 
 LARGEST_CANONICAL = 1 << 20
 """Bytes of the largest canonical job that is decoded."""
-LATER = {
-    "federation": (
-        "earliest_seconds",
-        "patience",
-        "select",
-        "cluster_by",
-        "clusters",
-        "start",
-        "min_examples",
-        "over_selection",
-        "max_staleness",
-        "staleness_exponent",
-        "server_decay",
-        "server_adaptivity",
-    ),
-    "learning": (
-        "adjustment",
-        "focal_gamma",
-        "resample",
-        "proximal",
-        "personal",
-        "head_epochs",
-        "ditto",
-    ),
-    "compression": ("dense_rounds", "dense", "plateau_rounds"),
-    "robustness": ("rule", "clip", "byzantine", "bucket", "quarantine_rounds"),
-    "serving": ("candidates", "every"),
-}
-"""Fields that older software does not know: left out of the canonical job at their default, so that
-it takes part in every job that needs none of them."""
 
 
 def load_job(path: Path) -> Job:
@@ -74,17 +45,11 @@ def check(job: Job) -> None:
 def canonical(job: Job) -> bytes:
     """``job`` as JSON with defaults written out and every name sorted: what is hashed.
 
-    The defaults of ``LATER`` are left out, and sections of which nothing is left.
+    Later fields are left out at their default, and sections of which nothing is left.
     """
-    sections: dict[str, dict[str, object]] = msgspec.to_builtins(job)
-    for section, fields in LATER.items():
-        defaults = msgspec.to_builtins(type(getattr(job, section))())
-        for field in fields:
-            if sections[section][field] == defaults[field]:
-                del sections[section][field]
-        if not sections[section]:
-            del sections[section]
-    return msgspec.json.encode(sections, order="sorted")
+    sections = {name: plain(name, getattr(job, name)) for name in job.__struct_fields__}
+    told = {name: value for name, value in sections.items() if value != {} or name not in LATER}
+    return msgspec.json.encode(told, order="sorted")
 
 
 def job_from_canonical(data: bytes) -> Job:

@@ -46,6 +46,7 @@ Word = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{0,32}\Z")]
 """A name that later software may add to: of a codec, or of a candidate to serve."""
 Shifts = Annotated[dict[Job, tuple[Finite, Finite]], Meta(max_length=8)]
 Scores = Annotated[dict[Word, Finite], Meta(max_length=8)]
+Faults = Annotated[dict[Annotated[str, Meta(max_length=100)], Size], Meta(max_length=8)]
 Candidates = Annotated[dict[Word, Statistic], Meta(max_length=8)]
 
 
@@ -73,6 +74,8 @@ class JobPhase(Struct, frozen=True, kw_only=True):
 
     ``served`` is the candidate that scores, where there is a choice, and ``scores`` what each of
     them reached on the agent's validation windows (accuracy, or RMSE in the label's unit).
+    ``faults`` are the most frequent reasons why windows are bad, as ``signal: fault``, with their
+    number.
     """
 
     phase: Phase
@@ -80,6 +83,7 @@ class JobPhase(Struct, frozen=True, kw_only=True):
     windows: dict[Job, Size] = {}
     windows_scored: Size = 0
     windows_bad: Size = 0
+    faults: Faults = {}
     ineligible: Text = ""
     served: Word = ""
     scores: Scores = {}

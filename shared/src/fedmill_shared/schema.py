@@ -5,18 +5,21 @@ from msgspec import json
 
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
+from fedmill_shared.job.later import said
 from fedmill_shared.signals.units import canonical
 
 
 def schema_hash(job: Job) -> str:
     """SHA-256 over the model's input and output as ``job`` declares them.
 
-    Signals (name, canonical unit, rate, role, in order), window length and padding, task, classes,
-    label unit and cap. Weights, learning and federation settings do not change it.
+    Signals (name, canonical unit, rate, role, plausible range, in order), window length and
+    padding, cleaning, task, classes, label unit and cap. Weights, learning and federation settings
+    do not change it.
 
     Raises:
         SchemaError: a unit is unknown.
     """
+    cleaning = said("cleaning", job.cleaning)
     schema = {
         "signals": [
             {
@@ -24,6 +27,7 @@ def schema_hash(job: Job) -> str:
                 "unit": canonical(signal.unit),
                 "rate_hz": signal.rate_hz,
                 "role": signal.role,
+                **said("signals", signal),
             }
             for signal in job.signals
         ],
@@ -34,5 +38,6 @@ def schema_hash(job: Job) -> str:
             "unit": canonical(job.labels.unit),
             "cap": job.labels.cap,
         },
+        **({"cleaning": cleaning} if cleaning else {}),
     }
     return sha256(json.encode(schema, order="sorted"))

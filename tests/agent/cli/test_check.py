@@ -94,7 +94,9 @@ class TestGood:
         assert main(["check", str(path), "--job", str(job_file), "--offline"]) == 0
         output = capsys.readouterr().out
         assert "nothing good, 0 % good" in output
-        assert "  missing: a whole window of 8 samples; 2 lack values\n" in output
+        assert (
+            "  missing: a whole window of 8 samples; 2 are bad (vibration: missing 2)\n" in output
+        )
         assert "missing: labelled windows; the agent would score" in output
 
     @pytest.mark.system

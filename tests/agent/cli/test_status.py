@@ -213,3 +213,20 @@ class TestOutput:
             )
         said = "fedmill-agent: the output cannot be written: No space left on device\n"
         assert (done.returncode, done.stderr) == (1, said)
+
+    def test_why_windows_are_bad(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Which signal spoilt how many, and by what."""
+        config = configure()
+        faults = {"force: out of range": 7, "heat: stuck at one value": 2}
+        phase = JobPhase(phase="joined", windows_bad=9, faults=faults)
+        folder = make_folder(config.parent / "a-state")
+        state = AgentState(online=True, jobs={"press": phase})
+        write_status(folder, state, connected=True, trainer_pid=None)
+        assert main(["status", str(config)]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert "bad 9 (force: out of range 7, heat: stuck at one value 2)" in told
+        assert main(["status", str(config), "--json"]) == 0
+        body = msgspec.json.decode(capsys.readouterr().out)
+        assert body["state"]["jobs"]["press"]["faults"] == faults

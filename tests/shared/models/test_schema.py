@@ -2,9 +2,10 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Job, Mlp
+from fedmill_shared.job import Cleaning, Job, Mlp
 from fedmill_shared.models import build, manifest_of
 from fedmill_shared.models.schema import METADATA_KEY, encode_schema, read_schema, schema_of
 
@@ -19,6 +20,20 @@ class TestSchema:
         assert [(s.name, s.unit, s.role) for s in schema.signals][1] == ("speed", "rpm", "regime")
         assert schema.classes == ("good", "burr", "crack")
         assert (schema.manifest, schema.elements) == (manifest.digest, manifest.size)
+
+    def test_later_fields(self, make_job: Callable[..., Job]) -> None:
+        """A job that needs nothing new is exported as it always was; what it says is kept."""
+        job = make_job(Mlp())
+        manifest = manifest_of(build(job, 0))
+        text = encode_schema(schema_of(job, manifest))
+        assert not {"cleaning", "range", "flat_seconds"} & {*text.split('"')}
+        ranged = structs.replace(job.signals[0], range=[0.0, 9.0])
+        strict = structs.replace(
+            job, signals=[ranged, *job.signals[1:]], cleaning=Cleaning(missing="drop")
+        )
+        schema = schema_of(strict, manifest)
+        assert read_schema({METADATA_KEY: encode_schema(schema)}) == schema
+        assert (schema.signals[0].range, schema.cleaning.missing) == ([0.0, 9.0], "drop")
 
     def test_foreign_metadata_is_refused(self) -> None:
         """A model of another tool, or a damaged entry, is named as such."""

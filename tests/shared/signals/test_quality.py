@@ -1,85 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Which values are good, and what is wrong with the others."""
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from fedmill_shared.signals.quality import HOLD, assess, bridge, mend, usable
-from fedmill_shared.signals.windows import Window
+from fedmill_shared.signals.quality import Codes, Fault, inspect
 
-NAN = float("nan")
-
-
-def window(*rows: list[float]) -> Window:
-    """A window of these values."""
-    values = np.array(rows, np.float32)
-    return Window("run", "unit", 0, 10, values, float(np.isfinite(values).mean()), 0)
+NAN, INF = float("nan"), float("inf")
+GOOD, MISSING, RANGE, FLAT = Fault.GOOD, Fault.MISSING, Fault.RANGE, Fault.FLAT
 
 
-def naive(row: list[float], hold: int) -> list[float]:
-    """Sample by sample: look for the neighbours of each bad one."""
-    good = [i for i, value in enumerate(row) if np.isfinite(value)]
-    result = list(row)
+def codes(row: list[float], low: float = -INF, high: float = INF, flat: int = 0) -> list[int]:
+    """The faults of one signal."""
+    return found([row], [low], [high], [flat])[0].tolist()
+
+
+def found(rows: list[list[float]], low: list[float], high: list[float], flat: list[int]) -> Codes:
+    """The faults of several."""
+    limits = [np.array(each, np.float32)[:, None] for each in (low, high)]
+    return inspect(np.array(rows, np.float32).reshape(len(rows), -1), *limits, flat)
+
+
+def naive(row: list[float], low: float, high: float, flat: int) -> list[int]:
+    """Sample by sample: how far its own value reaches to either side."""
+    result = []
     for i, value in enumerate(row):
-        left, right = [g for g in good if g < i], [g for g in good if g > i]
-        if not np.isfinite(value) and left and right and right[0] - left[-1] - 1 <= hold:
-            a, b = left[-1], right[0]
-            result[i] = row[a] + (row[b] - row[a]) * (i - a) / (b - a)
-    return result
+        if not np.isfinite(value):
+            result.append(MISSING)
+            continue
+        same = [i]
+        for step in (-1, 1):
+            j = i + step
+            while 0 <= j < len(row) and (row[j] == value or not np.isfinite(row[j])):
+                if row[j] == value:
+                    same.append(j)
+                j += step
+        if flat and max(same) - min(same) + 1 >= flat:
+            result.append(FLAT)
+        else:
+            result.append(GOOD if low <= value <= high else RANGE)
+    return [int(each) for each in result]
 
 
-class TestAssess:
-    def test_only_finite_values_are_good(self) -> None:
-        """NaN and both infinities are bad."""
-        assert assess(np.array([[1.0, NAN], [np.inf, -np.inf]])).tolist() == [
-            [True, False],
-            [False, False],
-        ]
+class TestInspect:
+    def test_missing(self) -> None:
+        """NaN and both infinities."""
+        assert codes([1.0, NAN, INF, -INF]) == [GOOD, MISSING, MISSING, MISSING]
 
+    def test_out_of_range(self) -> None:
+        """Both limits are plausible themselves."""
+        assert codes([-1.0, 0.0, 5.0, 5.1], 0.0, 5.0) == [RANGE, GOOD, GOOD, RANGE]
 
-class TestBridge:
-    def test_a_literal_gap(self) -> None:
-        """Two missing samples between 1 and 4 become 2 and 3."""
-        assert bridge(np.array([[1, NAN, NAN, 4]], np.float32), 2).tolist() == [[1, 2, 3, 4]]
+    def test_each_signal_has_its_own_limits(self) -> None:
+        """Pressure is not temperature."""
+        both = found([[2.0, 2.0], [2.0, 9.0]], [0.0, 5.0], [1.0, 10.0], [0, 0])
+        assert both.tolist() == [[RANGE, RANGE], [RANGE, GOOD]]
 
-    def test_long_gaps_and_edges_stay(self) -> None:
-        """Three missing samples with hold 2, and gaps without two ends, are not invented."""
-        values = np.array([[NAN, 1, NAN, NAN, NAN, 5, NAN]], np.float32)
-        np.testing.assert_array_equal(bridge(values, 2), values)
+    def test_stuck(self) -> None:
+        """From the first of the equal values on; fewer of them are chance."""
+        row = [1.0, 2.0, 2.0, 2.0, 3.0, 3.0]
+        assert codes(row, flat=3) == [GOOD, FLAT, FLAT, FLAT, GOOD, GOOD]
+        assert codes(row, flat=4) == [GOOD] * 6
 
-    def test_a_dead_signal_stays_dead(self) -> None:
-        """A signal without a single value is left as it is, its neighbour is bridged."""
-        values = np.array([[NAN, NAN, NAN], [2, NAN, 4]], np.float32)
-        np.testing.assert_array_equal(bridge(values, 5), [[NAN, NAN, NAN], [2, 3, 4]])
+    def test_a_dropout_does_not_unstick_it(self) -> None:
+        """What is missing in between is still missing, and the rest is stuck."""
+        assert codes([2.0, NAN, 2.0, 2.0], flat=4) == [FLAT, MISSING, FLAT, FLAT]
+
+    def test_stuck_beyond_its_range(self) -> None:
+        """A dead sensor often rests at the end of its scale: that it is stuck tells more."""
+        assert codes([32767.0] * 3, 0.0, 100.0, 3) == [FLAT] * 3
+
+    def test_dead(self) -> None:
+        """A signal that never came is missing, however long."""
+        assert codes([NAN] * 4, flat=2) == [MISSING] * 4
 
     @given(
-        st.lists(st.sampled_from([0.0, 1.0, -2.5, 8.0, NAN, np.inf]), max_size=20),
-        st.integers(0, 4),
+        st.lists(st.sampled_from([0.0, 1.0, -2.5, 8.0, NAN, INF]), max_size=24),
+        st.sampled_from([-INF, -1.0, 0.0]),
+        st.sampled_from([1.0, INF]),
+        st.integers(0, 5),
     )
-    def test_equals_the_definition(self, row: list[float], hold: int) -> None:
-        """Every gap is treated as the sample-by-sample definition says; the input is untouched."""
-        values: NDArray[np.float32] = np.array([row], np.float32)
-        before = values.copy()
-        np.testing.assert_allclose(bridge(values, hold)[0], naive(row, hold), rtol=1e-6, atol=1e-6)
-        np.testing.assert_array_equal(values, before)
+    def test_equals_the_definition(
+        self, row: list[float], low: float, high: float, flat: int
+    ) -> None:
+        """Whatever the order of values and gaps."""
+        assert codes(row, low, high, flat) == naive(row, low, high, flat)
 
-
-class TestUsable:
-    def test_a_whole_window_is_usable(self) -> None:
-        """Finite values only."""
-        assert usable(window([1, 2, 3]))
-
-    def test_one_bad_value_spoils_a_window(self) -> None:
-        """Neither a NaN nor an infinity reaches a model."""
-        assert not usable(window([1, 2, 3], [1, NAN, 3]))
-        assert not usable(window([1, np.inf, 3]))
-
-    def test_nothing_but_nan_is_not_usable_even_mended(self) -> None:
-        """A window of NaN never trains and never scores."""
-        assert not usable(mend(window([NAN] * 4)))
-
-    def test_a_mended_window_is_usable_and_remembers(self) -> None:
-        """A short gap is bridged; the share of what really came stays."""
-        mended = mend(window([1, NAN, 3, 4]), HOLD)
-        assert usable(mended)
-        assert (mended.values.tolist(), mended.good_share) == ([[1, 2, 3, 4]], 0.75)
+    @pytest.mark.parametrize("fault", list(Fault))
+    def test_words(self, fault: Fault) -> None:
+        """Every fault has words for people."""
+        assert fault.words

@@ -12,6 +12,7 @@ from msgspec import Struct
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.meaning import meaning, utc
 from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.cutter import told_faults
 from fedmill_agent.places import job_folder, windows_file
 from fedmill_agent.status import Status, is_alive, read_status
 from fedmill_agent.store.reader import Prediction, WindowReader
@@ -121,7 +122,9 @@ def _show_job(name: str, job: JobPhase) -> None:
     windows = ", ".join(f"{count} {split}" for split, count in job.windows.items())
     held = f"; does not train: {job.ineligible}" if job.ineligible else ""
     _show("job", f"{name}: {job.phase}, model {job.version[:SHORT] or 'none yet'}{held}")
-    _show("", f"windows {windows or 'none'}; scored {job.windows_scored}, bad {job.windows_bad}")
+    why = f" ({told_faults(job.faults)})" if job.faults else ""
+    bad = f"bad {job.windows_bad}{why}"
+    _show("", f"windows {windows or 'none'}; scored {job.windows_scored}, {bad}")
     if job.served:
         scores = ", ".join(f"{name} {value:.4g}" for name, value in job.scores.items())
         _show("", f"serves {job.served}; validation {scores or 'windows: none'}")

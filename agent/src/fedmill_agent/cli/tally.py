@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedmill_agent.cli.trial import Delivery
+from fedmill_agent.cutter import told_faults
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.sources.files import shorten
 from fedmill_agent.store.splits import shares
@@ -67,11 +68,12 @@ def source_lines(
     source: SourceOptions, job: Job, delivery: Delivery, counted: Tally
 ) -> Iterator[str]:
     """Windows and labels of one source, then what is missing there."""
-    more = f", {delivery.bad} more lack values" if delivery.bad else ""
+    bad = f"{delivery.bad} are bad ({told_faults(delivery.faults)})" if delivery.bad else ""
     if not counted.windows:
-        why = f"{delivery.bad} lack values" if delivery.bad else "runs are shorter, or have gaps"
+        why = bad or "runs are shorter, or have gaps"
         yield f"missing: a whole window of {job.window.length} samples; {why}"
         return
+    more = f", {bad}" if bad else ""
     yield f"{counted.windows} windows{more}; {_labels(job, counted)}"
     unlabelled = counted.windows - counted.labelled
     if not counted.learns:

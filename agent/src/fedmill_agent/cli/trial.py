@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_agent.cutter import Cutter
+from fedmill_agent.cutter import cutter_for
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import Event, LabelInterval, Samples, SourceOptions
 from fedmill_agent.sources.files import shorten
@@ -57,7 +57,8 @@ class Delivery:
         samples: of each tag.
         runs: names of the recordings, batches or lives.
         windows: good ones, without their values; none where there is no job.
-        bad: windows in which too much is missing: they are neither scored nor stored.
+        bad: windows in which too much is wrong: they are neither scored nor stored.
+        faults: what made how many of them so, as ``signal: fault``.
         labels: those that the job can use.
         foreign: how often labels came that it cannot use, by text; a number has none.
         whole: whether the source was read to its end.
@@ -71,6 +72,7 @@ class Delivery:
     runs: set[str] = field(default_factory=set)
     windows: list[WindowRow] = field(default_factory=list)
     bad: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
     labels: list[LabelRow] = field(default_factory=list)
     foreign: Counter[str] = field(default_factory=Counter)
     whole: bool = True
@@ -101,7 +103,7 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
         SchemaError: it does not fit the job.
         DataError: it cannot be read, or lacks signals.
     """
-    cutter = Cutter(job.name, job.signals, job.window, source)
+    cutter = cutter_for(job, source)
     tags, rate_hz = cutter.tags, job.signals[0].rate_hz
     delivery = Delivery(tags, [Extent() for _ in tags], own_hz=kind_of(source).rate(source))
     try:
@@ -114,7 +116,7 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
                 WindowRow(0, window.run, window.unit, window.start_ns, window.end_ns)
                 for window in cutter.take(event)
             ]
-            delivery.bad = cutter.bad
+            delivery.bad, delivery.faults = cutter.bad, cutter.faults
     except DataError as error:
         lacking = _all_lacking(source, job, tags)
         if lacking is not None:

@@ -26,7 +26,6 @@ from fedmill_agent.store.splits import SPLITS, Choice, StoredSplit
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, SchemaError
 from fedmill_shared.files import make_folder
-from fedmill_shared.signals.quality import usable
 from fedmill_shared.signals.windows import Window
 
 _OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
@@ -60,13 +59,13 @@ class WindowStore(WindowReader):
     def add(self, windows: Sequence[Window], split: StoredSplit) -> int:
         """Store ``windows`` in one transaction; the number that was new.
 
-        A window that is already there (same run, start and end) stays as it is, and one that is
-        not usable is left out.
+        A window that is already there (same run, start and end) stays as it is, and one with a
+        value that is not finite is left out.
 
         Raises:
             SchemaError: the windows have another shape than the ones in the store.
         """
-        good = [window for window in windows if usable(window)]
+        good = [window for window in windows if np.isfinite(window.values).all()]
         return self._write(lambda database: self._add(database, good, split)) if good else 0
 
     def add_labels(self, labels: Sequence[LabelInterval]) -> None:

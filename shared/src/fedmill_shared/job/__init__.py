@@ -11,13 +11,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fedmill_shared.job.compression import CodecName, Compression
-from fedmill_shared.job.data import Labels, Signal, Task, Window
+from fedmill_shared.job.data import Cleaning, Labels, Signal, Task, Window
 from fedmill_shared.job.evaluation import Evaluation, Serving
 from fedmill_shared.job.federation import Federation, Robustness
 from fedmill_shared.job.learning import Learning
 from fedmill_shared.job.model import Gru, Mlp, Model, Norm, Wdcnn
 
 __all__ = [
+    "Cleaning",
     "CodecName",
     "Compression",
     "Evaluation",
@@ -44,6 +45,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     job: Task
     signals: Annotated[list[Signal], Meta(min_length=1, max_length=256)]
     window: Window = Window()
+    cleaning: Cleaning = Cleaning()
     labels: Labels = Labels()
     model: Model = msgspec.field(default_factory=Mlp)
     learning: Learning = Learning()

@@ -41,6 +41,22 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Positive,
         Meta(description="Regime signals: values closer than this belong to one condition."),
     ] = 1.0
+    range: Annotated[
+        list[float],
+        Meta(
+            max_length=2,
+            description="Smallest and largest plausible value in `unit`, as in `[0, 250]`: what "
+            "lies outside is bad. Empty: every number is plausible.",
+        ),
+    ] = []
+    flat_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            description="Time (s) without any change after which the signal is taken for stuck; "
+            "at most that of a window. 0: it may stay, as setpoints do.",
+        ),
+    ] = 0.0
 
 
 class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +83,59 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "signal, or per signal and operating condition."
         ),
     ] = "global"
+
+
+class Cleaning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done about bad values in every window, whether it is learned from or scored."""
+
+    missing: Annotated[
+        Literal["linear", "hold", "drop"],
+        Meta(
+            description="Gaps of at most `hold` samples are filled with a line or with the value "
+            "before them; or nothing is filled."
+        ),
+    ] = "linear"
+    hold: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_048_576,
+            description="Samples of the longest gap that is filled. A window with a longer one is "
+            "neither learned from nor scored.",
+        ),
+    ] = 5
+    outliers: Annotated[
+        Literal["none", "hampel", "winsorise"],
+        Meta(
+            description="What happens to outliers: nothing; each becomes the median of its "
+            "neighbours; or the tails of every signal are drawn in. Not for vibration, where "
+            "impulses are what damage looks like."
+        ),
+    ] = "none"
+    reach: Annotated[
+        int, Meta(ge=1, le=1000, description="Hampel: neighbours to either side of a sample.")
+    ] = 5
+    sigmas: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1000.0,
+            description="Hampel: robust standard deviations from the median of its neighbours from "
+            "which on a sample is an outlier.",
+        ),
+    ] = 3.0
+    tails: Annotated[
+        float, Meta(gt=0.0, lt=0.5, description="Winsorise: share of each tail of a window.")
+    ] = 0.01
+    least_good: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description="Share of the values of a window that must have come and be plausible, "
+            "whatever can be repaired.",
+        ),
+    ] = 0.5
 
 
 class Labels(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

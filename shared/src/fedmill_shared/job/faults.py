@@ -8,6 +8,7 @@ from fedmill_shared.job import Job
 from fedmill_shared.job.clusters import cluster_faults
 from fedmill_shared.job.combinations import combination_faults
 from fedmill_shared.job.model import Wdcnn
+from fedmill_shared.job.quality import quality_faults
 from fedmill_shared.selector import parse
 from fedmill_shared.signals import units
 from fedmill_shared.toml.faults import Fault, name_of, value_fault
@@ -21,6 +22,7 @@ def faults(job: Job) -> Iterator[Fault]:
     yield from _name_faults(("job", "name"), job.name)
     yield from _name_faults(("federation", "start"), job.federation.start)
     yield from _signal_faults(job)
+    yield from quality_faults(job)
     yield from _unit_faults(job)
     yield from _regime_faults(job)
     yield from _label_faults(job)

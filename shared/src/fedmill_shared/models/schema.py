@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Job, Signal, Window
+from fedmill_shared.job import Cleaning, Job, Signal, Window
+from fedmill_shared.job.later import plain
 from fedmill_shared.models.manifest import Manifest
 
 METADATA_KEY = "fedmill"
@@ -22,6 +23,7 @@ class ModelSchema(Struct, frozen=True):
         task: whether the output is one logit per class or one number.
         signals: rows of a window, in order, each in its canonical unit.
         window: length and cut of a window.
+        cleaning: what is done about bad values in it.
         classes: meaning of the logits.
         label_unit: unit of a regression's output.
         manifest: digest of the layout of the weights.
@@ -36,6 +38,7 @@ class ModelSchema(Struct, frozen=True):
     label_unit: str
     manifest: str
     elements: int
+    cleaning: Cleaning = Cleaning()
 
 
 def schema_of(job: Job, manifest: Manifest) -> ModelSchema:
@@ -49,12 +52,17 @@ def schema_of(job: Job, manifest: Manifest) -> ModelSchema:
         label_unit=job.labels.unit,
         manifest=manifest.digest,
         elements=manifest.size,
+        cleaning=job.cleaning,
     )
 
 
 def encode_schema(schema: ModelSchema) -> str:
-    """JSON with a fixed order of keys."""
-    return msgspec.json.encode(schema).decode()
+    """JSON with a fixed order of keys; later fields are left out at their default."""
+    fields = {name: getattr(schema, name) for name in schema.__struct_fields__}
+    fields["signals"] = plain("signals", schema.signals)
+    fields["cleaning"] = plain("cleaning", schema.cleaning)
+    told = {name: value for name, value in fields.items() if name != "cleaning" or value}
+    return msgspec.json.encode(told).decode()
 
 
 def read_schema(metadata: Mapping[str, str]) -> ModelSchema:

@@ -1,46 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which samples may be trusted, and which gaps may be bridged."""
+"""Which values may be trusted: what is missing, implausible or stuck neither trains nor scores."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_shared.signals.windows import Window
-
-HOLD = 5
-"""Missing samples in a row that are bridged unless told otherwise."""
+Codes = NDArray[np.uint8]
+Values = NDArray[np.float32]
 
 
-def assess(values: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which values are good, in the shape of ``values``: a value that is not finite is bad (0)."""
-    return np.isfinite(values)
+class Fault(IntEnum):
+    """What is wrong with a value; where several are, the largest."""
+
+    GOOD = 0
+    OUTLIER = 1
+    MISSING = 2
+    RANGE = 3
+    FLAT = 4
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return _WORDS[self]
 
 
-def bridge(values: NDArray[np.float32], hold: int = HOLD) -> NDArray[np.float32]:
-    """``values`` (signals, length) with gaps of at most ``hold`` bad samples interpolated linearly.
+_WORDS = {
+    Fault.GOOD: "good",
+    Fault.OUTLIER: "outlier",
+    Fault.MISSING: "missing",
+    Fault.RANGE: "out of range",
+    Fault.FLAT: "stuck at one value",
+}
 
-    A gap that touches an edge stays: nobody knows here how long it is, nor where it leads.
+
+def inspect(values: Values, low: Values, high: Values, flat: Sequence[int]) -> Codes:
+    """The fault of each of ``values`` (signals, length), uint8 of that shape.
+
+    Args:
+        values: not finite where nothing came.
+        low: (signals, 1), smallest plausible values.
+        high: (signals, 1), largest ones.
+        flat: (signals,), samples in a row with one and the same value from which on the signal is
+            stuck; 0: it may stay. Missing values in between end no row.
     """
-    good = assess(values)
-    if good.all():
-        return values
-    result = values.copy()
-    for signal in np.flatnonzero(~good.all(axis=1)):
-        known = np.flatnonzero(good[signal])
-        steps = np.diff(known)
-        for gap in np.flatnonzero((steps > 1) & (steps <= hold + 1)):
-            left, right = known[gap], known[gap + 1]
-            ends = values[signal, [left, right]].astype(np.float64)
-            result[signal, left : right + 1] = np.linspace(ends[0], ends[1], right - left + 1)
-    return result
+    finite = np.isfinite(values)
+    codes = np.where(finite, np.uint8(Fault.GOOD), np.uint8(Fault.MISSING))
+    codes[finite & ((values < low) | (values > high))] = Fault.RANGE
+    for signal, most in enumerate(flat):
+        if most:
+            _mark_flat(values[signal], codes[signal], most)
+    return codes
 
 
-def mend(window: Window, hold: int = HOLD) -> Window:
-    """``window`` with its short gaps bridged; ``good_share`` still tells what really came."""
-    return replace(window, values=bridge(window.values, hold))
-
-
-def usable(window: Window) -> bool:
-    """Whether ``window`` may train and be scored: every value is good."""
-    return bool(assess(window.values).all())
+def _mark_flat(values: Values, codes: Codes, most: int) -> None:
+    """Mark every row of equal values that spans at least ``most`` samples, in ``codes``."""
+    known = np.flatnonzero(codes != Fault.MISSING)
+    if known.size == 0:
+        return
+    changes = np.flatnonzero(np.diff(values[known])) + 1
+    firsts, lasts = known[np.r_[0, changes]], known[np.r_[changes - 1, known.size - 1]]
+    for row in np.flatnonzero(lasts - firsts + 1 >= most):
+        part = codes[firsts[row] : lasts[row] + 1]
+        part[part != Fault.MISSING] = Fault.FLAT

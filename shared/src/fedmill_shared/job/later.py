@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fields that came later: software that does not know them takes part in what needs none of them.
+
+So they are left out, at their default, of all that is hashed or sent.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import NODEFAULT, Struct, structs, to_builtins
+
+LATER = {
+    "signals": ("range", "flat_seconds"),
+    "cleaning": ("missing", "hold", "outliers", "reach", "sigmas", "tails", "least_good"),
+    "federation": (
+        "earliest_seconds",
+        "patience",
+        "select",
+        "cluster_by",
+        "clusters",
+        "start",
+        "min_examples",
+        "over_selection",
+        "max_staleness",
+        "staleness_exponent",
+        "server_decay",
+        "server_adaptivity",
+    ),
+    "learning": (
+        "adjustment",
+        "focal_gamma",
+        "resample",
+        "proximal",
+        "personal",
+        "head_epochs",
+        "ditto",
+    ),
+    "compression": ("dense_rounds", "dense", "plateau_rounds"),
+    "robustness": ("rule", "clip", "byzantine", "bucket", "quarantine_rounds"),
+    "serving": ("candidates", "every"),
+}
+"""Section of the job file -> its later fields."""
+
+
+def plain(section: str, value: Struct | Sequence[Struct]) -> object:
+    """``value`` of a ``section`` in plain types, without its later fields that say nothing new."""
+    if not isinstance(value, Struct):
+        return [plain(section, each) for each in value]
+    fields: Mapping[str, object] = to_builtins(value)
+    usual = _defaults(type(value))
+    later = LATER.get(section, ())
+    return {k: v for k, v in fields.items() if k not in later or v != usual[k]}
+
+
+def said(section: str, value: Struct) -> dict[str, object]:
+    """The later fields of ``value`` that are not at their default, in plain types."""
+    fields: Mapping[str, object] = to_builtins(value)
+    usual = _defaults(type(value))
+    return {k: fields[k] for k in LATER[section] if fields[k] != usual[k]}
+
+
+def _defaults(kind: type[Struct]) -> dict[str, object]:
+    found = {}
+    for field in structs.fields(kind):
+        if field.default is not NODEFAULT:
+            found[field.name] = to_builtins(field.default)
+        elif field.default_factory is not NODEFAULT:
+            found[field.name] = to_builtins(field.default_factory())
+    return found

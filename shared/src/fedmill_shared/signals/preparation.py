@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to a window before anything sees it, the same way for learning and for scoring.
+
+bad values out -> outliers tamed -> short gaps filled. Window by window, so that it makes no
+difference in which pieces the samples came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmill_shared.job import Cleaning, Signal
+from fedmill_shared.signals.gaps import fill
+from fedmill_shared.signals.outliers import hampel, winsorise
+from fedmill_shared.signals.quality import Codes, Fault, inspect
+from fedmill_shared.signals.windows import Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A window as the model sees it.
+
+    Attributes:
+        window: ``good_share`` tells how much of it really came and was believed.
+        codes: uint8 (signals, length), the ``Fault`` of every value, repaired or not.
+        usable: whether it may train and be scored: every value is good or was repaired, and
+            enough of them are good.
+    """
+
+    window: Window
+    codes: Codes
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preparation:
+    """How the windows of a job are prepared.
+
+    Attributes:
+        low: float32 (signals, 1), smallest plausible values.
+        high: float32 (signals, 1), largest ones.
+        flat: samples in a row with one value from which on a signal is stuck; 0: it may stay.
+        cleaning: what is done about bad values.
+    """
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    flat: Sequence[int]
+    cleaning: Cleaning
+
+    @classmethod
+    def of(cls, signals: Sequence[Signal], cleaning: Cleaning) -> Self:
+        """That of a job with these ``signals``."""
+        limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
+        flat = [ceil(each.flat_seconds * each.rate_hz) for each in signals]
+        return cls(limits[:, :1], limits[:, 1:], flat, cleaning)
+
+    def apply(self, window: Window) -> Prepared:
+        """``window`` prepared; its values are not changed in place."""
+        codes = inspect(window.values, self.low, self.high, self.flat)
+        values = window.values
+        if codes.any():
+            values = np.where(codes == Fault.GOOD, values, np.float32(np.nan))
+        match self.cleaning.outliers:
+            case "hampel":
+                values, found = hampel(values, self.cleaning.reach, self.cleaning.sigmas)
+                codes[found] = Fault.OUTLIER
+            case "winsorise":
+                values = winsorise(values, self.cleaning.tails)
+        share = float((codes == Fault.GOOD).mean())
+        values = fill(values, self.cleaning.missing, self.cleaning.hold)
+        usable = share >= self.cleaning.least_good and bool(np.isfinite(values).all())
+        return Prepared(replace(window, values=values, good_share=share), codes, usable)
