@@ -296,6 +296,59 @@ class TestLabels:
             assert told == ([] if value is None else [pytest.approx(value)])
 
 
+class TestDialect:
+    """What historians and spreadsheets write; each refusal names the line and the remedy."""
+
+    def test_semicolons_and_decimal_commas(self, csv: Path) -> None:
+        """A spreadsheet where decimals have a comma, with its first line about itself."""
+        csv.write_text("sep=;\nt;a;b\n1704067200,5;1,5;-2,25e1\n1704067201,5;3;4,0\n")
+        options = {"delimiter": ";", "decimal": ",", "time_column": "t"}
+        [found] = samples(events(csv, ["a", "b"], **options))
+        assert found.values.tolist() == [[1.5, 3.0], [-22.5, 4.0]]
+
+    def test_status_texts(self, csv: Path) -> None:
+        """Texts that the configuration names are missing values, whatever their case."""
+        csv.write_text("a\n1\nBad Input\nI/O TIMEOUT\n4\n")
+        [found] = samples(events(csv, ["a"], missing=["bad input", " I/O Timeout"]))
+        nan = float("nan")
+        np.testing.assert_array_equal(found.values, [[1, nan, nan, 4]])
+
+    def test_what_windows_writes(self, csv: Path) -> None:
+        """A degree sign that is no UTF-8."""
+        csv.write_bytes("Temp °C\n20\n".encode("cp1252"))
+        [found] = samples(events(csv, ["Temp °C"], encoding="cp1252"))
+        assert found.values.tolist() == [[20.0]]
+
+    @pytest.mark.parametrize(
+        ("text", "options", "told"),
+        [
+            ("a;b\n1;2\n", {}, r"line 1 is one single column, 'a;b' \(write delimiter = \";\""),
+            ("a\tb\n1\t2\n", {}, r'write delimiter = "\\t"'),
+            ("a\n1,5\n", {"delimiter": ";"}, r"line 2, column a: '1,5' .* decimal = \",\""),
+            ("a\nBad\n", {}, r"line 2, column a: 'Bad' .* missing = \[\"Bad\"\]"),
+            (
+                "a\n1.234\n",
+                {"delimiter": ";", "decimal": ","},
+                "line 2, column a: '1.234' has a point",
+            ),
+            ("a\n1,2,3\n", {"delimiter": ";", "decimal": ","}, "line 2, column a: .*not a number"),
+        ],
+    )
+    def test_what_is_not_understood(
+        self, csv: Path, text: str, options: dict[str, object], told: str
+    ) -> None:
+        """Is refused, not guessed."""
+        csv.write_text(text)
+        with pytest.raises(DataError, match=told):
+            events(csv, ["a"], **options)
+
+    def test_one_sign_for_two_things(self) -> None:
+        """Nobody could tell cells from fractions."""
+        raw = {"kind": "csv", "name": "x", "path": "y", "decimal": ","}
+        with pytest.raises(msgspec.ValidationError, match="`decimal` and `delimiter` are both"):
+            msgspec.convert(raw, CsvOptions)
+
+
 class TestOptions:
     @pytest.mark.parametrize(
         ("field", "value"),

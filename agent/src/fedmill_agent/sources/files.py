@@ -6,12 +6,16 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, Literal, NoReturn
 
 from fedmill_shared.errors import DataError
 
 LONGEST_LINE = 4 * 1024 * 1024
+_CELL_REMEDY = "correct the cell or leave it empty; decimals are written with a point"
 _GZIP = b"\x1f\x8b"
+_ENCODING_REMEDY = "convert the file to UTF-8; a CSV source has an option `encoding`"
+
+Encoding = Literal["utf-8", "cp1252"]
 
 
 def open_binary(path: str) -> BinaryIO:
@@ -27,8 +31,8 @@ def open_binary(path: str) -> BinaryIO:
         _refuse(path, error)
 
 
-def lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of every line of a UTF-8 file, gzipped or not.
+def lines(path: str, encoding: Encoding = "utf-8") -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of every line of a file, gzipped or not.
 
     Memory is bounded by one line of at most 4 MiB; gzip is told by content, not by name.
 
@@ -48,10 +52,10 @@ def lines(path: str) -> Iterator[tuple[int, str]]:
                         f"{path}: line {number} is longer than {LONGEST_LINE} bytes",
                         remedy="check that the file is the text file the source expects",
                     )
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, _decoded(line, encoding, first=number == 1)
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{path}: line {number} is not UTF-8 text", remedy="convert the file to UTF-8"
+                f"{path}: line {number} is not {encoding.upper()} text", remedy=_ENCODING_REMEDY
             ) from error
         except (OSError, EOFError, zlib.error) as error:
             _refuse(path, error)
@@ -69,7 +73,9 @@ def number_rows(path: str) -> Iterator[tuple[int, list[float]]]:
             yield number, [cell_number(path, number, i + 1, c) for i, c in enumerate(cells)]
 
 
-def cell_number(path: str, line: int, column: int | str, text: str) -> float:
+def cell_number(
+    path: str, line: int, column: int | str, text: str, *, remedy: str = _CELL_REMEDY
+) -> float:
     """The number in one cell; ``nan`` is NaN, an infinity is not a number.
 
     Raises:
@@ -82,7 +88,7 @@ def cell_number(path: str, line: int, column: int | str, text: str) -> float:
     if math.isinf(value) or "_" in text:
         raise DataError(
             f"{path}: line {line}, column {column}: {text[:40]!r} is not a number",
-            remedy="correct the cell or leave it empty; decimals are written with a point",
+            remedy=remedy,
         )
     return value
 
@@ -114,6 +120,10 @@ def shorten(names: Sequence[str], most: int = 60) -> str:
     """``names`` as text for a message, cut after ``most`` of them."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _decoded(line: bytes, encoding: Encoding, *, first: bool) -> str:
+    return line.decode("utf-8-sig" if first and encoding == "utf-8" else encoding)
 
 
 def _refuse(path: str, error: OSError | EOFError | zlib.error) -> NoReturn:

@@ -9,10 +9,11 @@ import numpy as np
 from msgspec import Meta
 
 from fedmill_agent.sources.base import Event, RunEnded, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.csv.cells import Decimal, Dialect
 from fedmill_agent.sources.csv.grid import on_grid
 from fedmill_agent.sources.csv.table import Columns, Row, rows
 from fedmill_agent.sources.csv.track import track
-from fedmill_agent.sources.files import stem
+from fedmill_agent.sources.files import Encoding, stem
 from fedmill_agent.sources.timeline import parse_iso, period_ns
 from fedmill_shared.errors import DataError
 
@@ -23,7 +24,7 @@ SPACING_ROWS = 256
 class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
     """One CSV file; the tags are its column names."""
 
-    path: Annotated[str, Meta(description="The file, UTF-8, gzipped or not, with a header.")]
+    path: Annotated[str, Meta(description="The file, gzipped or not, with a header.")]
     delimiter: Annotated[
         str,
         Meta(
@@ -33,6 +34,20 @@ class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
             description="What separates cells: one character, neither a quote nor a line break.",
         ),
     ] = ","
+    decimal: Annotated[
+        Decimal, Meta(description="What separates whole and fraction of a number.")
+    ] = "."
+    missing: Annotated[
+        list[Annotated[str, Meta(max_length=200)]],
+        Meta(
+            max_length=64,
+            description='Cells that hold no value, whatever the case, such as "Bad Input", beside '
+            "empty ones, NaN, NA, null and none.",
+        ),
+    ] = []  # noqa: RUF012  msgspec copies an empty list
+    encoding: Annotated[
+        Encoding, Meta(description="Of the text; cp1252 is what Windows writes in Western Europe.")
+    ] = "utf-8"
     run_column: Annotated[
         str, Meta(description="Column that names the batch or recording; empty: all is one run.")
     ] = ""
@@ -59,6 +74,18 @@ class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
     ] = ""
     unit: Annotated[str, Meta(description="The machine; empty for the file's name.")] = ""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError, which decoding reports with its place in the file."""
+        super().__post_init__()
+        if self.decimal == self.delimiter:
+            raise ValueError(f"`decimal` and `delimiter` are both {self.decimal!r}")
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the cells are written."""
+        missing = frozenset(each.strip().lower() for each in self.missing)
+        return Dialect(self.delimiter, self.decimal, missing, self.encoding)
+
 
 def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterator[Event]:
     """Samples, labels and end of every run, with at most 8192 rows in memory.
@@ -84,7 +111,7 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
         numeric_label=own.label_kind == "number",
     )
     start, period = parse_iso(own.start), period_ns(rate_hz)
-    table = rows(own.path, own.delimiter, columns, start_ns=start, period_ns=period)
+    table = rows(own.path, own.dialect, columns, start_ns=start, period_ns=period)
     seen: set[str] = set()
     for (run_cell, unit_cell), group in groupby(table, key=_key):
         run = _run_name(own, run_cell, unit_cell)
@@ -108,7 +135,7 @@ def told_rate(options: SourceOptions) -> float:
     columns = Columns(
         tags=(), run=options.run_column, unit=options.unit_column, time=options.time_column
     )
-    table = rows(options.path, options.delimiter, columns, start_ns=0, period_ns=1)
+    table = rows(options.path, options.dialect, columns, start_ns=0, period_ns=1)
     steps = [
         after.time_ns - before.time_ns
         for before, after in pairwise(islice(table, SPACING_ROWS))

@@ -2,15 +2,15 @@
 """Rows of a CSV file, cell by cell."""
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fedmill_agent.sources.files import cell_number, lines, positions, shorten
-from fedmill_agent.sources.timeline import parse_time
+from fedmill_agent.sources.csv.cells import Dialect
+from fedmill_agent.sources.files import lines, positions, shorten
 from fedmill_shared.errors import DataError
 
-_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
-_NAN = float("nan")
+_DELIMITERS = {";": ";", "\t": "\\t", ",": ",", "|": "|"}  # as TOML writes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Row:
 
 
 def rows(
-    path: str, delimiter: str, columns: Columns, *, start_ns: int, period_ns: int
+    path: str, dialect: Dialect, columns: Columns, *, start_ns: int, period_ns: int
 ) -> Iterator[Row]:
     """Every row of ``path``; the first one is at ``start_ns``, the others follow its time column.
 
@@ -56,9 +56,9 @@ def rows(
     Raises:
         DataError: the file is unreadable, has no header or not these columns, or a cell is wrong.
     """
-    table = _split(path, delimiter)
+    table = _split(path, dialect)
     header = [cell.strip() for cell in next(table, (0, []))[1]]
-    _check_header(path, header)
+    _check_header(path, header, dialect)
     at = _Places(path, header, columns)
     shift: int | None = None
     for index, (line, cells) in enumerate(table):
@@ -69,7 +69,7 @@ def rows(
             )
         time_ns = start_ns + index * period_ns
         if at.time >= 0:
-            told = _time(path, line, columns.time, cells[at.time])
+            told = dialect.time(path, line, columns.time, cells[at.time])
             shift = start_ns - told if shift is None else shift
             time_ns = told + shift
         yield Row(
@@ -77,9 +77,9 @@ def rows(
             time_ns=time_ns,
             run=cells[at.run].strip() if at.run >= 0 else "",
             unit=cells[at.unit].strip() if at.unit >= 0 else "",
-            label=_label(path, line, columns, cells[at.label]) if at.label >= 0 else None,
+            label=_label(path, line, columns, cells[at.label], dialect) if at.label >= 0 else None,
             values=[
-                _value(path, line, tag, cells[i])
+                dialect.number(path, line, tag, cells[i])
                 for tag, i in zip(columns.tags, at.tags, strict=True)
             ],
         )
@@ -111,12 +111,13 @@ def _place(path: str, option: str, name: str, header: Sequence[str]) -> int:
     return header.index(name)
 
 
-def _split(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every line that has some."""
-    reader = csv.reader((line for _, line in lines(path)), delimiter=delimiter)
+def _split(path: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every line that has some, but for Excel's ``sep=;``."""
+    text = (line for _, line in lines(path, dialect.encoding))
+    reader = csv.reader(text, delimiter=dialect.delimiter)
     try:
         for cells in reader:
-            if cells:
+            if cells and not (reader.line_num == 1 and cells[0].lower().startswith("sep=")):
                 yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(
@@ -124,9 +125,15 @@ def _split(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _check_header(path: str, header: list[str]) -> None:
+def _check_header(path: str, header: list[str], dialect: Dialect) -> None:
     if not header:
         raise DataError(f"{path}: is empty", remedy="a header line and rows are needed")
+    other = next((d for d in _DELIMITERS if d in header[0] and d != dialect.delimiter), None)
+    if len(header) == 1 and other is not None:
+        raise DataError(
+            f"{path}: line 1 is one single column, {header[0][:60]!r}",
+            remedy=f'write delimiter = "{_DELIMITERS[other]}" below the source',
+        )
     try:
         numbers = [float(cell) for cell in header]
     except ValueError:
@@ -137,23 +144,10 @@ def _check_header(path: str, header: list[str]) -> None:
     )
 
 
-def _value(path: str, line: int, column: str, cell: str) -> float:
-    text = cell.strip()
-    return _NAN if text.lower() in _MISSING else cell_number(path, line, column, text)
-
-
-def _label(path: str, line: int, columns: Columns, cell: str) -> str | float | None:
+def _label(
+    path: str, line: int, columns: Columns, cell: str, dialect: Dialect
+) -> str | float | None:
     if not columns.numeric_label:
         return cell.strip() or None
-    value = _value(path, line, columns.label, cell)
-    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
-
-
-def _time(path: str, line: int, column: str, cell: str) -> int:
-    try:
-        return parse_time(cell.strip())
-    except ValueError as error:
-        raise DataError(
-            f"{path}: line {line}, column {column}: {cell[:40]!r} is not a time",
-            remedy="write ISO 8601 (2024-01-31T12:00:00Z) or unix seconds",
-        ) from error
+    value = dialect.number(path, line, columns.label, cell)
+    return None if math.isnan(value) else value

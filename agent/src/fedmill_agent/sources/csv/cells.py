@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a CSV file writes its cells, and what a cell means."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from fedmill_agent.sources.files import Encoding, cell_number
+from fedmill_agent.sources.timeline import parse_time
+from fedmill_shared.errors import DataError
+
+NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+"""Cells, in small letters, that hold no value in any file."""
+_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_NAN = float("nan")
+
+Decimal = Literal[".", ","]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the cells of a file are written.
+
+    Attributes:
+        delimiter: what separates them.
+        decimal: what separates whole and fraction.
+        missing: cells, in small letters, that hold no value beside ``NOTHING``.
+        encoding: of the text.
+    """
+
+    delimiter: str = ","
+    decimal: Decimal = "."
+    missing: frozenset[str] = frozenset()
+    encoding: Encoding = "utf-8"
+
+    def number(self, path: str, line: int, column: str, cell: str) -> float:
+        """The number in a cell; NaN where it holds no value.
+
+        Raises:
+            DataError: it is something else.
+        """
+        text = cell.strip()
+        if text.lower() in NOTHING or text.lower() in self.missing:
+            return _NAN
+        if self.decimal == "," and "." in text:  # 1.234 may be a thousand, or one and a bit
+            raise DataError(
+                f"{path}: line {line}, column {column}: {text[:40]!r} has a point, and a comma is "
+                "the decimal sign",
+                remedy='correct the cell, or write decimal = "." below the source',
+            )
+        pointed = text.replace(",", ".", 1) if self.decimal == "," else text
+        return cell_number(path, line, column, pointed, remedy=self._remedy(text))
+
+    def time(self, path: str, line: int, column: str, cell: str) -> int:
+        """The time in a cell, ns UTC.
+
+        Raises:
+            DataError: it is none.
+        """
+        try:
+            return parse_time(cell.strip().replace(self.decimal, "."))
+        except ValueError as error:
+            raise DataError(
+                f"{path}: line {line}, column {column}: {cell[:40]!r} is not a time",
+                remedy="write ISO 8601 (2024-01-31T12:00:00Z) or unix seconds",
+            ) from error
+
+    def _remedy(self, text: str) -> str:
+        if self.decimal == "." and _COMMA.fullmatch(text):
+            return 'write decimal = "," below the source if a comma separates the fraction'
+        if text[:1].isalpha():
+            told = text[:40].replace('"', '\\"')
+            return f'write missing = ["{told}"] below the source if there is no value then'
+        return "correct the cell or leave it empty"
