@@ -91,6 +91,7 @@ class Trainer:
         self.requests: list[Any] = []
         self.waiting: list[Any] = []
         self.lazy = False
+        self.paused = False
         self.worker = Worker()
         Trainer.made.append(self)
 
@@ -126,6 +127,13 @@ class Trainer:
 
     def tick(self) -> None:
         """Nothing is ever idle too long."""
+
+    def hold(self, *, wanted: bool) -> float | None:
+        """Pause or go on if there is work: each pause lasts 3 s."""
+        if not self.waiting or wanted == self.paused:
+            return None
+        self.paused = wanted
+        return 0.0 if wanted else 3.0
 
     def stop(self) -> None:
         """Forget everything."""
@@ -656,6 +664,25 @@ class TestGovernor:
         agent.until(lambda: plant.said("update"))
         assert agent.journal.of("training.allowed") == [{"reason": ""}]
         agent.until(lambda: not plant.said("state")[-1].jobs["press"].ineligible)
+
+    def test_training_in_hand_makes_way(self, plant: Plant) -> None:
+        """It is paused while something else needs the machine, and goes on after."""
+        agent, versions = joined(plant)
+        agent.trainer.lazy = True
+        open_round(plant, versions)
+        agent.until(lambda: agent.trainer.asked(protocol.Train))
+        Dial.turn(temperature_celsius=99.0)
+        agent.run()
+        assert not agent.trainer.paused  # nobody set a limit
+        Dial.turn(cpu_percent=99.0)
+        agent.until(lambda: agent.trainer.paused)
+        [told] = agent.journal.of("training.paused")
+        assert told["reason"] == "processor at 99 %, at most 80 % wanted"
+        Dial.turn(cpu_percent=1.0)
+        agent.until(lambda: not agent.trainer.paused)
+        assert agent.journal.of("training.resumed") == [{"seconds": 3.0}]
+        agent.trainer.work()
+        agent.until(lambda: plant.said("update"))
 
 
 class TestClock:

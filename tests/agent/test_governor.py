@@ -29,6 +29,7 @@ STRICT = TrainingSection(
     max_cpu_percent=80,
     min_free_bytes=500_000_000,
     max_temperature_celsius=75,
+    max_pressure_percent=10,
     shifts=["mon-fri 06:00-14:00", "sat 22:00-06:00"],
 )
 
@@ -106,6 +107,11 @@ class TestWhyNot:
             ),
             ({"temperature_celsius": 75.0}, ""),
             ({"temperature_celsius": 75.5}, "75.5 °C hot, at most 75 °C wanted"),
+            ({"pressure_percent": 10.0}, ""),
+            (
+                {"pressure_percent": 12.5},
+                "12.5 % of the time something waits for memory or disk, at most 10 % wanted",
+            ),
             ({"minute": 840}, "outside the shifts mon-fri 06:00-14:00, sat 22:00-06:00"),
             ({"weekday": 6, "minute": 359}, ""),
             ({"weekday": 6}, "outside the shifts mon-fri 06:00-14:00, sat 22:00-06:00"),
@@ -137,6 +143,13 @@ class TestGovernor:
                 524_000_000,
                 525_000_000,
                 "524 MB of memory free, at least 525 MB wanted",
+            ),
+            (
+                "pressure_percent",
+                10.1,
+                9.6,
+                9.5,
+                "9.6 % of the time something waits for memory or disk, at most 9.5 % wanted",
             ),
             ("temperature_celsius", 76.0, 72.5, 72.0, "72.5 °C hot, at most 72 °C wanted"),
         ],
@@ -172,16 +185,35 @@ class TestGovernor:
         clock.advance(1)
         assert governor.reason().startswith("40 °C hot")
 
-    def test_looks_once_a_second(self) -> None:
+    @pytest.mark.parametrize(
+        ("changes", "wanted"),
+        [
+            ({}, False),
+            ({"cpu_percent": 99.0}, True),
+            ({"temperature_celsius": 99.0}, True),
+            ({"pressure_percent": 99.0}, True),
+            ({"weekday": 6}, True),
+            ({"available_bytes": 1}, False),
+            ({"available_bytes": 1, "cpu_percent": 99.0}, True),
+        ],
+    )
+    def test_what_training_in_hand_makes_way_for(
+        self, changes: dict[str, float], *, wanted: bool
+    ) -> None:
+        """Not for memory: a paused process keeps what it has."""
+        governor = Governor(STRICT, Dial(replace(IDLE, **changes)), ManualClock())
+        assert governor.must_yield() is wanted
+
+    def test_looks_twice_a_second(self) -> None:
         """However often it is asked."""
         clock, dial = ManualClock(), Dial(IDLE)
         governor = Governor(STRICT, dial, clock)
         assert [governor.reason() for _ in range(3)] == ["", "", ""]
         dial.machine = replace(IDLE, cpu_percent=100.0)
-        clock.advance(0.9)
+        clock.advance(0.45)
         assert governor.reason() == ""
         assert dial.reads == 1
-        clock.advance(0.1)
+        clock.advance(0.05)
         assert governor.reason() == "processor at 100 %, at most 80 % wanted"
         assert dial.reads == 2
 
@@ -218,15 +250,33 @@ class TestGauge:
         machine = Gauge(root).read(ManualClock(now * 10**9))
         assert (machine.weekday, machine.minute) == (6, 23 * 60 + 30)
 
-    def test_at_most_once_a_second(self, root: Path) -> None:
+    @pytest.mark.parametrize(
+        ("files", "told"),
+        [
+            ({"memory": 1.25, "io": 7.5}, 7.5),
+            ({"memory": 30.0}, 30.0),
+            ({"io": None}, None),
+            ({}, None),
+        ],
+    )
+    def test_pressure(self, root: Path, files: dict[str, float | None], told: float | None) -> None:
+        """The larger of the two; a kernel that has none, or writes it otherwise, tells nothing."""
+        folder = root / "proc/pressure"
+        folder.mkdir()
+        for name, average in files.items():
+            text = f"some avg10={average} avg60=99.00 avg300=99.00 total=1\nfull avg10=99.00\n"
+            (folder / name).write_text(text if average is not None else "none\n")
+        assert Gauge(root).read(ManualClock()).pressure_percent == told
+
+    def test_at_most_twice_a_second(self, root: Path) -> None:
         """Within it the same reading is given; after it only what has happened since counts."""
         clock, gauge = ManualClock(), Gauge(root)
         ticks(root, user=200, nice=100, idle=800)
         first = gauge.read(clock)
         ticks(root, user=200, nice=100, idle=900)
-        clock.advance(0.9)
+        clock.advance(0.45)
         assert gauge.read(clock) is first
-        clock.advance(0.1)
+        clock.advance(0.05)
         assert (first.cpu_percent, gauge.read(clock).cpu_percent) == (100.0, 0.0)
 
     @pytest.mark.parametrize(
@@ -251,6 +301,7 @@ class TestGauge:
         machine = Gauge(tmp_path).read(ManualClock())
         unknown = (machine.cpu_percent, machine.available_bytes, machine.temperature_celsius)
         assert unknown == (None, None, None)
+        assert machine.pressure_percent is None
 
     def test_this_machine(self) -> None:
         """The kernel's own files can be read, and mean what psutil says."""

@@ -74,6 +74,9 @@ class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             takes about 230 MB of it; 0 for no limit.
         max_temperature_celsius: no training while the hottest of the machine's sensors is hotter
             than this; 0 for no limit.
+        max_pressure_percent: no training while processes of the machine wait for memory or disk a
+            larger share of the time than this (the kernel's pressure over the last 10 s); 100 for
+            no limit.
         shifts: training only in these times, days and local time as in ``"mon-fri 06:00-14:00"``,
             ``"sat 22:00-06:00"`` (until Sunday morning) or ``"daily 18:00-24:00"``; empty for
             always.
@@ -86,6 +89,7 @@ class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_cpu_percent: Annotated[float, Meta(ge=0, le=100)] = 100.0
     min_free_bytes: Annotated[int, Meta(ge=0)] = 300_000_000
     max_temperature_celsius: Annotated[float, Meta(ge=0, le=150)] = 0.0
+    max_pressure_percent: Annotated[float, Meta(ge=0, le=100)] = 100.0
     shifts: Annotated[list[str], Meta(max_length=64)] = []
 
 

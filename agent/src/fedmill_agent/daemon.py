@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from fedmill_agent.config import AgentConfig
-from fedmill_agent.governor import Gauge, Governor
+from fedmill_agent.governor import INTERVAL, Gauge, Governor
 from fedmill_agent.memory import return_memory
 from fedmill_agent.seat import Seat
 from fedmill_agent.status import resident_bytes, write_status
@@ -96,6 +96,7 @@ class Daemon:
         self._heard: dict[tuple[str, str], VersionNotice | RoundNotice] = {}
         self._beat_due = 0.0
         self._tick_due = 0.0
+        self._look_due = 0.0
         self._connected = False
         self._skewed = False
         self._skew_first: tuple[float, float] | None = None
@@ -131,11 +132,22 @@ class Daemon:
             for seat in self._seats.values():
                 self._attempt(seat.tick)
             self._trainer.tick()
-            obstacle = self._governor.reason()
-            if bool(obstacle) != bool(self._obstacle):  # its numbers change each second
-                self._turn_to(obstacle)
+        if now >= self._look_due:
+            self._look_due = now + INTERVAL
+            self._govern()
         if now >= self._beat_due:
             self._attempt(self._beat)
+
+    def _govern(self) -> None:
+        """Look at the machine; training in hand makes way within a second, and goes on after."""
+        obstacle = self._governor.reason()
+        if bool(obstacle) != bool(self._obstacle):  # its numbers change each time
+            self._turn_to(obstacle)
+        paused = self._trainer.hold(wanted=self._governor.must_yield())
+        if paused == 0:
+            self._log.info("training.paused", reason=obstacle)
+        elif paused is not None:
+            self._log.info("training.resumed", seconds=round(paused, 1))
 
     def _turn_to(self, obstacle: str) -> None:
         """Whether this machine may train has changed: say so at once."""

@@ -2,7 +2,7 @@
 """When training may run: the machine's own work, and people, go first."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +13,10 @@ from fedmill_agent.config import TrainingSection
 from fedmill_agent.shifts import parse
 from fedmill_shared.clock import Clock
 
-INTERVAL = 1.0
-"""Seconds for which a reading, and what follows from it, is good."""
+INTERVAL = 0.5
+"""Seconds for which a reading, and what follows from it, is good: two of them are a second."""
+LASTING = frozenset({"min_free_bytes"})
+"""Settings that a training in hand is not paused for: a paused process keeps its memory."""
 
 _MARGIN = 0.05
 _MARGIN_CELSIUS = 3.0
@@ -33,6 +35,7 @@ class Machine:
         temperature_celsius: the hottest of its sensors.
         weekday: local day, 0 is Monday.
         minute: local minute of the day.
+        pressure_percent: share of the last 10 s in which a process waited for memory or disk.
     """
 
     cpu_percent: float | None
@@ -40,6 +43,7 @@ class Machine:
     temperature_celsius: float | None
     weekday: int
     minute: int
+    pressure_percent: float | None = None
 
 
 class Readable(Protocol):
@@ -72,20 +76,24 @@ class Governor:
         self._settings = settings
         self._gauge = gauge
         self._clock = clock
-        self._passed: frozenset[str] = frozenset()
-        self._reason = ""
+        self._found: Mapping[str, str] = {}
         self._looked: float | None = None
 
     def reason(self) -> str:
-        """As `why_not`, at most a second old."""
+        """As `why_not`, at most half a second old."""
+        return next(iter(self._look().values()), "")
+
+    def must_yield(self) -> bool:
+        """Whether a training that has begun is to pause: something needs what it would free."""
+        return not LASTING.issuperset(self._look())
+
+    def _look(self) -> Mapping[str, str]:
         now = self._clock.monotonic()
         if self._looked is None or now - self._looked >= INTERVAL:
             self._looked = now
-            settings = _tightened(self._settings, self._passed)
-            found = _objections(settings, self._gauge.read(self._clock))
-            self._passed = frozenset(found)
-            self._reason = next(iter(found.values()), "")
-        return self._reason
+            settings = _tightened(self._settings, self._found)
+            self._found = _objections(settings, self._gauge.read(self._clock))
+        return self._found
 
 
 class Gauge:
@@ -99,7 +107,7 @@ class Gauge:
         self._looked = 0.0
 
     def read(self, clock: Clock) -> Machine:
-        """The machine now, at most a second old; processors on average since the last reading."""
+        """The machine now, at most half a second old; processors on average since the last one."""
         now = clock.monotonic()
         if self._machine is None or now - self._looked >= INTERVAL:
             self._looked = now
@@ -111,6 +119,7 @@ class Gauge:
                 temperature_celsius=_temperature(self._root),
                 weekday=local.tm_wday,
                 minute=60 * local.tm_hour + local.tm_min,
+                pressure_percent=_pressure(self._root),
             )
         return self._machine
 
@@ -131,6 +140,10 @@ def _objections(settings: TrainingSection, machine: Machine) -> dict[str, str]:
     heat, hottest = machine.temperature_celsius, settings.max_temperature_celsius
     if heat is not None and 0 < hottest < heat:
         found["max_temperature_celsius"] = f"{heat:.4g} °C hot, at most {hottest:.4g} °C wanted"
+    waiting, most = machine.pressure_percent, settings.max_pressure_percent
+    if waiting is not None and waiting > most:
+        told = f"{waiting:.4g} % of the time something waits for memory or disk"
+        found["max_pressure_percent"] = f"{told}, at most {most:.4g} % wanted"
     return found
 
 
@@ -140,6 +153,7 @@ def _tightened(settings: TrainingSection, passed: Collection[str]) -> TrainingSe
     stricter = {
         "max_cpu_percent": settings.max_cpu_percent * (1 - _MARGIN),
         "min_free_bytes": round(settings.min_free_bytes * (1 + _MARGIN)),
+        "max_pressure_percent": settings.max_pressure_percent * (1 - _MARGIN),
         "max_temperature_celsius": max(cooler, _LEAST_CELSIUS),  # 0 would be no limit
     }
     return replace(settings, **{name: stricter[name] for name in stricter if name in passed})
@@ -171,6 +185,20 @@ def _available_bytes(root: Path) -> int | None:
         return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _pressure(root: Path) -> float | None:
+    """The larger of the kernel's pressures of memory and disk, ``some avg10`` (proc(5))."""
+    found = []
+    for name in ("memory", "io"):
+        try:
+            with (root / "proc/pressure" / name).open() as file:
+                kind, average = file.readline().split()[:2]
+            if kind == "some":
+                found.append(float(average.removeprefix("avg10=")))
+        except (OSError, ValueError):  # a kernel without it, or with it switched off
+            continue
+    return max(found, default=None)
 
 
 def _temperature(root: Path) -> float | None:

@@ -11,6 +11,7 @@ from scipy.io import savemat
 from fedmill_agent.cli import main, trial
 from fedmill_agent.cli.eligibility import eligibility_lines
 from fedmill_agent.config import load
+from fedmill_agent.governor import INTERVAL
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Connected, LinkEvent
@@ -213,14 +214,14 @@ class TestEligibility:
     def test_a_busy_processor(
         self, job_file: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is read over a second in which the command itself does nothing."""
+        """It is read over a time in which the command itself does nothing."""
         pauses: list[float] = []
         monkeypatch.setattr("fedmill_agent.cli.eligibility.time.sleep", pauses.append)
         job, clock = load_job(job_file), ManualClock()
         for percent in (100, 99):
             config = load(configure(extra=f"[training]\nmax_cpu_percent = {percent}"))
             list(eligibility_lines(config, job, clock))
-        assert pauses == [1.0]
+        assert pauses == [INTERVAL]
 
     def test_beside_a_source_that_fails(
         self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]

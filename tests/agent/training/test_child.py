@@ -271,10 +271,92 @@ process.submit(protocol.Warm(number=1, job=b"{}", store="none"))
 print(process.pid, flush=True)
 time.sleep(60)
 """
+PAUSER = """
+import os, signal, time
+from queue import SimpleQueue
+from fedmill_agent.config import TrainingSection
+from fedmill_agent.training import protocol
+from fedmill_agent.training.child import TrainerProcess
+from fedmill_shared.clock import SystemClock
+answers = SimpleQueue()
+process = TrainerProcess(TrainingSection(), answers.put, SystemClock())
+process.submit(protocol.Warm(number=1, job=b"{}", store="none"))
+answers.get()  # it is up, and has told that there is no such store
+os.kill(process.pid, signal.SIGSTOP)
+while "T (stopped)" not in open(f"/proc/{process.pid}/status").read():
+    time.sleep(0.01)
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+class TestPause:
+    def test_work_in_hand_stands_still(self, trainer: Callable[..., Trainer]) -> None:
+        """The process is stopped and goes on; neither twice."""
+        made = trainer(SILENT)
+        made.process.submit(warm(1))
+        pid = made.process.pid
+        assert pid is not None
+        assert made.process.hold(wanted=False) is None
+        assert made.process.hold(wanted=True) == 0
+        assert made.process.hold(wanted=True) is None
+        assert until(lambda: state(pid) == "T")
+        made.clock.advance(12.5)
+        assert made.process.hold(wanted=False) == 12.5
+        assert made.process.hold(wanted=False) is None
+        assert until(lambda: state(pid) != "T")
+
+    def test_the_time_does_not_count(self, trainer: Callable[..., Trainer]) -> None:
+        """What has a minute has a minute of work."""
+        made = trainer(SILENT, timeout_seconds=60)
+        made.process.submit(warm(1))
+        made.clock.advance(50)
+        made.process.hold(wanted=True)
+        made.clock.advance(10_000)
+        made.process.tick()
+        made.process.hold(wanted=False)
+        made.clock.advance(9)
+        made.process.tick()
+        assert made.nothing()
+        made.clock.advance(2)
+        made.process.tick()
+        assert isinstance(made.event(), TrainerDied)
+
+    def test_what_others_wait_for_goes_on(self, trainer: Callable[..., Trainer]) -> None:
+        """Statistics and evaluations are short."""
+        made = trainer(SILENT)
+        made.process.submit(protocol.CollectMoments(number=1, job=b"{}", store="w.sqlite"))
+        assert made.process.hold(wanted=True) is None
+
+    def test_nothing_in_hand(self, trainer: Callable[..., Trainer]) -> None:
+        """There is nothing to pause before the first task, nor after the last."""
+        made = trainer(ECHO)
+        assert made.process.hold(wanted=True) is None
+        made.echo(1)
+        assert made.process.hold(wanted=True) is None
+
+    def test_stopped_while_paused(self, trainer: Callable[..., Trainer]) -> None:
+        """Nothing is left behind."""
+        made = trainer(SILENT)
+        made.process.submit(warm(1))
+        pid = made.process.pid
+        assert pid is not None
+        made.process.hold(wanted=True)
+        made.process.stop()
+        assert gone(pid)
 
 
 @pytest.mark.system
 class TestParent:
+    def test_even_a_paused_child_ends_with_its_parent(self) -> None:
+        """It cannot notice by itself: the kernel ends it."""
+        parent = subprocess.Popen([sys.executable, "-c", PAUSER], stdout=subprocess.PIPE)
+        with parent:
+            child = int(parent.stdout.readline())
+            assert state(child) == "T"
+            parent.kill()
+        assert until(lambda: not running(child))
+
     def test_the_real_child_ends_with_its_parent(self) -> None:
         """Even when that is killed while the child still imports torch."""
         parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
@@ -286,6 +368,19 @@ class TestParent:
         while running(child) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not running(child)
+
+
+def until(what: Callable[[], bool]) -> bool:
+    """Whether it comes to pass."""
+    deadline = time.monotonic() + PATIENCE
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return what()
+
+
+def state(pid: int) -> str:
+    """The letter of a process in proc(5): T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def running(pid: int) -> bool:

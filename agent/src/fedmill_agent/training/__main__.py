@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entry point of the training process: requests on standard input, answers on standard output."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,10 +12,13 @@ from typing import BinaryIO
 from fedmill_agent.training import protocol
 from fedmill_shared.errors import FedmillError, TrainerError
 
+_SET_PARENT_DEATH_SIGNAL = 1  # <linux/prctl.h>
+
 
 def main() -> int:
     """Serve requests until standard input ends; then leave at once, whatever is in hand."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which ends us
+    _end_with_parent()
     os.nice(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Nothing that a library prints, in Python, C or a child of its own, may reach the answers.
@@ -39,6 +43,13 @@ def main() -> int:
             protocol.send(answers, answer)
         except BrokenPipeError:
             os._exit(0)  # as in _read: the daemon is gone
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end us with the daemon (prctl(2)): while paused we would not notice."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _read(stream: BinaryIO, requests: SimpleQueue[protocol.Request]) -> None:

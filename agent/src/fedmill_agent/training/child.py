@@ -2,6 +2,7 @@
 """The daemon's handle on its training process: started for work, kept warm, ended when idle."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -33,16 +34,29 @@ class TrainerDied:
     numbers: tuple[int, ...]
 
 
+PATIENT = (protocol.Train, protocol.TrainAlone, protocol.Choose, protocol.Warm)
+"""Work that may be paused; statistics and evaluations are short, and others wait for them."""
+
 Sink = Callable[[TrainerAnswered | TrainerDied], None]
 
 
 @dataclass(slots=True)
 class _InHand:
-    """The request that the child works on: when that began, and what is not written of it yet."""
+    """The request that the child works on.
+
+    Attributes:
+        number: of the task.
+        began: when that was, later by the time it was paused.
+        unwritten: what the child has not been sent of it yet.
+        patient: whether it may be paused: others wait for the rest.
+        paused: since when it is.
+    """
 
     number: int
     began: float
     unwritten: bytes
+    patient: bool
+    paused: float | None = None
 
 
 class TrainerProcess:
@@ -89,7 +103,7 @@ class TrainerProcess:
 
     def tick(self) -> None:
         """End the process if it has been idle, or busy with one thing, for too long."""
-        now = self._clock.monotonic()
+        now, longest = self._clock.monotonic(), self._settings.timeout_seconds
         with self._lock:
             child, hand = self._child, self._hand
             if child is not None and hand is not None:
@@ -98,8 +112,29 @@ class TrainerProcess:
             return
         if hand is None and now - self._last_use > self._settings.idle_seconds:
             self.stop()
-        elif hand is not None and now - hand.began > self._settings.timeout_seconds:
+        elif hand is not None and hand.paused is None and now - hand.began > longest:
             child.kill()
+
+    def hold(self, *, wanted: bool) -> float | None:
+        """Pause work in hand that may be, or let it go on: the process stands still meanwhile.
+
+        Returns seconds that it was paused if it goes on now, 0 if it is paused now, else None.
+        """
+        with self._lock:
+            child, hand = self._child, self._hand
+            if child is None or hand is None or (hand.paused is not None) == wanted:
+                return None
+            now = self._clock.monotonic()
+            if wanted and not hand.patient:
+                return None
+            if wanted:
+                hand.paused = now
+                child.send_signal(signal.SIGSTOP)
+                return 0.0
+            seconds = now - hand.paused if hand.paused is not None else 0.0
+            hand.began, hand.paused = hand.began + seconds, None
+            child.send_signal(signal.SIGCONT)
+            return seconds
 
     def stop(self) -> None:
         """End the process now; work in hand is dropped without a word."""
@@ -135,7 +170,12 @@ class TrainerProcess:
         """Write the next request if none is in hand; the lock is held."""
         if self._hand is None and self._queue:
             request = self._queue.popleft()
-            self._hand = _InHand(request.number, self._clock.monotonic(), _wire(request))
+            self._hand = _InHand(
+                request.number,
+                self._clock.monotonic(),
+                _wire(request),
+                patient=isinstance(request, PATIENT),
+            )
             _write(child, self._hand)
 
     def _give_up(self) -> tuple[int, ...]:
