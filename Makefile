@@ -26,7 +26,7 @@ demo: setup
 	@$(BIN)/fedmill demo $(if $(DATA),--data "$(DATA)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
 
 test: setup
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 lint: setup
 	@$(BIN)/ruff check .

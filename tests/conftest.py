@@ -12,6 +12,15 @@ import structlog
 NOBODY = 65534
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: at the end of the suite no worker waits for the other's last one."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None and not _is_system(item))
+
+
+def _is_system(item: pytest.Item) -> bool:
+    return item.path.parent.name == "system"
+
+
 @pytest.fixture(scope="session")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of a real broker; mosquitto is required, as on a plant server."""
