@@ -139,6 +139,16 @@ class TestLoad:
         assert sources.kind_of(source) is OTHER
 
 
+class TestHostile:
+    @pytest.mark.parametrize(
+        "text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "a." * 40_000 + "b = 1"]
+    )
+    def test_is_refused_before_its_sources_are_looked_for(self, tmp_path: Path, text: str) -> None:
+        """By the guards of every TOML file, and in no time."""
+        with pytest.raises(ConfigError, match=r"agent\.toml"):
+            load(write(tmp_path, f'{text}\n[agent]\nid = "a"\n'))
+
+
 class TestFaults:
     @pytest.mark.parametrize(
         ("text", "told"),

@@ -116,6 +116,13 @@ class TestCleaning:
         assert made.bad == 2
         assert made.faults == {"s0: out of range": 1, "s0: missing": 1}
 
+    def test_what_was_repaired_is_not_to_blame(self) -> None:
+        """The signal with the one long gap is, not the one with many short ones."""
+        made = self.made([], [])
+        values = np.array([[1.0, NAN, 3.0, 4.0], [1.0, 2.0, 3.0, NAN]])
+        assert made.take(Samples("run", "oven-1", 0, 1, values)) == []
+        assert made.faults == {"s1: missing": 1}
+
     def test_too_little_is_good(self) -> None:
         """Though every gap could be filled."""
         made = self.made([], least_good=0.8)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fedmill_agent.config import TrainingSection
 from fedmill_agent.governor import Gauge, Governor, Machine, why_not
@@ -202,7 +203,15 @@ class TestGovernor:
     ) -> None:
         """Not for memory: a paused process keeps what it has."""
         governor = Governor(STRICT, Dial(replace(IDLE, **changes)), ManualClock())
-        assert governor.must_yield() is wanted
+        assert bool(governor.pressing()) is wanted
+        assert "memory of" not in governor.pressing()
+
+    def test_its_own_work_is_no_reason(self) -> None:
+        """Without a lower priority it is in the load: it would pause itself for ever."""
+        machine, settings = replace(IDLE, cpu_percent=99.0), structs.replace(STRICT, nice=0)
+        governor = Governor(settings, Dial(machine), ManualClock())
+        assert governor.reason()
+        assert not governor.pressing()
 
     def test_looks_twice_a_second(self) -> None:
         """However often it is asked."""

@@ -20,7 +20,7 @@ from fedmill_shared.clock import SystemClock
 from fedmill_shared.job import Gru, Job, Labels, Mlp, Model, Signal, Task
 from fedmill_shared.job import Window as WindowSection
 from fedmill_shared.onnx_session import OnnxSession
-from fedmill_shared.signals.quality import mend, usable
+from fedmill_shared.signals.preparation import Preparation
 from fedmill_shared.signals.windows import Window
 
 SUMMARY = "window to prediction, relative to a bare call of ONNX Runtime"
@@ -58,10 +58,11 @@ def _case(name: str, model: Model, signals: int, length: int, count: int) -> lis
     scorer = Scorer(SystemClock())
     scorer.swap("bench", session)
     windows = _windows(signals, length, count)
+    preparation = Preparation.of(job.signals, job.cleaning)
 
     def pipeline(window: Window) -> object:
-        mended = mend(window)
-        return scorer.score([mended]) if usable(mended) else []
+        prepared = preparation.apply(window)
+        return scorer.score([prepared.window]) if prepared.usable else []
 
     ways: list[Callable[[Window], object]] = [
         lambda window: bare.run(None, {"windows": window.values[None]}),

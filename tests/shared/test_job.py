@@ -210,8 +210,38 @@ flat_seconds = 5.0
 CLASSES
 [window]
 length = 20
-=> 6: signals[0].flat_seconds is 5.0: a window is 2 s long, and each is looked at by itself
-=> (write at most 2, or make window.length longer)
+=> 6: signals[0].flat_seconds is 5.0: each window is looked at by itself, and has 20 samples
+=> (write less, or make window.length longer)
+
+[job]
+name = "two"
+[[signals]]
+name = "a"
+rate_hz = 10.0
+flat_seconds = 0.05
+CLASSES
+=> 6: signals[0].flat_seconds is 0.05: samples are 0.1 s apart
+=> (write a multiple of that, or 0 for never)
+
+[job]
+name = "two"
+[[signals]]
+name = "a"
+flat_seconds = 5.0
+CLASSES
+[window]
+pad = "edge"
+=> 5: signals[0].flat_seconds is 5.0: with window.pad = "edge" every run begins with values that
+=> are repeated (write pad = "none", or remove it)
+
+TWO
+CLASSES
+[window]
+length = 8
+[cleaning]
+outliers = "hampel"
+reach = 8
+=> 13: cleaning.reach is 8: a window has 8 samples (write fewer neighbours than that)
 
 TWO
 CLASSES

@@ -2,7 +2,6 @@
 """The agent's configuration file: who it is, where its broker is, and which sources it reads."""
 
 import re
-import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import GenericAlias
@@ -18,6 +17,7 @@ from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.selector import AGENT, LABEL_NAME, valid_label_name
 from fedmill_shared.toml.faults import Fault, name_of, section_of
+from fedmill_shared.toml.place import Table
 from fedmill_shared.toml.words import show
 from fedmill_shared.topics import valid_agent_id
 
@@ -141,7 +141,10 @@ def load(path: Path) -> AgentConfig:
         ConfigError: naming file, line, field, value and what is allowed.
     """
     text = toml.read(path, ConfigError)
-    config = toml.decode(text, schema(_kinds_in(text)), path=str(path), error=ConfigError)
+    data = toml.parse(text, str(path), ConfigError)
+    config = toml.fit(data, schema(_kinds_in(data)))
+    if isinstance(config, Fault):
+        raise toml.fault_error(config, text, str(path), ConfigError)
     for fault in _faults(config):
         raise toml.fault_error(fault, text, str(path), ConfigError)
     folder = path.resolve().parent
@@ -191,12 +194,9 @@ def _shift_faults(training: TrainingSection) -> Iterator[Fault]:
             yield Fault(field, f"{name_of(field)}: {problem.message}", problem.remedy)
 
 
-def _kinds_in(text: str) -> set[str] | None:
+def _kinds_in(data: Table) -> set[str] | None:
     """The kinds of source that a file names; None where it names one that there is not."""
-    try:
-        sources = tomllib.loads(text).get("sources", [])
-    except tomllib.TOMLDecodeError:
-        return None
+    sources = data.get("sources", [])
     if not isinstance(sources, list) or not all(isinstance(each, dict) for each in sources):
         return None
     named = [each.get("kind") for each in sources]

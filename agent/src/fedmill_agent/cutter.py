@@ -97,7 +97,9 @@ class Cutter:
     def _count(self, prepared: Prepared) -> None:
         """A window that cannot be used, by what is wrong with most values of its worst signal."""
         self.bad += 1
-        codes = prepared.codes
+        codes = np.where(np.isfinite(prepared.window.values), 0, prepared.codes)
+        if not codes.any():  # all could be repaired, and it was too much
+            codes = prepared.codes
         worst = int(np.count_nonzero(codes, axis=1).argmax())
         fault = Fault(int(np.bincount(codes[worst], minlength=len(Fault))[1:].argmax()) + 1)
         self.faults[f"{self._names[worst]}: {fault.words}"] += 1

@@ -143,9 +143,10 @@ class Daemon:
         obstacle = self._governor.reason()
         if bool(obstacle) != bool(self._obstacle):  # its numbers change each time
             self._turn_to(obstacle)
-        paused = self._trainer.hold(wanted=self._governor.must_yield())
+        pressing = self._governor.pressing()
+        paused = self._trainer.hold(wanted=bool(pressing))
         if paused == 0:
-            self._log.info("training.paused", reason=obstacle)
+            self._log.info("training.paused", reason=pressing)
         elif paused is not None:
             self._log.info("training.resumed", seconds=round(paused, 1))
 

@@ -83,9 +83,11 @@ class Governor:
         """As `why_not`, at most half a second old."""
         return next(iter(self._look().values()), "")
 
-    def must_yield(self) -> bool:
-        """Whether a training that has begun is to pause: something needs what it would free."""
-        return not LASTING.issuperset(self._look())
+    def pressing(self) -> str:
+        """Why a training that has begun is to pause: something needs what it would free."""
+        # Without a lower priority the training itself is in the load that is measured.
+        spared = LASTING if self._settings.nice else LASTING | {"max_cpu_percent"}
+        return next((why for name, why in self._look().items() if name not in spared), "")
 
     def _look(self) -> Mapping[str, str]:
         now = self._clock.monotonic()

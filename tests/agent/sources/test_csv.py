@@ -331,6 +331,9 @@ class TestDialect:
                 {"delimiter": ";", "decimal": ","},
                 "line 2, column a: '1.234' has a point",
             ),
+            ("a\n-\n", {}, r"'-' is not a number .* missing = \[\"-\"\]"),
+            ('a\n"x ""y\\"\n', {}, r'missing = \["x \\"y\\\\"\]'),
+            ("sep=;\n1;2\n", {"delimiter": ";"}, "line 2 has the number 1"),
             ("a\n1,2,3\n", {"delimiter": ";", "decimal": ","}, "line 2, column a: .*not a number"),
         ],
     )
@@ -341,6 +344,11 @@ class TestDialect:
         csv.write_text(text)
         with pytest.raises(DataError, match=told):
             events(csv, ["a"], **options)
+
+    def test_a_name_with_a_delimiter_in_it(self, csv: Path) -> None:
+        """A single column that is asked for by its name is no wrong delimiter."""
+        csv.write_text("Line 1 | Temp\n5\n")
+        assert samples(events(csv, ["Line 1 | Temp"]))[0].values.tolist() == [[5.0]]
 
     def test_one_sign_for_two_things(self) -> None:
         """Nobody could tell cells from fractions."""

@@ -328,6 +328,32 @@ class TestPause:
         made.process.submit(protocol.CollectMoments(number=1, job=b"{}", store="w.sqlite"))
         assert made.process.hold(wanted=True) is None
 
+    def test_what_others_wait_for_is_not_held_up(self, trainer: Callable[..., Trainer]) -> None:
+        """A paused training goes on while something waits behind it."""
+        made = trainer(SILENT)
+        made.process.submit(warm(1))
+        assert made.process.hold(wanted=True) == 0
+        made.process.submit(protocol.CollectMoments(number=2, job=b"{}", store="w.sqlite"))
+        assert made.process.hold(wanted=True) is not None
+        assert made.process.hold(wanted=True) is None
+        pid = made.process.pid
+        assert pid is not None
+        assert until(lambda: state(pid) != "T")
+
+    def test_an_answer_that_was_on_its_way(self, trainer: Callable[..., Trainer]) -> None:
+        """Whatever the moment of the pause, the next task is worked on."""
+        made = trainer(ECHO)
+        for number in range(0, 200, 2):
+            made.process.submit(warm(number))
+            made.process.hold(wanted=True)
+            made.process.hold(wanted=False)
+            made.event()
+            made.process.submit(warm(number + 1))
+            made.process.hold(wanted=True)
+            while made.nothing():
+                made.process.hold(wanted=False)
+            made.event()
+
     def test_nothing_in_hand(self, trainer: Callable[..., Trainer]) -> None:
         """There is nothing to pause before the first task, nor after the last."""
         made = trainer(ECHO)

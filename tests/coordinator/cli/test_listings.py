@@ -87,6 +87,7 @@ class TestFleet:
                     "windows": {"train": 9, "test": 8},
                     "windows_scored": 1234,
                     "windows_bad": 5,
+                    "faults": {},
                     "ineligible": "",
                     "quarantined": "",
                     "served": "",

@@ -62,7 +62,7 @@ class TestPreparation:
 
     def test_stuck(self) -> None:
         """After the time that the job allows, at the signal's rate."""
-        signals = [Signal(name="oil", rate_hz=2.0, flat_seconds=1.5)]
+        signals = [Signal(name="oil", rate_hz=2.0, flat_seconds=1.0)]
         assert prepared([20, 20, 21, 21], signals=signals).usable
         found = prepared([20, 21, 21, 21], signals=signals)
         assert not found.usable
@@ -76,6 +76,13 @@ class TestPreparation:
         assert found.window.good_share == np.float64(5 / 7)
         drawn = prepared([1, 2, 3, 90], outliers="winsorise", tails=0.25)
         assert drawn.window.values.tolist() == [[2, 2, 3, 3]]
+
+    def test_an_operating_condition_has_no_outliers(self) -> None:
+        """A machine that was switched on for one sample was on."""
+        signals = [Signal(name="load", role="regime"), Signal(name="oil")]
+        row = [0.0, 0, 0, 5, 0, 0, 0]
+        found = prepared(row, row, signals=signals, outliers="hampel", reach=2)
+        assert found.window.values.tolist() == [row, [0.0] * 7]
 
     @given(
         st.lists(st.sampled_from([0.0, 1.0, 2.0, 7.0, 50.0, NAN]), min_size=1, max_size=60),

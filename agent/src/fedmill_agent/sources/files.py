@@ -11,7 +11,6 @@ from typing import BinaryIO, Literal, NoReturn
 from fedmill_shared.errors import DataError
 
 LONGEST_LINE = 4 * 1024 * 1024
-_CELL_REMEDY = "correct the cell or leave it empty; decimals are written with a point"
 _GZIP = b"\x1f\x8b"
 _ENCODING_REMEDY = "convert the file to UTF-8; a CSV source has an option `encoding`"
 
@@ -73,9 +72,7 @@ def number_rows(path: str) -> Iterator[tuple[int, list[float]]]:
             yield number, [cell_number(path, number, i + 1, c) for i, c in enumerate(cells)]
 
 
-def cell_number(
-    path: str, line: int, column: int | str, text: str, *, remedy: str = _CELL_REMEDY
-) -> float:
+def cell_number(path: str, line: int, column: int | str, text: str) -> float:
     """The number in one cell; ``nan`` is NaN, an infinity is not a number.
 
     Raises:
@@ -88,7 +85,7 @@ def cell_number(
     if math.isinf(value) or "_" in text:
         raise DataError(
             f"{path}: line {line}, column {column}: {text[:40]!r} is not a number",
-            remedy=remedy,
+            remedy="correct the cell or leave it empty; decimals are written with a point",
         )
     return value
 

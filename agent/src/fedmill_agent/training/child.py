@@ -35,7 +35,8 @@ class TrainerDied:
 
 
 PATIENT = (protocol.Train, protocol.TrainAlone, protocol.Choose, protocol.Warm)
-"""Work that may be paused; statistics and evaluations are short, and others wait for them."""
+"""Work that may be paused, unless other work waits behind it: statistics and evaluations are short,
+and the fleet waits for them."""
 
 Sink = Callable[[TrainerAnswered | TrainerDied], None]
 
@@ -45,17 +46,15 @@ class _InHand:
     """The request that the child works on.
 
     Attributes:
-        number: of the task.
+        request: the task.
         began: when that was, later by the time it was paused.
         unwritten: what the child has not been sent of it yet.
-        patient: whether it may be paused: others wait for the rest.
-        paused: since when it is.
+        paused: since when it is, if it is.
     """
 
-    number: int
+    request: protocol.Request
     began: float
     unwritten: bytes
-    patient: bool
     paused: float | None = None
 
 
@@ -122,19 +121,17 @@ class TrainerProcess:
         """
         with self._lock:
             child, hand = self._child, self._hand
-            if child is None or hand is None or (hand.paused is not None) == wanted:
+            if child is None or hand is None:
                 return None
-            now = self._clock.monotonic()
-            if wanted and not hand.patient:
+            waiting = (hand.request, *self._queue)
+            patient = all(isinstance(request, PATIENT) for request in waiting)
+            if hand.paused is not None:
+                return None if wanted and patient else self._resume(child, hand)
+            if not (wanted and patient):
                 return None
-            if wanted:
-                hand.paused = now
-                child.send_signal(signal.SIGSTOP)
-                return 0.0
-            seconds = now - hand.paused if hand.paused is not None else 0.0
-            hand.began, hand.paused = hand.began + seconds, None
-            child.send_signal(signal.SIGCONT)
-            return seconds
+            hand.paused = self._clock.monotonic()
+            child.send_signal(signal.SIGSTOP)
+            return 0.0
 
     def stop(self) -> None:
         """End the process now; work in hand is dropped without a word."""
@@ -170,18 +167,20 @@ class TrainerProcess:
         """Write the next request if none is in hand; the lock is held."""
         if self._hand is None and self._queue:
             request = self._queue.popleft()
-            self._hand = _InHand(
-                request.number,
-                self._clock.monotonic(),
-                _wire(request),
-                patient=isinstance(request, PATIENT),
-            )
+            self._hand = _InHand(request, self._clock.monotonic(), _wire(request))
             _write(child, self._hand)
+
+    def _resume(self, child: subprocess.Popen[bytes], hand: _InHand) -> float:
+        """Let paused work go on; how long it was paused, in s. The lock is held."""
+        seconds = self._clock.monotonic() - (hand.paused or 0.0)
+        hand.began, hand.paused = hand.began + seconds, None
+        child.send_signal(signal.SIGCONT)
+        return seconds
 
     def _give_up(self) -> tuple[int, ...]:
         """Forget all tasks, and name them in the order they came; the lock is held."""
         hand, self._hand = self._hand, None
-        numbers = [hand.number] if hand is not None else []
+        numbers = [hand.request.number] if hand is not None else []
         numbers += [request.number for request in self._queue]
         self._queue.clear()
         return tuple(numbers)
@@ -192,6 +191,8 @@ class TrainerProcess:
             while (answer := protocol.receive_answer(stream)) is not None:
                 with self._lock:
                     if self._child is child:
+                        if self._hand is not None and self._hand.paused is not None:
+                            self._resume(child, self._hand)  # it had answered just before
                         self._hand = None
                         self._begin_next(child)
                     self._last_use = self._clock.monotonic()

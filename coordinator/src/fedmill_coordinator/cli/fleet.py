@@ -99,15 +99,9 @@ def _stand(
             stand[agent].append(
                 {
                     "job": job,
-                    "phase": phase.phase,
-                    "version": phase.version,
+                    **_told(phase),
                     "number": numbers.get(phase.version),
-                    "windows": phase.windows,
-                    "windows_scored": phase.windows_scored,
-                    "windows_bad": phase.windows_bad,
-                    "ineligible": phase.ineligible,
                     "quarantined": away.get(agent, ""),
-                    "served": phase.served,
                     "candidates": {
                         name: each.value for name, each in candidates.get(agent, {}).items()
                     },
@@ -121,6 +115,20 @@ def _stand(
                 }
             )
     return stand
+
+
+def _told(phase: JobPhase) -> Row:
+    """What an agent says of itself in one job."""
+    return {
+        "phase": phase.phase,
+        "version": phase.version,
+        "windows": phase.windows,
+        "windows_scored": phase.windows_scored,
+        "windows_bad": phase.windows_bad,
+        "faults": phase.faults,
+        "ineligible": phase.ineligible,
+        "served": phase.served,
+    }
 
 
 def _show_tables(rows: Sequence[Row], stand: dict[str, list[Row]]) -> None:

@@ -54,7 +54,7 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=0.0,
             description="Time (s) without any change after which the signal is taken for stuck; "
-            "at most that of a window. 0: it may stay, as setpoints do.",
+            "less than that of a window. 0: it may stay, as setpoints do.",
         ),
     ] = 0.0
 
@@ -108,8 +108,8 @@ class Cleaning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["none", "hampel", "winsorise"],
         Meta(
             description="What happens to outliers: nothing; each becomes the median of its "
-            "neighbours; or the tails of every signal are drawn in. Not for vibration, where "
-            "impulses are what damage looks like."
+            "neighbours; or the tails of every signal are drawn in. Only of inputs, and not for "
+            "vibration, where impulses are what damage looks like, nor for switches."
         ),
     ] = "none"
     reach: Annotated[
@@ -135,7 +135,7 @@ class Cleaning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Share of the values of a window that must have come and be plausible, "
             "whatever can be repaired.",
         ),
-    ] = 0.5
+    ] = 0.0
 
 
 class Labels(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,25 +2,51 @@
 """Rules about which values of a signal are good."""
 
 from collections.abc import Iterator
+from math import floor
 
 from fedmill_shared.job import Job, Signal
 from fedmill_shared.toml.faults import Fault, value_fault
+
+
+def flat_samples(signal: Signal) -> int:
+    """Equal samples in a row that make ``signal`` stuck, at least 2; 0: it may stay.
+
+    Between the first and the last of n samples lie n - 1 periods.
+    """
+    periods = floor(signal.flat_seconds * signal.rate_hz + 1e-9)
+    return 1 + periods if signal.flat_seconds else 0
 
 
 def quality_faults(job: Job) -> Iterator[Fault]:
     """What of the signals and the cleaning of ``job`` cannot be."""
     for index, signal in enumerate(job.signals):
         yield from _range_faults(index, signal)
-        window_seconds = job.window.length / signal.rate_hz
-        if signal.flat_seconds > window_seconds:
-            yield value_fault(
-                ("signals", index, "flat_seconds"),
-                signal.flat_seconds,
-                f"a window is {window_seconds:g} s long, and each is looked at by itself",
-                f"write at most {window_seconds:g}, or make window.length longer",
-            )
+        yield from _flat_faults(index, signal, job)
     for outliers, fields in (("hampel", ("reach", "sigmas")), ("winsorise", ("tails",))):
         yield from _idle_faults(job, outliers, fields)
+    if job.cleaning.outliers == "hampel" and job.cleaning.reach >= job.window.length:
+        yield value_fault(
+            ("cleaning", "reach"),
+            job.cleaning.reach,
+            f"a window has {job.window.length} samples",
+            "write fewer neighbours than that",
+        )
+
+
+def _flat_faults(index: int, signal: Signal, job: Job) -> Iterator[Fault]:
+    field, seconds = ("signals", index, "flat_seconds"), signal.flat_seconds
+    if not seconds:
+        return
+    samples, length = flat_samples(signal), job.window.length
+    if samples < 2:  # one value is always equal to itself
+        problem = f"samples are {1 / signal.rate_hz:.6g} s apart"
+        yield value_fault(field, seconds, problem, "write a multiple of that, or 0 for never")
+    elif samples > length:
+        problem = f"each window is looked at by itself, and has {length} samples"
+        yield value_fault(field, seconds, problem, "write less, or make window.length longer")
+    elif job.window.pad == "edge":
+        problem = 'with window.pad = "edge" every run begins with values that are repeated'
+        yield value_fault(field, seconds, problem, 'write pad = "none", or remove it')
 
 
 def _range_faults(index: int, signal: Signal) -> Iterator[Fault]:

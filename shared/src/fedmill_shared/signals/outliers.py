@@ -12,7 +12,7 @@ Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, if normal
-_COLUMNS = 65_536  # sorted at a time
+_SORTED = 1 << 17  # values that are sorted at a time: samples times neighbours
 
 
 def hampel(values: Values, reach: int, sigmas: float) -> tuple[Values, Mask]:
@@ -35,9 +35,10 @@ def hampel(values: Values, reach: int, sigmas: float) -> tuple[Values, Mask]:
     result, found = values.copy(), np.zeros(values.shape, np.bool_)
     finite = np.where(np.isfinite(values), values, np.nan).astype(np.float32, copy=False)
     padded = np.pad(finite, ((0, 0), (reach, reach)), constant_values=np.nan)
+    columns = max(1, _SORTED // (2 * reach + 1))
     for signal, row in enumerate(padded):
-        for first in range(0, values.shape[1], _COLUMNS):
-            last = min(first + _COLUMNS, values.shape[1])
+        for first in range(0, values.shape[1], columns):
+            last = min(first + columns, values.shape[1])
             around = sliding_window_view(row[first : last + 2 * reach], 2 * reach + 1)
             middle = _median(around)
             here = finite[signal, first:last]

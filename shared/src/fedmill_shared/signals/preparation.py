@@ -7,16 +7,17 @@ difference in which pieces the samples came.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import inf
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_shared.job import Cleaning, Signal
+from fedmill_shared.job.quality import flat_samples
 from fedmill_shared.signals.gaps import fill
 from fedmill_shared.signals.outliers import hampel, winsorise
-from fedmill_shared.signals.quality import Codes, Fault, inspect
+from fedmill_shared.signals.quality import Codes, Fault, Values, inspect
 from fedmill_shared.signals.windows import Window
 
 
@@ -44,20 +45,23 @@ class Preparation:
         low: float32 (signals, 1), smallest plausible values.
         high: float32 (signals, 1), largest ones.
         flat: samples in a row with one value from which on a signal is stuck; 0: it may stay.
+        inputs: bool (signals,), those whose outliers are tamed; an operating condition is none.
         cleaning: what is done about bad values.
     """
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     flat: Sequence[int]
+    inputs: NDArray[np.bool_]
     cleaning: Cleaning
 
     @classmethod
     def of(cls, signals: Sequence[Signal], cleaning: Cleaning) -> Self:
         """That of a job with these ``signals``."""
         limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
-        flat = [ceil(each.flat_seconds * each.rate_hz) for each in signals]
-        return cls(limits[:, :1], limits[:, 1:], flat, cleaning)
+        inputs = np.array([each.role == "input" for each in signals])
+        flat = [flat_samples(each) for each in signals]
+        return cls(limits[:, :1], limits[:, 1:], flat, inputs, cleaning)
 
     def apply(self, window: Window) -> Prepared:
         """``window`` prepared; its values are not changed in place."""
@@ -65,13 +69,21 @@ class Preparation:
         values = window.values
         if codes.any():
             values = np.where(codes == Fault.GOOD, values, np.float32(np.nan))
-        match self.cleaning.outliers:
-            case "hampel":
-                values, found = hampel(values, self.cleaning.reach, self.cleaning.sigmas)
-                codes[found] = Fault.OUTLIER
-            case "winsorise":
-                values = winsorise(values, self.cleaning.tails)
+        if self.cleaning.outliers != "none":
+            values, found = self._tamed(values)
+            codes[found] = Fault.OUTLIER
         share = float((codes == Fault.GOOD).mean())
         values = fill(values, self.cleaning.missing, self.cleaning.hold)
         usable = share >= self.cleaning.least_good and bool(np.isfinite(values).all())
         return Prepared(replace(window, values=values, good_share=share), codes, usable)
+
+    def _tamed(self, values: Values) -> tuple[Values, NDArray[np.bool_]]:
+        """``values`` without outliers, and which of them were replaced."""
+        result, found = values.copy(), np.zeros(values.shape, np.bool_)
+        rows = self.inputs
+        if self.cleaning.outliers == "hampel":
+            reach, sigmas = self.cleaning.reach, self.cleaning.sigmas
+            result[rows], found[rows] = hampel(values[rows], reach, sigmas)
+        else:
+            result[rows] = winsorise(values[rows], self.cleaning.tails)
+        return result, found

@@ -69,7 +69,7 @@ def decode(text: str, schema: type[T], *, path: str, error: type[FedmillError]) 
         FedmillError: of class ``error``: ``text`` is over 1 MiB, no TOML, another kind of file, or
             does not fit.
     """
-    found = fit(_parse(text, path, error), schema)
+    found = fit(parse(text, path, error), schema)
     if isinstance(found, Fault):
         raise fault_error(found, text, path, error)
     return found
@@ -104,7 +104,12 @@ def fault_error(fault: Fault, text: str, path: str, error: type[FedmillError]) -
     return error(message, remedy=fault.remedy)
 
 
-def _parse(text: str, path: str, error: type[FedmillError]) -> dict[str, object]:
+def parse(text: str, path: str, error: type[FedmillError]) -> dict[str, object]:
+    """``text`` as plain tables; ``path`` only names the file in errors.
+
+    Raises:
+        FedmillError: of class ``error``: ``text`` is over 1 MiB, or no TOML.
+    """
     try:
         _check_size(len(text.encode()), path, error)
         if line := line_of_long_key(text, DEEPEST):

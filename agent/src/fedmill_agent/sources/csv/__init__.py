@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from fedmill_agent.sources.base import Event, RunEnded, SourceKind, SourceOptions, narrow
-from fedmill_agent.sources.csv.cells import Decimal, Dialect
+from fedmill_agent.sources.csv.cells import LONGEST, Decimal, Dialect
 from fedmill_agent.sources.csv.grid import on_grid
 from fedmill_agent.sources.csv.table import Columns, Row, rows
 from fedmill_agent.sources.csv.track import track
@@ -38,7 +38,7 @@ class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
         Decimal, Meta(description="What separates whole and fraction of a number.")
     ] = "."
     missing: Annotated[
-        list[Annotated[str, Meta(max_length=200)]],
+        list[Annotated[str, Meta(max_length=LONGEST)]],
         Meta(
             max_length=64,
             description='Cells that hold no value, whatever the case, such as "Bad Input", beside '

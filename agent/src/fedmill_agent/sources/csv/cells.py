@@ -11,6 +11,8 @@ from fedmill_shared.errors import DataError
 
 NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """Cells, in small letters, that hold no value in any file."""
+LONGEST = 200
+"""Characters of the longest cell that can be told to hold no value."""
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NAN = float("nan")
 
@@ -40,16 +42,20 @@ class Dialect:
             DataError: it is something else.
         """
         text = cell.strip()
-        if text.lower() in NOTHING or text.lower() in self.missing:
+        small = text.lower()
+        if small in NOTHING or small in self.missing:
             return _NAN
         if self.decimal == "," and "." in text:  # 1.234 may be a thousand, or one and a bit
             raise DataError(
                 f"{path}: line {line}, column {column}: {text[:40]!r} has a point, and a comma is "
                 "the decimal sign",
-                remedy='correct the cell, or write decimal = "." below the source',
+                remedy="write the file without points between thousands",
             )
         pointed = text.replace(",", ".", 1) if self.decimal == "," else text
-        return cell_number(path, line, column, pointed, remedy=self._remedy(text))
+        try:
+            return cell_number(path, line, column, pointed)
+        except DataError as error:
+            raise DataError(error.message, remedy=self._remedy(text)) from error
 
     def time(self, path: str, line: int, column: str, cell: str) -> int:
         """The time in a cell, ns UTC.
@@ -68,7 +74,7 @@ class Dialect:
     def _remedy(self, text: str) -> str:
         if self.decimal == "." and _COMMA.fullmatch(text):
             return 'write decimal = "," below the source if a comma separates the fraction'
-        if text[:1].isalpha():
-            told = text[:40].replace('"', '\\"')
+        if not text[:1].isdigit() and len(text) <= LONGEST and text.isprintable():
+            told = text.replace("\\", "\\\\").replace('"', '\\"')
             return f'write missing = ["{told}"] below the source if there is no value then'
         return "correct the cell or leave it empty"

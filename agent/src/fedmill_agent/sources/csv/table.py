@@ -57,8 +57,9 @@ def rows(
         DataError: the file is unreadable, has no header or not these columns, or a cell is wrong.
     """
     table = _split(path, dialect)
-    header = [cell.strip() for cell in next(table, (0, []))[1]]
-    _check_header(path, header, dialect)
+    first, cells = next(table, (1, []))
+    header = [cell.strip() for cell in cells]
+    _check_header(path, first, header, columns, dialect)
     at = _Places(path, header, columns)
     shift: int | None = None
     for index, (line, cells) in enumerate(table):
@@ -125,13 +126,16 @@ def _split(path: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _check_header(path: str, header: list[str], dialect: Dialect) -> None:
+def _check_header(
+    path: str, line: int, header: list[str], columns: Columns, dialect: Dialect
+) -> None:
     if not header:
         raise DataError(f"{path}: is empty", remedy="a header line and rows are needed")
     other = next((d for d in _DELIMITERS if d in header[0] and d != dialect.delimiter), None)
-    if len(header) == 1 and other is not None:
+    wanted = {*columns.tags, columns.run, columns.unit, columns.time, columns.label}
+    if len(header) == 1 and other is not None and header[0] not in wanted:
         raise DataError(
-            f"{path}: line 1 is one single column, {header[0][:60]!r}",
+            f"{path}: line {line} is one single column, {header[0][:60]!r}",
             remedy=f'write delimiter = "{_DELIMITERS[other]}" below the source',
         )
     try:
@@ -139,7 +143,7 @@ def _check_header(path: str, header: list[str], dialect: Dialect) -> None:
     except ValueError:
         return
     raise DataError(
-        f"{path}: line 1 has the number {numbers[0]:g} where the name of a column is expected",
+        f"{path}: line {line} has the number {numbers[0]:g} where the name of a column is expected",
         remedy="add a header line with the names of the columns",
     )
 
