@@ -128,12 +128,12 @@ class Trainer:
     def tick(self) -> None:
         """Nothing is ever idle too long."""
 
-    def hold(self, *, wanted: bool) -> float | None:
-        """Pause or go on if there is work: each pause lasts 3 s."""
+    def hold(self, *, wanted: bool) -> str | None:
+        """Pause or go on if there is work."""
         if not self.waiting or wanted == self.paused:
             return None
         self.paused = wanted
-        return 0.0 if wanted else 3.0
+        return "paused" if wanted else "resumed"
 
     def stop(self) -> None:
         """Forget everything."""
@@ -680,7 +680,7 @@ class TestGovernor:
         assert told["reason"] == "processor at 99 %, at most 80 % wanted"
         Dial.turn(cpu_percent=1.0)
         agent.until(lambda: not agent.trainer.paused)
-        assert agent.journal.of("training.resumed") == [{"seconds": 3.0}]
+        assert agent.journal.of("training.resumed") == [{}]
         agent.trainer.work()
         agent.until(lambda: plant.said("update"))
 

@@ -2,7 +2,6 @@
 """From a source's events to usable windows of a job: the one way that data takes, live or not."""
 
 from collections import Counter
-from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,7 +104,7 @@ class Cutter:
         self.faults[f"{self._names[worst]}: {fault.words}"] += 1
 
 
-def told_faults(faults: Table[str, int]) -> str:
+def told_faults(faults: dict[str, int]) -> str:
     """What is wrong with windows and with how many, the most frequent first, for people."""
     ordered = sorted(faults.items(), key=lambda item: (-item[1], item[0]))
     return shorten([f"{fault} {count}" for fault, count in ordered], MOST_FAULTS)

@@ -144,11 +144,11 @@ class Daemon:
         if bool(obstacle) != bool(self._obstacle):  # its numbers change each time
             self._turn_to(obstacle)
         pressing = self._governor.pressing()
-        paused = self._trainer.hold(wanted=bool(pressing))
-        if paused == 0:
+        change = self._trainer.hold(wanted=bool(pressing))
+        if change == "paused":
             self._log.info("training.paused", reason=pressing)
-        elif paused is not None:
-            self._log.info("training.resumed", seconds=round(paused, 1))
+        elif change == "resumed":
+            self._log.info("training.resumed")
 
     def _turn_to(self, obstacle: str) -> None:
         """Whether this machine may train has changed: say so at once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 from fedmill_agent.config import TrainingSection
 from fedmill_agent.training import protocol
@@ -38,6 +38,7 @@ PATIENT = (protocol.Train, protocol.TrainAlone, protocol.Choose, protocol.Warm)
 """Work that may be paused, unless other work waits behind it: statistics and evaluations are short,
 and the fleet waits for them."""
 
+Change = Literal["paused", "resumed"]
 Sink = Callable[[TrainerAnswered | TrainerDied], None]
 
 
@@ -114,10 +115,10 @@ class TrainerProcess:
         elif hand is not None and hand.paused is None and now - hand.began > longest:
             child.kill()
 
-    def hold(self, *, wanted: bool) -> float | None:
+    def hold(self, *, wanted: bool) -> Change | None:
         """Pause work in hand that may be, or let it go on: the process stands still meanwhile.
 
-        Returns seconds that it was paused if it goes on now, 0 if it is paused now, else None.
+        Returns what has changed by that, if anything has.
         """
         with self._lock:
             child, hand = self._child, self._hand
@@ -126,12 +127,15 @@ class TrainerProcess:
             waiting = (hand.request, *self._queue)
             patient = all(isinstance(request, PATIENT) for request in waiting)
             if hand.paused is not None:
-                return None if wanted and patient else self._resume(child, hand)
+                if wanted and patient:
+                    return None
+                self._resume(child, hand)
+                return "resumed"
             if not (wanted and patient):
                 return None
             hand.paused = self._clock.monotonic()
             child.send_signal(signal.SIGSTOP)
-            return 0.0
+            return "paused"
 
     def stop(self) -> None:
         """End the process now; work in hand is dropped without a word."""
@@ -170,12 +174,12 @@ class TrainerProcess:
             self._hand = _InHand(request, self._clock.monotonic(), _wire(request))
             _write(child, self._hand)
 
-    def _resume(self, child: subprocess.Popen[bytes], hand: _InHand) -> float:
-        """Let paused work go on; how long it was paused, in s. The lock is held."""
-        seconds = self._clock.monotonic() - (hand.paused or 0.0)
-        hand.began, hand.paused = hand.began + seconds, None
-        child.send_signal(signal.SIGCONT)
-        return seconds
+    def _resume(self, child: subprocess.Popen[bytes], hand: _InHand) -> None:
+        """Let work go on if it is paused; the lock is held."""
+        if hand.paused is not None:
+            hand.began += self._clock.monotonic() - hand.paused
+            hand.paused = None
+            child.send_signal(signal.SIGCONT)
 
     def _give_up(self) -> tuple[int, ...]:
         """Forget all tasks, and name them in the order they came; the lock is held."""
@@ -191,8 +195,8 @@ class TrainerProcess:
             while (answer := protocol.receive_answer(stream)) is not None:
                 with self._lock:
                     if self._child is child:
-                        if self._hand is not None and self._hand.paused is not None:
-                            self._resume(child, self._hand)  # it had answered just before
+                        if self._hand is not None:
+                            self._resume(child, self._hand)  # it had answered just before a pause
                         self._hand = None
                         self._begin_next(child)
                     self._last_use = self._clock.monotonic()
