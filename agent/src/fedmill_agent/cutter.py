@@ -127,7 +127,7 @@ def map_source(job: str, signals: Sequence[Signal], source: SourceOptions) -> Ma
             the job does not have.
     """
     names = [signal.name for signal in signals]
-    for signal in {*source.tags, *source.units} - set(names):
+    for signal in {*source.tags, *source.units, *source.scales, *source.offsets} - set(names):
         raise SchemaError(
             f"source {source.name!r} maps signal {signal!r}, which job {job!r} does not have",
             remedy=f"signals of the job: {', '.join(names)}",
@@ -141,10 +141,12 @@ def map_source(job: str, signals: Sequence[Signal], source: SourceOptions) -> Ma
 
 
 def _conversion(source: SourceOptions, signal: Signal) -> tuple[float, float]:
+    scale, offset = source.scales.get(signal.name, 1.0), source.offsets.get(signal.name, 0.0)
     try:
-        return affine(source.units.get(signal.name, signal.unit), signal.unit)
+        factor, shift = affine(source.units.get(signal.name, signal.unit), signal.unit)
     except SchemaError as error:
         raise SchemaError(
             f"source {source.name!r}: signal {signal.name!r}: {error.message}",
             remedy=error.remedy,
         ) from error
+    return factor * scale, factor * offset + shift

@@ -15,6 +15,7 @@ from fedmill_agent.sources.base import (
     LabelInterval,
     SourceOptions,
     Split,
+    at_once,
 )
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
 from fedmill_agent.store.splits import SplitPolicy, StoredSplit
@@ -75,10 +76,7 @@ class Intake:
     @property
     def replaying(self) -> bool:
         """Whether a source that replays as fast as it can has not come to its end."""
-        return any(
-            feed.options.speed == 0 and not feed.options.repeat and not feed.ended
-            for feed in self._feeds.values()
-        )
+        return any(at_once(feed.options) and not feed.ended for feed in self._feeds.values())
 
     @property
     def exhausted(self) -> bool:

@@ -19,7 +19,7 @@ from fedmill_agent.participation import Participation
 from fedmill_agent.places import job_folder, versions_folder, windows_file
 from fedmill_agent.ports import Ports
 from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.sources.base import ReplayOptions, at_once
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent, SourceRunner
 from fedmill_agent.store.windows import WindowStore
 from fedmill_agent.training import protocol
@@ -171,7 +171,7 @@ class Work:
             VersionShelf(versions_folder(config.agent.state, self.job)),
             self.scorer,
             Serving(self._folder, self.job, log),
-            window=(len(self.job.signals), self.job.window.length),
+            window=(len(self.job.channels), self.job.input_length),
             roles=shared_roles(self.job),
             request=lambda request: outside.send("request", request),
             clock=outside.clock,
@@ -194,19 +194,23 @@ class Work:
             log=log,
         )
         self.deployment.resume()
-        self._runners = {source.name: self._runner(source) for source in config.sources}
+        self._runners = {
+            source.name: self._runner(source)
+            for source in config.sources
+            if isinstance(source, ReplayOptions)
+        }
 
     def _start(self) -> None:
         # Recordings that are read as fast as possible go one after another: a gateway has memory
         # for one of them, and windows come in the same order every time.
         sources = self._outside.config.sources
-        self._waiting = deque(s.name for s in sources if s.speed == 0 and not s.repeat)
+        self._waiting = deque(source.name for source in sources if at_once(source))
         for name, runner in self._runners.items():
             if name not in self._waiting:
                 runner.start()
         self.start_next()
 
-    def _runner(self, source: SourceOptions) -> SourceRunner:
+    def _runner(self, source: ReplayOptions) -> SourceRunner:
         job, ticket, feed = self.job.name, self.ticket, self._outside.feed
         return SourceRunner(
             kind_of(source),

@@ -15,6 +15,7 @@
     ├── BrokerError (20)                the MQTT broker
     ├── StoreError (21)                 a state folder or database
     ├── TrainerError (22)               the training process
+    ├── SourceError (23)                a device or server that a source reads
     └── Interrupted (130)               Ctrl-C or SIGTERM ended the work early
 
 The table in ``docs/exit-codes.md`` is generated from these classes.
@@ -100,6 +101,12 @@ class TrainerError(FedmillError):
     """The training process failed, was killed or did not answer."""
 
     exit_code = 22
+
+
+class SourceError(FedmillError):
+    """A device or server that a source reads cannot be reached, or refuses us."""
+
+    exit_code = 23
 
 
 class Interrupted(FedmillError):  # noqa: N818  named for what happened

@@ -16,6 +16,7 @@ from scipy.io import savemat
 from fedmill_agent import sources
 from fedmill_agent.sources.base import (
     LabelInterval,
+    ReplayOptions,
     RunEnded,
     Samples,
     SourceKind,
@@ -35,7 +36,7 @@ def entry(value: object, monkeypatch: pytest.MonkeyPatch, name: str = "plc") -> 
     return EntryPoint(name, f"{module.__name__}:KIND", sources.GROUP)
 
 
-class PlcOptions(SourceOptions, frozen=True, kw_only=True, tag="plc"):
+class PlcOptions(ReplayOptions, frozen=True, kw_only=True, tag="plc"):
     """Options of a third party."""
 
     address: str
@@ -122,6 +123,15 @@ class TestThirdParties:
             sources.kinds(found=[entry(value, monkeypatch, name)])
         assert f"{name!r} (fedmill_test_plugin:KIND)" in str(caught.value)
 
+    def test_a_kind_is_live_or_a_recording(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that is neither would never be read."""
+
+        class Odd(SourceOptions, frozen=True, kw_only=True, tag="odd"):
+            pass
+
+        with pytest.raises(ConfigError, match="not live, and its options are no ReplayOptions"):
+            sources.kinds(found=[entry(SourceKind(Odd), monkeypatch, "odd")])
+
     @pytest.mark.parametrize("value", ["no_such_package_xyz:KIND", "json:no_such_attribute"])
     def test_import_errors_are_config_errors(self, value: str) -> None:
         """A package that cannot be imported does not end in a traceback."""
@@ -163,7 +173,10 @@ def make_sample(kind: str, folder: Path) -> tuple[SourceOptions, str]:
     return RigOptions(name="x", seconds=1.7), "vibration"
 
 
-@pytest.mark.parametrize("kind", sorted(sources.builtin()))
+RECORDINGS = sorted(name for name, kind in sources.kinds().items() if kind.live is None)
+
+
+@pytest.mark.parametrize("kind", RECORDINGS)
 class TestEveryKind:
     def test_runs_are_gapless_labelled_and_ended(self, kind: str, tmp_path: Path) -> None:
         """Samples join on, the label spans first to last sample, and the end comes last."""

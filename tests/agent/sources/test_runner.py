@@ -10,6 +10,7 @@ import pytest
 from fedmill_agent.sources.base import (
     Event,
     LabelInterval,
+    ReplayOptions,
     RunEnded,
     Samples,
     SourceKind,
@@ -25,7 +26,7 @@ SECOND = 10**9
 START = parse_iso("2024-01-01")
 
 
-class Options(SourceOptions, frozen=True, kw_only=True, tag="test"):
+class Options(ReplayOptions, frozen=True, kw_only=True, tag="test"):
     """A source that a test writes itself."""
 
 
@@ -81,7 +82,7 @@ def one_run(options: SourceOptions, _tags: Sequence[str], rate_hz: float) -> Ite
 
 def runner(
     listener: Listener,
-    options: SourceOptions | None = None,
+    options: ReplayOptions | None = None,
     *,
     read: Callable[[SourceOptions, Sequence[str], float], Iterator[Event]] = one_run,
     clock: ManualClock | None = None,

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING
 
-from fedmill_agent.sources.base import SourceKind, SourceOptions
+from fedmill_agent.sources.base import ReplayOptions, SourceKind, SourceOptions
 from fedmill_shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def _load(point: "EntryPoint") -> SourceKind:
         raise _broken(point, "it is not a SourceKind")
     if kind.options.__struct_config__.tag != point.name:
         raise _broken(point, f"its options have the tag {kind.options.__struct_config__.tag!r}")
+    if kind.live is None and not issubclass(kind.options, ReplayOptions):
+        raise _broken(point, "it is not live, and its options are no ReplayOptions")
     return kind
 
 

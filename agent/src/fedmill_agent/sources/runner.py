@@ -11,10 +11,10 @@ import msgspec
 from fedmill_agent.sources.base import (
     Event,
     LabelInterval,
+    ReplayOptions,
     RunEnded,
     Samples,
     SourceKind,
-    SourceOptions,
 )
 from fedmill_agent.sources.timeline import parse_iso
 from fedmill_shared.clock import Clock
@@ -46,7 +46,7 @@ class SourceRunner:
     def __init__(
         self,
         kind: SourceKind,
-        options: SourceOptions,
+        options: ReplayOptions,
         tags: Sequence[str],
         rate_hz: float,
         *,

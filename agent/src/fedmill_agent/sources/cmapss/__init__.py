@@ -16,6 +16,7 @@ from msgspec import Meta
 from fedmill_agent.sources.base import (
     Event,
     LabelInterval,
+    ReplayOptions,
     RunEnded,
     Samples,
     SourceKind,
@@ -33,7 +34,7 @@ _COLUMNS = 2 + len(TAGS)
 Row = tuple[int, list[float]]
 
 
-class CmapssOptions(SourceOptions, frozen=True, kw_only=True, tag="cmapss"):
+class CmapssOptions(ReplayOptions, frozen=True, kw_only=True, tag="cmapss"):
     """Engine lives of one ``train_FD00x.txt`` or ``test_FD00x.txt``."""
 
     path: Annotated[str, Meta(description="The text file, gzipped or not.")]

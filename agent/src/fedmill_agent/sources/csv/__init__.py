@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
-from fedmill_agent.sources.base import Event, RunEnded, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import (
+    Event,
+    ReplayOptions,
+    RunEnded,
+    SourceKind,
+    SourceOptions,
+    narrow,
+)
 from fedmill_agent.sources.csv.cells import LONGEST, Decimal, Dialect
 from fedmill_agent.sources.csv.grid import on_grid
 from fedmill_agent.sources.csv.table import Columns, Row, rows
@@ -21,7 +28,7 @@ SPACING_ROWS = 256
 """First rows of a file that tell how far its rows are apart."""
 
 
-class CsvOptions(SourceOptions, frozen=True, kw_only=True, tag="csv"):
+class CsvOptions(ReplayOptions, frozen=True, kw_only=True, tag="csv"):
     """One CSV file; the tags are its column names."""
 
     path: Annotated[str, Meta(description="The file, gzipped or not, with a header.")]

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from fedmill_agent.sources.base import Event, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import Event, ReplayOptions, SourceKind, SourceOptions, narrow
 from fedmill_agent.sources.files import shorten, stem
 from fedmill_agent.sources.mat.level5 import (
     LARGEST_VARIABLE,
@@ -24,7 +24,7 @@ from fedmill_shared.errors import DataError
 from fedmill_shared.signals.resample import decimate
 
 
-class MatOptions(SourceOptions, frozen=True, kw_only=True, tag="mat"):
+class MatOptions(ReplayOptions, frozen=True, kw_only=True, tag="mat"):
     """One file, or a part of it; tags are patterns over variable names such as ``*_DE_time``."""
 
     path: Annotated[str, Meta(description="The `.mat` file, saved with -v6 or -v7.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fedmill_agent.sources.base import Event, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import Event, ReplayOptions, SourceKind, SourceOptions, narrow
 from fedmill_agent.sources.files import positions
 from fedmill_agent.sources.replay import recording
 from fedmill_agent.sources.rig.kinematics import Bearing, Fault
@@ -19,7 +19,7 @@ TAGS = ("vibration",)
 MOST_SAMPLES = 2**21
 
 
-class RigOptions(SourceOptions, frozen=True, kw_only=True, tag="rig"):
+class RigOptions(ReplayOptions, frozen=True, kw_only=True, tag="rig"):
     """One simulated recording; its tag is ``vibration``, in g. The bearing is a 6205 by default."""
 
     fault: Annotated[

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from fedmill_agent.sources.base import Event, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import Event, ReplayOptions, SourceKind, SourceOptions, narrow
 from fedmill_agent.sources.files import number_rows, positions, stem
 from fedmill_agent.sources.replay import recording
 from fedmill_agent.sources.timeline import parse_iso, period_ns
@@ -25,7 +25,7 @@ TAGS = (*(f"xmeas{i}" for i in range(1, 42)), *(f"xmv{i}" for i in range(1, 12))
 MOST_ROWS = 1_000_000
 
 
-class TepOptions(SourceOptions, frozen=True, kw_only=True, tag="tep"):
+class TepOptions(ReplayOptions, frozen=True, kw_only=True, tag="tep"):
     """One ``dNN.dat`` or ``dNN_te.dat``, or some rows of it."""
 
     path: Annotated[str, Meta(description="The text file, gzipped or not.")]
