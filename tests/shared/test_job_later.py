@@ -23,6 +23,13 @@ NEW: dict[str, dict[str, Any]] = {
         "tails": 0.05,
         "least_good": 0.9,
     },
+    "features": {
+        "steps": ["log_spectrum"],
+        "bands": 8,
+        "envelope_bands": 4,
+        "envelope_band": [2000.0, 4000.0],
+        "envelope_top": 400.0,
+    },
     "federation": {
         "earliest_seconds": 5.0,
         "patience": 0.0,
@@ -61,6 +68,12 @@ NEEDS: dict[str, dict[str, dict[str, Any]]] = {
     "reach": {"cleaning": {"outliers": "hampel"}},
     "sigmas": {"cleaning": {"outliers": "hampel"}},
     "tails": {"cleaning": {"outliers": "winsorise"}},
+    "steps": {"model": {"architecture": "mlp"}},
+    "bands": {"model": {"architecture": "mlp"}, "features": {"steps": ["log_spectrum"]}},
+    **{
+        field: {"model": {"architecture": "mlp"}, "features": {"steps": ["envelope_spectrum"]}}
+        for field in ("envelope_bands", "envelope_band", "envelope_top")
+    },
     "cluster_by": {"federation": {"clusters": ["pump"]}},
     "clusters": {"federation": {"cluster_by": "machine"}},
     "over_selection": {"federation": {"goal": 2}},
@@ -144,6 +157,8 @@ def changed(good: Job, **sections: dict[str, Any]) -> Job:
     for name, values in sections.items():
         place = plain[name][0] if name == "signals" else plain[name]
         place |= values
+        if name == "model":  # another architecture has other fields
+            plain[name] = values
     return msgspec.convert(plain, Job)
 
 

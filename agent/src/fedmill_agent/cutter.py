@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedmill_agent.sources.base import Event, RunEnded, Samples, SourceOptions
 from fedmill_agent.sources.files import shorten
 from fedmill_shared.errors import SchemaError
-from fedmill_shared.job import Cleaning, Job, Signal
+from fedmill_shared.job import Cleaning, Features, Job, Signal
 from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.signals.preparation import Preparation, Prepared
 from fedmill_shared.signals.quality import Fault
@@ -59,6 +59,7 @@ class Cutter:
         source: SourceOptions,
         *,
         cleaning: Cleaning,
+        features: Features | None = None,
     ) -> None:
         """Map ``source`` to the ``signals`` of the job called ``job``.
 
@@ -66,7 +67,7 @@ class Cutter:
             SchemaError: it does not fit.
         """
         self._names = [signal.name for signal in signals]
-        self._preparation = Preparation.of(signals, cleaning)
+        self._preparation = Preparation.of(signals, cleaning, window, features)
         self._mapping = map_source(job, signals, source)
         self._windower = Windower(window.length, window.stride or window.length, window.pad)
         self.tags = self._mapping.tags
@@ -74,7 +75,9 @@ class Cutter:
         self.faults: Counter[str] = Counter()
 
     def take(self, event: Event) -> list[Window]:
-        """The usable windows, float32 (S, length) in the job's units, that ``event`` completes.
+        """The usable windows that ``event`` completes, float32 (S, length) in the job's units.
+
+        Where the job wants features, they are its channels, float32 (channels, 1).
 
         Raises:
             DataError: no window can be made of it.
@@ -116,7 +119,9 @@ def cutter_for(job: Job, source: SourceOptions) -> Cutter:
     Raises:
         SchemaError: it does not fit.
     """
-    return Cutter(job.name, job.signals, job.window, source, cleaning=job.cleaning)
+    return Cutter(
+        job.name, job.signals, job.window, source, cleaning=job.cleaning, features=job.features
+    )
 
 
 def map_source(job: str, signals: Sequence[Signal], source: SourceOptions) -> Mapping:

@@ -97,7 +97,7 @@ def read_golden(path: Path, job: Job) -> tuple[Golden, NDArray[np.float32]]:
         inputs = unpack_tensor(golden.inputs)
     except FedmillError as error:
         raise DataError(f"{path}: {error.message}", remedy=ANEW) from error
-    wanted = (len(golden.texts), len(job.signals), job.window.length)
+    wanted = (len(golden.texts), len(job.channels), job.input_length)
     if inputs.shape != wanted or not len(inputs) or not np.isfinite(inputs).all():
         raise DataError(
             f"{path}: windows of {inputs.shape}, not {wanted} finite numbers", remedy=ANEW

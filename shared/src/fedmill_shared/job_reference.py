@@ -63,6 +63,8 @@ Rules between fields:
 - `federation.cluster_by` and `federation.clusters` need each other; a job does not `start` from
   itself.
 - `evaluation.validation` and `evaluation.test` together stay below 1.
+- `[features]` are for an `mlp`; every band holds at least one frequency of the window, and the
+  model gets at most 256 rows.
 - The first kernel of a `wdcnn` fits the window; `norm = "batch"` goes with
   `learning.personal = "norm"`.
 - Sparse codecs (`-N`: one of N) need `compression.error_feedback`; `median` and `trimmed_mean` need

@@ -13,13 +13,13 @@ def schema_hash(job: Job) -> str:
     """SHA-256 over the model's input and output as ``job`` declares them.
 
     Signals (name, canonical unit, rate, role, plausible range, in order), window length and
-    padding, cleaning, task, classes, label unit and cap. Weights, learning and federation settings
-    do not change it.
+    padding, cleaning, features, task, classes, label unit and cap. Weights, learning and federation
+    settings do not change it.
 
     Raises:
         SchemaError: a unit is unknown.
     """
-    cleaning = said("cleaning", job.cleaning)
+    cleaning, features = said("cleaning", job.cleaning), said("features", job.features)
     schema = {
         "signals": [
             {
@@ -39,5 +39,6 @@ def schema_hash(job: Job) -> str:
             "cap": job.labels.cap,
         },
         **({"cleaning": cleaning} if cleaning else {}),
+        **({"features": features} if features else {}),
     }
     return sha256(json.encode(schema, order="sorted"))

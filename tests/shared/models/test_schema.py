@@ -5,7 +5,7 @@ import pytest
 from msgspec import structs
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Cleaning, Job, Mlp
+from fedmill_shared.job import Cleaning, Features, Job, Mlp
 from fedmill_shared.models import build, manifest_of
 from fedmill_shared.models.schema import METADATA_KEY, encode_schema, read_schema, schema_of
 
@@ -26,14 +26,18 @@ class TestSchema:
         job = make_job(Mlp())
         manifest = manifest_of(build(job, 0))
         text = encode_schema(schema_of(job, manifest))
-        assert not {"cleaning", "range", "flat_seconds"} & {*text.split('"')}
+        assert not {"cleaning", "features", "range", "flat_seconds"} & {*text.split('"')}
         ranged = structs.replace(job.signals[0], range=[0.0, 9.0])
         strict = structs.replace(
-            job, signals=[ranged, *job.signals[1:]], cleaning=Cleaning(missing="drop")
+            job,
+            signals=[ranged, *job.signals[1:]],
+            cleaning=Cleaning(missing="drop"),
+            features=Features(steps=["time_statistics"]),
         )
         schema = schema_of(strict, manifest)
         assert read_schema({METADATA_KEY: encode_schema(schema)}) == schema
         assert (schema.signals[0].range, schema.cleaning.missing) == ([0.0, 9.0], "drop")
+        assert schema.features.steps == ["time_statistics"]
 
     def test_foreign_metadata_is_refused(self) -> None:
         """A model of another tool, or a damaged entry, is named as such."""

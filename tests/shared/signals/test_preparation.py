@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmill_shared.job import Cleaning, Signal
+from fedmill_shared.job import Cleaning, Features, Signal
+from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.signals.preparation import Preparation, Prepared
 from fedmill_shared.signals.quality import Fault
 from fedmill_shared.signals.windows import Window, Windower
@@ -83,6 +84,30 @@ class TestPreparation:
         row = [0.0, 0, 0, 5, 0, 0, 0]
         found = prepared(row, row, signals=signals, outliers="hampel", reach=2)
         assert found.window.values.tolist() == [row, [0.0] * 7]
+
+    def test_features_of_what_was_cleaned(self) -> None:
+        """An implausible value is gone before the peak is looked for; the quality is told."""
+        signals = [Signal(name="oil", range=[0.0, 120.0])]
+        features = Features(steps=["time_statistics"])
+        preparation = Preparation.of(signals, Cleaning(), WindowSettings(length=4), features)
+        values = np.array([[20, 21, 900, 23]], np.float32)
+        found = preparation.apply(Window("run", "unit", 0, 10, values, 1.0, 0))
+        assert found.usable
+        assert found.window.values.shape == (8, 1)
+        assert found.window.values[[0, 3], 0].tolist() == [21.5, 23]
+        assert found.window.good_share == 0.75
+        assert found.codes.shape == (1, 4)
+
+    def test_no_features_of_a_bad_window(self) -> None:
+        """Its values stay, so that what is wrong can be told."""
+        features = Features(steps=["time_statistics"])
+        preparation = Preparation.of(
+            [Signal(name="a")], Cleaning(), WindowSettings(length=4), features
+        )
+        values = np.array([[NAN, 1, 2, 3]], np.float32)
+        found = preparation.apply(Window("run", "unit", 0, 10, values, 1.0, 0))
+        assert not found.usable
+        np.testing.assert_array_equal(found.window.values, values)
 
     @given(
         st.lists(st.sampled_from([0.0, 1.0, 2.0, 7.0, 50.0, NAN]), min_size=1, max_size=60),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Job, Labels, Signal, Task, Window
+from fedmill_shared.job import Features, Job, Labels, Signal, Task, Window
 from fedmill_shared.models.manifest import Manifest, Tensor
 from fedmill_shared.models.normaliser import Normaliser
 from fedmill_shared.signals import shift
@@ -72,6 +72,14 @@ def _told(
 
 FORCE = np.array([10.0, 14.0] * 4)
 STROKE = np.array([-3.0, -3.5] * 4)
+
+FEATURED = Job(
+    job=Task(name="press"),
+    signals=[Signal(name="force"), Signal(name="stroke")],
+    window=Window(length=4),
+    features=Features(steps=["time_statistics"]),
+    labels=Labels(classes=["good", "bad"]),
+)
 
 
 class TestLiteral:
@@ -205,3 +213,26 @@ def make_version() -> Callable[..., Any]:
         return job, manifest, initial_vector(job, normaliser, 0)
 
     return make
+
+
+class TestFeatures:
+    def test_the_signal_that_it_comes_from(self) -> None:
+        """Of its features the one that is furthest away; the wire knows signals, not features."""
+        rows = len(FEATURED.channels)
+        lying = Normaliser(mean=((0.0,) * rows,), scale=((1.0,) * rows,))
+        manifest = Manifest(
+            (
+                Tensor("standardise.mean", (1, rows), 0, "buffer"),
+                Tensor("standardise.inverse_scale", (1, rows), rows, "buffer"),
+            )
+        )
+        vector = np.zeros(manifest.size, np.float32)
+        lying.write(manifest, vector)
+        windows = np.random.default_rng(0).normal(size=(4000, rows, 1)).astype(np.float32)
+        windows[:, 3] += 2.0  # force.peak
+        windows[:, rows - 1] *= 8.0  # stroke.impulse
+        force, stroke = shift_of(FEATURED, manifest, vector, windows)
+        assert (force.signal, stroke.signal) == ("force", "stroke")
+        assert force.mean_sigmas == pytest.approx(2.0, abs=0.1)
+        assert force.spread_ratio == pytest.approx(1.0, abs=0.1)
+        assert stroke.spread_ratio == pytest.approx(8.0, rel=0.1)

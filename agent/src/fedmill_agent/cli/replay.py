@@ -93,7 +93,14 @@ def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]
         DataError: the recording cannot be read, or lacks a signal.
         SchemaError: a unit cannot be converted, or a signal is not one of the model's.
     """
-    cutter = Cutter(schema.job, schema.signals, schema.window, source, cleaning=schema.cleaning)
+    cutter = Cutter(
+        schema.job,
+        schema.signals,
+        schema.window,
+        source,
+        cleaning=schema.cleaning,
+        features=schema.features,
+    )
     for event in kind_of(source).read(source, cutter.tags, schema.signals[0].rate_hz):
         yield from cutter.take(event)
 

@@ -184,7 +184,7 @@ def moments_of(job: Job, dataset: Dataset) -> Moments:
         dataset.inputs,
         job.inputs,
         job.regimes if job.window.normalise == "regime" else [],
-        [job.signals[i].resolution for i in job.regimes],
+        job.resolution,
         targets,
     )
 

@@ -31,8 +31,11 @@ def check(file: Path, *, as_json: bool) -> None:
     outputs = ", ".join(job.labels.classes) or job.labels.unit
     click.echo(f"{file}: job {job.name} is well formed")
     click.echo(f"  learns     {job.job.task}: {outputs}")
-    signals = f"{len(job.inputs)} signal{'s' if len(job.inputs) > 1 else ''}"
+    inputs = sum(signal.role == "input" for signal in job.signals)
+    signals = f"{inputs} signal{'s' if inputs > 1 else ''}"
     click.echo(f"  from       {signals}, windows of {job.window.length} samples")
+    if job.features.steps:
+        click.echo(f"  features   {len(job.inputs)}: {', '.join(job.features.steps)}")
     click.echo(f"  model      {type(job.model).__name__.lower()}")
     click.echo(f"  federation {job.federation.rounds} rounds of {job.federation.rule}")
     for line in _methods(job):

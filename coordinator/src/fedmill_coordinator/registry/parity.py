@@ -21,8 +21,8 @@ def canary_inputs(job: Job, normaliser: Normaliser, seed: int) -> NDArray[np.flo
     window changes from one to the next at half its length.
     """
     generator = np.random.default_rng(seed)
-    length = job.window.length
-    windows = np.zeros((WINDOWS, len(job.signals), length))
+    length = job.input_length
+    windows = np.zeros((WINDOWS, len(job.channels), length))
     second_half = np.arange(length) >= length // 2
     regime = (np.arange(WINDOWS)[:, None] + second_half) % normaliser.regimes  # (8, L)
 

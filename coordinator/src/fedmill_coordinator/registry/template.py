@@ -57,7 +57,7 @@ def _exported(job: Job, module: nn.Module) -> onnx_ir.Model:
     # A copy: tracing sets attributes of a GRU, and evaluation mode is not the caller's.
     traced = copy.deepcopy(module).eval()
     # Two windows, because a batch of one would be specialised to.
-    windows = torch.zeros(2, len(job.signals), job.window.length)
+    windows = torch.zeros(2, len(job.channels), job.input_length)
     try:
         program = torch.onnx.export(
             traced,

@@ -30,7 +30,7 @@ class Statistics:
             FrameError: they are impossible, or of too few samples to tell anything.
         """
         regimes = self._job.regimes if self._job.window.normalise == "regime" else []
-        validate(report.moments, signals=len(self._job.signals), regimes=len(regimes))
+        validate(report.moments, signals=len(self._job.channels), regimes=len(regimes))
         if not report.moments.cells:
             raise FrameError(
                 f"moments: agent {agent} has too few complete samples to tell anything",

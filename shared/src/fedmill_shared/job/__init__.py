@@ -13,15 +13,18 @@ from msgspec import Meta, Struct
 from fedmill_shared.job.compression import CodecName, Compression
 from fedmill_shared.job.data import Cleaning, Labels, Signal, Task, Window
 from fedmill_shared.job.evaluation import Evaluation, Serving
+from fedmill_shared.job.features import Channel, Features, channels, input_length
 from fedmill_shared.job.federation import Federation, Robustness
 from fedmill_shared.job.learning import Learning
 from fedmill_shared.job.model import Gru, Mlp, Model, Norm, Wdcnn
 
 __all__ = [
+    "Channel",
     "Cleaning",
     "CodecName",
     "Compression",
     "Evaluation",
+    "Features",
     "Federation",
     "Gru",
     "Job",
@@ -46,6 +49,7 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     signals: Annotated[list[Signal], Meta(min_length=1, max_length=256)]
     window: Window = Window()
     cleaning: Cleaning = Cleaning()
+    features: Features = Features()
     labels: Labels = Labels()
     model: Model = msgspec.field(default_factory=Mlp)
     learning: Learning = Learning()
@@ -61,14 +65,29 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.job.name
 
     @property
+    def channels(self) -> list[Channel]:
+        """The rows of the model's input: the signals, or features of them."""
+        return channels(self.signals, self.window, self.features)
+
+    @property
+    def input_length(self) -> int:
+        """Values of each row of the model's input."""
+        return input_length(self.window, self.features)
+
+    @property
     def inputs(self) -> list[int]:
-        """Positions of the signals that feed the network."""
-        return [i for i, signal in enumerate(self.signals) if signal.role == "input"]
+        """Positions of the rows of the model's input that feed the network."""
+        return [i for i, channel in enumerate(self.channels) if channel.role == "input"]
 
     @property
     def regimes(self) -> list[int]:
-        """Positions of the signals that tell the operating condition."""
-        return [i for i, signal in enumerate(self.signals) if signal.role == "regime"]
+        """Positions of the rows of the model's input that tell the operating condition."""
+        return [i for i, channel in enumerate(self.channels) if channel.role == "regime"]
+
+    @property
+    def resolution(self) -> list[float]:
+        """How near two values of each of ``regimes`` belong to one condition."""
+        return [channel.resolution for channel in self.channels if channel.role == "regime"]
 
     @property
     def outputs(self) -> int:

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from fedmill_shared.job import Job
-from fedmill_shared.job.model import Wdcnn
+from fedmill_shared.job.model import Mlp, Wdcnn
 from fedmill_shared.toml.faults import Fault, value_fault
 from fedmill_shared.toml.lines import Field
 from fedmill_shared.toml.words import show
@@ -32,6 +32,7 @@ def combination_faults(job: Job) -> Iterator[Fault]:
     yield from _scaffold_faults(job)
     yield from _personal_faults(job)
     yield from _serving_faults(job)
+    yield from _feature_faults(job)
 
 
 def uplinks(job: Job) -> set[str]:
@@ -189,4 +190,15 @@ def _serving_faults(job: Job) -> Iterator[Fault]:
             "best",
             "there are no validation windows to choose by, and the test windows must not choose",
             "write validation = 0.2 or so below [evaluation]",
+        )
+
+
+def _feature_faults(job: Job) -> Iterator[Fault]:
+    if job.features.steps and not isinstance(job.model, Mlp):
+        name = type(job.model).__name__.lower()
+        yield value_fault(
+            ("features", "steps"),
+            job.features.steps,
+            f"a {name} looks for patterns in time, and features have none",
+            'write architecture = "mlp" below [model], or remove them',
         )

@@ -9,6 +9,7 @@ from fedmill_shared.job.clusters import cluster_faults
 from fedmill_shared.job.combinations import combination_faults
 from fedmill_shared.job.model import Wdcnn
 from fedmill_shared.job.quality import quality_faults
+from fedmill_shared.job.shaping import shaping_faults
 from fedmill_shared.selector import parse
 from fedmill_shared.signals import units
 from fedmill_shared.toml.faults import Fault, name_of, value_fault
@@ -23,6 +24,7 @@ def faults(job: Job) -> Iterator[Fault]:
     yield from _name_faults(("federation", "start"), job.federation.start)
     yield from _signal_faults(job)
     yield from quality_faults(job)
+    yield from shaping_faults(job)
     yield from _unit_faults(job)
     yield from _regime_faults(job)
     yield from _label_faults(job)
@@ -57,7 +59,7 @@ def _signal_faults(job: Job) -> Iterator[Fault]:
                 f"signals[0] has {job.signals[0].rate_hz}, and all signals share one rate for now",
                 "give all signals the same rate; sources resample",
             )
-    if not job.inputs:
+    if all(signal.role == "regime" for signal in job.signals):
         yield value_fault(
             ("signals", 0, "role"),
             job.signals[0].role,

@@ -11,6 +11,7 @@ from msgspec import NODEFAULT, Struct, structs, to_builtins
 LATER = {
     "signals": ("range", "flat_seconds"),
     "cleaning": ("missing", "hold", "outliers", "reach", "sigmas", "tails", "least_good"),
+    "features": ("steps", "bands", "envelope_bands", "envelope_band", "envelope_top"),
     "federation": (
         "earliest_seconds",
         "patience",

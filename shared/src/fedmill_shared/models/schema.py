@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Cleaning, Job, Signal, Window
+from fedmill_shared.job import Cleaning, Features, Job, Signal, Window
 from fedmill_shared.job.later import plain
 from fedmill_shared.models.manifest import Manifest
 
@@ -24,6 +24,7 @@ class ModelSchema(Struct, frozen=True):
         signals: rows of a window, in order, each in its canonical unit.
         window: length and cut of a window.
         cleaning: what is done about bad values in it.
+        features: what is computed from it and fed to the model instead; by default nothing.
         classes: meaning of the logits.
         label_unit: unit of a regression's output.
         manifest: digest of the layout of the weights.
@@ -39,6 +40,7 @@ class ModelSchema(Struct, frozen=True):
     manifest: str
     elements: int
     cleaning: Cleaning = Cleaning()
+    features: Features = Features()
 
 
 def schema_of(job: Job, manifest: Manifest) -> ModelSchema:
@@ -53,15 +55,16 @@ def schema_of(job: Job, manifest: Manifest) -> ModelSchema:
         manifest=manifest.digest,
         elements=manifest.size,
         cleaning=job.cleaning,
+        features=job.features,
     )
 
 
 def encode_schema(schema: ModelSchema) -> str:
     """JSON with a fixed order of keys; later fields are left out at their default."""
     fields = {name: getattr(schema, name) for name in schema.__struct_fields__}
-    fields["signals"] = plain("signals", schema.signals)
-    fields["cleaning"] = plain("cleaning", schema.cleaning)
-    told = {name: value for name, value in fields.items() if name != "cleaning" or value}
+    for section in ("signals", "cleaning", "features"):
+        fields[section] = plain(section, fields[section])
+    told = {name: value for name, value in fields.items() if value != {}}
     return msgspec.json.encode(told).decode()
 
 

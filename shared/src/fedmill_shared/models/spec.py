@@ -12,12 +12,13 @@ class ModelSpec:
     """The shape of a job's windows and outputs.
 
     Attributes:
-        signals: signals in a window, inputs and regime signals together.
-        inputs: positions of the signals that feed the network.
-        regime_signals: positions of the signals that choose the operating condition; empty unless
+        signals: rows of the model's input, for the network and for the regime together: signals, or
+            features of them.
+        inputs: positions of the rows that feed the network.
+        regime_signals: positions of the rows that choose the operating condition; empty unless
             the job normalises by regime.
         regimes: operating conditions of the normaliser, 1 where it has only one.
-        length: samples of each signal in one window.
+        length: values of each row.
         outputs: logits, one per class, or 1 for a regression.
         regression: whether the output is a number in the label's unit.
     """
@@ -60,11 +61,11 @@ def spec_of(job: Job, regimes: int = 1) -> ModelSpec:
             remedy="only 'regime' knows more than one",
         )
     return ModelSpec(
-        signals=len(job.signals),
+        signals=len(job.channels),
         inputs=tuple(job.inputs),
         regime_signals=tuple(job.regimes) if by_regime else (),
         regimes=regimes,
-        length=job.window.length,
+        length=job.input_length,
         outputs=job.outputs,
         regression=job.job.task == "regression",
     )

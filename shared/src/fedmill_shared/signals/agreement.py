@@ -19,7 +19,7 @@ def normaliser_of(job: Job, told: Sequence[Moments]) -> Normaliser:
     by_statistics = job.window.normalise != "none"
     if not by_statistics and not any(report.cells for report in told):
         return plain
-    resolution = [job.signals[i].resolution for i in regimes]
+    resolution = job.resolution if regimes else []
     agreement = agree(merge(told), resolution, job.inputs, regimes)
     return Normaliser(
         mean=tuple(map(tuple, agreement.mean.tolist())) if by_statistics else plain.mean,

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to a window before anything sees it, the same way for learning and for scoring.
 
-bad values out -> outliers tamed -> short gaps filled. Window by window, so that it makes no
-difference in which pieces the samples came.
+bad values out -> outliers tamed -> short gaps filled -> features. Window by window, so that it
+makes no difference in which pieces the samples came.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_shared.job import Cleaning, Signal
+from fedmill_shared.job import Cleaning, Features, Signal
+from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.job.quality import flat_samples
 from fedmill_shared.signals.gaps import fill
 from fedmill_shared.signals.outliers import hampel, winsorise
 from fedmill_shared.signals.quality import Codes, Fault, Values, inspect
 from fedmill_shared.signals.windows import Window
+
+if TYPE_CHECKING:
+    from fedmill_shared.signals.features import Extractor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +30,8 @@ class Prepared:
     """A window as the model sees it.
 
     Attributes:
-        window: ``good_share`` tells how much of it really came and was believed.
+        window: ``good_share`` tells how much of it really came and was believed. The values of one
+            that is not usable are the cleaned ones, without features.
         codes: uint8 (signals, length), the ``Fault`` of every value, repaired or not.
         usable: whether it may train and be scored: every value is good or was repaired, and
             enough of them are good.
@@ -47,6 +52,7 @@ class Preparation:
         flat: samples in a row with one value from which on a signal is stuck; 0: it may stay.
         inputs: bool (signals,), those whose outliers are tamed; an operating condition is none.
         cleaning: what is done about bad values.
+        extractor: computes the features of a job that has some.
     """
 
     low: NDArray[np.float32]
@@ -54,14 +60,26 @@ class Preparation:
     flat: Sequence[int]
     inputs: NDArray[np.bool_]
     cleaning: Cleaning
+    extractor: "Extractor | None" = None
 
     @classmethod
-    def of(cls, signals: Sequence[Signal], cleaning: Cleaning) -> Self:
-        """That of a job with these ``signals``."""
+    def of(
+        cls,
+        signals: Sequence[Signal],
+        cleaning: Cleaning,
+        window: WindowSettings | None = None,
+        features: Features | None = None,
+    ) -> Self:
+        """That of a job with these ``signals``; ``features`` are those of its ``window``."""
         limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
         inputs = np.array([each.role == "input" for each in signals])
         flat = [flat_samples(each) for each in signals]
-        return cls(limits[:, :1], limits[:, 1:], flat, inputs, cleaning)
+        extractor = None
+        if window is not None and features is not None and features.steps:
+            from fedmill_shared.signals.features import Extractor  # noqa: PLC0415  few jobs need it
+
+            extractor = Extractor.of(signals, window, features)
+        return cls(limits[:, :1], limits[:, 1:], flat, inputs, cleaning, extractor)
 
     def apply(self, window: Window) -> Prepared:
         """``window`` prepared; its values are not changed in place."""
@@ -75,6 +93,8 @@ class Preparation:
         share = float((codes == Fault.GOOD).mean())
         values = fill(values, self.cleaning.missing, self.cleaning.hold)
         usable = share >= self.cleaning.least_good and bool(np.isfinite(values).all())
+        if usable and self.extractor is not None:
+            values = self.extractor.apply(values[None])[0]
         return Prepared(replace(window, values=values, good_share=share), codes, usable)
 
     def _tamed(self, values: Values) -> tuple[Values, NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ from fedmill_shared.signals.cells import FLOOR, LARGEST
 
 _BLOCK = 1 << 20  # values handled at a time
 _LAYER = "standardise."
+_SMALLEST = 1e-9
 
 Numbers = NDArray[np.float64]
 
@@ -19,7 +20,7 @@ class SignalShift(Struct, frozen=True):
     """One input signal of one agent against the fleet's normaliser.
 
     Attributes:
-        signal: name in the job file.
+        signal: name in the job file; of its features the one that is furthest away counts.
         mean_sigmas: mean of the agent's samples less the fleet's, in the fleet's standard
             deviations; its sign says above or below.
         spread_ratio: standard deviation of the agent's samples over the fleet's.
@@ -35,6 +36,8 @@ def shift_of(
 ) -> tuple[SignalShift, ...]:
     """How far each input signal of ``windows`` is from the normaliser inside a model version.
 
+    Where the job feeds the model with features, each signal tells of the one that differs most.
+
     Each sample counts against the operating condition it belongs to; samples with a value that is
     not finite do not count. A signal that is constant in the whole fleet has no deviation to count
     in and is left out. So is everything if the job does not normalise, or if there are fewer than
@@ -44,7 +47,7 @@ def shift_of(
         job: names the signals.
         manifest: layout of ``vector``.
         vector: float32 (size,), any version of the job.
-        windows: float32 (windows, signals, length) in canonical units.
+        windows: float32 (windows, channels, length) in canonical units, as the model takes them.
 
     Raises:
         ModelError: ``vector`` does not fit the manifest.
@@ -58,11 +61,19 @@ def shift_of(
         if tensor.name.startswith(_LAYER)
     }
     count, mean, m2 = _moments(job, layer, windows)
-    return tuple(
-        SignalShift(job.signals[position].name, float(mean[i]), float(np.sqrt(m2[i] / count[i])))
-        for i, position in enumerate(job.inputs)
-        if count[i] >= FLOOR
-    )
+    furthest: dict[str, SignalShift] = {}
+    rows = [channel for channel in job.channels if channel.role == "input"]
+    for i, row in enumerate(rows):
+        if count[i] >= FLOOR:
+            name = job.signals[row.signal].name
+            found = SignalShift(name, float(mean[i]), float(np.sqrt(m2[i] / count[i])))
+            furthest[name] = max(furthest.get(name, found), found, key=_distance)
+    return tuple(furthest.values())
+
+
+def _distance(shift: SignalShift) -> float:
+    """A mean one deviation away is as far as twice or half the spread."""
+    return max(abs(shift.mean_sigmas), abs(float(np.log2(max(shift.spread_ratio, _SMALLEST)))))
 
 
 def _values(offset: int, shape: tuple[int, ...], vector: NDArray[np.float32]) -> Numbers:

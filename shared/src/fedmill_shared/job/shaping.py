@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules about what is made of a window before the model sees it."""
+
+from collections.abc import Iterator
+
+from fedmill_shared.job import Job
+from fedmill_shared.job.features import grid_of, pass_bins, top_bin
+from fedmill_shared.toml.faults import Fault, value_fault
+from fedmill_shared.toml.lines import Field
+from fedmill_shared.toml.words import show
+
+MOST_CHANNELS = 256
+"""Rows of the model's input whose statistics fit into one message."""
+_NEEDS = {
+    "bands": "log_spectrum",
+    "envelope_bands": "envelope_spectrum",
+    "envelope_band": "envelope_spectrum",
+    "envelope_top": "envelope_spectrum",
+}
+
+
+def shaping_faults(job: Job) -> Iterator[Fault]:
+    """What of the features of ``job`` cannot be."""
+    yield from _step_faults(job)
+    yield from _idle_faults(job)
+    if "log_spectrum" in job.features.steps:
+        yield from _bands_faults(job, "bands", grid_of(job.signals, job.window).length // 2)
+    if "envelope_spectrum" in job.features.steps:
+        yield from _envelope_faults(job)
+
+
+def _step_faults(job: Job) -> Iterator[Fault]:
+    steps, field = job.features.steps, ("features", "steps")
+    for index, step in enumerate(steps):
+        if step in steps[:index]:
+            yield value_fault((*field, index), step, "the step is listed twice", "remove one")
+    if steps and len(job.channels) > MOST_CHANNELS:
+        yield value_fault(
+            field,
+            steps,
+            f"they make {len(job.channels)} rows of {len(job.signals)} signals, and a model takes "
+            f"at most {MOST_CHANNELS}",
+            "name fewer signals or steps, or write fewer bands",
+        )
+
+
+def _idle_faults(job: Job) -> Iterator[Fault]:
+    """A field of a step that is not taken: probably it was forgotten in the list."""
+    features = job.features
+    for name, step in _NEEDS.items():
+        value = getattr(features, name)
+        if step not in features.steps and value != getattr(type(features)(), name):
+            problem = f"it is for the step {step}, which is not taken"
+            remedy = f"add {show(step)} to features.steps, or remove it"
+            yield value_fault(("features", name), value, problem, remedy)
+
+
+def _bands_faults(job: Job, name: str, bins: int) -> Iterator[Fault]:
+    bands = getattr(job.features, name)
+    if bands > bins:
+        yield value_fault(
+            ("features", name),
+            bands,
+            f"there are {bins} frequencies in windows of {grid_of(job.signals, job.window).length}",
+            "write at most as many bands, or make the windows longer",
+        )
+
+
+def _envelope_faults(job: Job) -> Iterator[Fault]:
+    features, grid = job.features, grid_of(job.signals, job.window)
+    field: Field = ("features", "envelope_band")
+    band, half = features.envelope_band, grid.rate / 2
+    remedy = f"write [lowest, highest] in {grid.unit}, or remove it"
+    if len(band) == 1:
+        yield value_fault(field, band, "one number is no band", remedy)
+    elif band and not 0 <= band[0] < band[1] <= half * (1 + 1e-9):
+        problem = f"both lie between 0 and {half:.6g}, half the rate, the lowest first"
+        yield value_fault(field, band, problem, remedy)
+    elif band and pass_bins(grid, features)[0] > pass_bins(grid, features)[1]:
+        problem = f"frequencies in such windows are {grid.rate / grid.length:.6g} apart"
+        yield value_fault(field, band, problem, "make it wider, or the windows longer")
+    if features.envelope_top > half * (1 + 1e-9):
+        problem = f"the highest frequency of a window is {half:.6g}"
+        yield value_fault(
+            ("features", "envelope_top"), features.envelope_top, problem, "write less"
+        )
+    yield from _bands_faults(job, "envelope_bands", top_bin(grid, features))
