@@ -29,7 +29,6 @@ from fedmill_agent import daemon as daemon_module
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
 from fedmill_agent.daemon import (
     BACKLOG_LIMIT,
-    SKEW_SECONDS,
     STRANGERS_LIMIT,
     Daemon,
     subscriptions,
@@ -38,6 +37,7 @@ from fedmill_agent.governor import Machine
 from fedmill_agent.home import current
 from fedmill_agent.places import windows_file
 from fedmill_agent.seat import TRAINER_TRIES
+from fedmill_agent.skew import SKEW_SECONDS
 from fedmill_agent.sources.base import LabelInterval, Samples, SourceOptions
 from fedmill_agent.sources.csv import CsvOptions
 from fedmill_agent.sources.runner import SourceEvent

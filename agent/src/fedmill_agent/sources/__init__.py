@@ -22,6 +22,8 @@ from fedmill_shared.errors import ConfigError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from fedmill_agent.sources.live import Live
+
 GROUP = "fedmill_agent.sources"
 
 # what importing a foreign module is known to raise
@@ -89,6 +91,18 @@ def kind_of(options: SourceOptions) -> SourceKind:
         told = f"{type(options).__name__} belong to no source kind"
         raise ConfigError(f"source {options.name!r}: {told}")
     return kind
+
+
+def live_of(options: SourceOptions) -> "Live":
+    """How the live source with ``options`` is used.
+
+    Raises:
+        ConfigError: it is a recording.
+    """
+    live = kind_of(options).live
+    if live is None:
+        raise ConfigError(f"source {options.name!r} is a recording, and not live")
+    return live
 
 
 @cache

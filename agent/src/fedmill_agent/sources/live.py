@@ -68,17 +68,24 @@ def reading(
 
 
 class Session(Protocol):
-    """One connection, used by one thread.
+    """One connection, used by one thread."""
 
-    Attributes:
-        counts: what was left out so far, and why: ``garbage`` (not understood), ``type`` (no
-            number), ``overflow`` (came faster than it was taken), ``late poll`` and the like.
-        problems: tags that do not come, each with the reason and the remedy in words, as far as
-            the other side tells; the other tags come all the same.
-    """
+    @property
+    def counts(self) -> Counter[str]:
+        """What was left out so far, and why.
 
-    counts: Counter[str]
-    problems: Mapping[str, str]
+        ``garbage`` (not understood), ``type`` (no number), ``overflow`` (came faster than it was
+        taken), ``late poll`` and the like.
+        """
+        ...
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Tags that do not come, each with the reason and the remedy, as far as it is known.
+
+        The other tags come all the same.
+        """
+        ...
 
     def read(self, timeout: float) -> Sequence[Delivered]:
         """What came since the last call; waits at most ``timeout`` seconds for something.
@@ -122,12 +129,16 @@ class Live:
     It raises SourceError where the other side cannot be reached or refuses, and ConfigError where
     the options or a tag can never work, or the library for it is not installed.
 
+    ``snapshot`` says that a session begins by telling the value that each tag has at present,
+    however long ago it was measured: it counts from then on, not from its own old time.
+
     ``discover(options, clock)`` yields what tags there are, a bounded number; None where a source
     cannot tell. It raises the same.
     """
 
     open: Callable[[SourceOptions, Sequence[str], Clock], Session]
     discover: Callable[[SourceOptions, Clock], Iterator[Found]] | None = None
+    snapshot: bool = False
 
 
 class LiveOptions(SourceOptions, frozen=True, kw_only=True):
@@ -166,7 +177,7 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
         Meta(
             ge=0.0,
             description="Time (s) for which a good value counts while no newer one comes. A bad or "
-            "stale one ends it at once. 0: until the next sample of the job, or two and a half "
+            "stale one ends it at once. 0: for the sample it is next to, or for two and a half "
             "times the interval at which the source is asked.",
         ),
     ] = 0.0
@@ -200,7 +211,7 @@ class PolledOptions(LiveOptions, frozen=True, kw_only=True):
 def hold_ns(options: LiveOptions, period_ns: int) -> int:
     """For how long (ns) a good value counts in samples that are ``period_ns`` apart."""
     asked = 2.5 * options.interval_seconds if isinstance(options, PolledOptions) else 0.0
-    return max(round(1e9 * (options.hold_seconds or asked)), 3 * period_ns // 2)
+    return max(round(1e9 * (options.hold_seconds or asked)), period_ns // 2)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a live source says of itself: whether it delivers, how much, and what was left out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from fedmill_agent.sources.live import GOOD, STALE, Readings
+
+Phase = Literal["starting", "running", "silent", "waiting", "left out", "stopped"]
+MOST_PROBLEMS = 32
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """A live source at one moment.
+
+    Attributes:
+        phase: ``running`` delivers; ``waiting`` will be tried again; ``left out`` will not, as its
+            ``startup`` says.
+        error: why it does not run, or last did not; empty if it always has.
+        readings: values that came.
+        bad: of them, those of bad quality or that are no number.
+        stale: of them, those that their source calls old.
+        dropped: what was left out, and why.
+        connections: how often it was opened.
+        last_ns: when the newest good value arrived, ns UTC; 0 for never.
+        skew_seconds: how far its clock is ahead of ours, by the newest value.
+        problems: tags that do not come, each with the reason.
+    """
+
+    phase: Phase = "starting"
+    error: str = ""
+    readings: int = 0
+    bad: int = 0
+    stale: int = 0
+    dropped: dict[str, int] = {}
+    connections: int = 0
+    last_ns: int = 0
+    skew_seconds: float = 0.0
+    problems: Annotated[dict[str, str], Meta(max_length=MOST_PROBLEMS)] = {}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts what one source delivers; written by its thread, read by any."""
+
+    phase: Phase = "starting"
+    error: str = ""
+    readings: int = 0
+    bad: int = 0
+    stale: int = 0
+    connections: int = 0
+    last_ns: int = 0
+    skew_ns: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    session: Counter[str] = field(default_factory=Counter)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def opened(self, counts: Counter[str], problems: Mapping[str, str]) -> None:
+        """A session began, which counts in ``counts`` and names tags in ``problems``."""
+        self.closed()
+        self.session, self.problems = counts, problems
+        self.connections += 1
+
+    def closed(self) -> None:
+        """The session ended; what it counted stays."""
+        self.dropped += self.session
+        self.session = Counter()
+
+    def take(self, delivered: Sequence[Readings]) -> bool:
+        """Count ``delivered``; whether a good value is among it."""
+        good = False
+        for each in delivered:
+            usable = (each.quality == GOOD) & np.isfinite(each.values)
+            stale = int(np.count_nonzero(each.quality == STALE))
+            self.readings += len(each)
+            self.stale += stale
+            self.bad += len(each) - int(np.count_nonzero(usable)) - stale
+            if usable.any() or each.text:
+                good, self.last_ns = True, each.arrived_ns
+                self.skew_ns = int(each.times_ns[-1]) - each.arrived_ns
+        return good
+
+    def standing(self) -> Standing:
+        """All of it, as it is now."""
+        return Standing(
+            phase=self.phase,
+            error=self.error,
+            readings=self.readings,
+            bad=self.bad,
+            stale=self.stale,
+            dropped=dict(self.dropped + self.session),
+            connections=self.connections,
+            last_ns=self.last_ns,
+            skew_seconds=round(self.skew_ns / 1e9, 3),
+            problems=dict(list(dict(self.problems).items())[:MOST_PROBLEMS]),
+        )
