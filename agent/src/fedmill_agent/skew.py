@@ -22,8 +22,8 @@ class SkewWatch:
     def compare(self, sent_ns: int) -> None:
         """Say once that the machine's clock is wrong.
 
-        ``sent_ns`` is when a notice was sent, ns UTC; 0 where it does not tell. It takes two notices
-        in a row, some time apart, that agree on it.
+        ``sent_ns`` is when a notice was sent, ns UTC; 0 where it does not tell. It takes two
+        notices in a row, some time apart, that agree on it.
         """
         skew = (self._clock.now_ns() - sent_ns) / 1e9 if sent_ns else 0.0
         if abs(skew) <= SKEW_SECONDS:
