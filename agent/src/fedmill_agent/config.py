@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from fedmill_agent import shifts
 from fedmill_agent.sources import kinds, options_type
 from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.store.ring import LEAST_BYTES, Discard
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.selector import AGENT, LABEL_NAME, valid_label_name
@@ -94,15 +95,33 @@ class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds of what is kept on disk for each job.
+    """Bounds of what is kept on disk, and what is given up to stay within them.
 
     Attributes:
-        max_bytes: size of a job's window store; the oldest windows make room.
+        max_bytes: size of each job's store of windows, labels and predictions.
         max_age_days: age at which a stored window is discarded.
+        predictions_max_bytes: how much of that size predictions may take, at most half of it; 0
+            for an eighth.
+        predictions_max_age_days: age at which a prediction is discarded.
+        samples_max_bytes: size of the raw samples kept of each live source, at least 1 MB; 0 to
+            keep none.
+        samples_max_age_days: age at which a raw sample is discarded.
+        discard: what makes room in a full store: ``oldest`` what is oldest; ``thin`` every second
+            of what is in the older half, so that the past stays, more sparsely; ``newest``
+            nothing, what comes is refused. What is too old goes in any case.
+        min_free_bytes: with less space than this on the disk of ``agent.state`` (or than a tenth
+            of a smaller disk) raw samples are given up and predictions take no more space; with
+            less than half of it windows take no more either; 0 for no such floor.
     """
 
     max_bytes: Annotated[int, Meta(ge=1_000_000)] = 2_000_000_000
     max_age_days: Annotated[float, Meta(gt=0)] = 36_500.0
+    predictions_max_bytes: Annotated[int, Meta(ge=0)] = 0
+    predictions_max_age_days: Annotated[float, Meta(gt=0)] = 36_500.0
+    samples_max_bytes: Annotated[int, Meta(ge=0)] = 200_000_000
+    samples_max_age_days: Annotated[float, Meta(gt=0)] = 7.0
+    discard: Discard = "oldest"
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 200_000_000
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,6 +178,7 @@ def _faults(config: AgentConfig) -> Iterator[Fault]:
         yield Fault(("agent", "id"), problem, "choose another")
     yield from _label_faults(config.agent)
     yield from _shift_faults(config.training)
+    yield from _store_faults(config.store)
     first: dict[str, int] = {}
     for index, source in enumerate(config.sources):
         other = first.setdefault(source.name, index)
@@ -192,6 +212,17 @@ def _shift_faults(training: TrainingSection) -> Iterator[Fault]:
             shifts.parse(text)
         except ConfigError as problem:
             yield Fault(field, f"{name_of(field)}: {problem.message}", problem.remedy)
+
+
+def _store_faults(store: StoreSection) -> Iterator[Fault]:
+    if 0 < store.samples_max_bytes < LEAST_BYTES:
+        field = ("store", "samples_max_bytes")
+        problem = f"{name_of(field)} is {store.samples_max_bytes}: too little to keep anything"
+        yield Fault(field, problem, f"give {LEAST_BYTES} or more, or 0 to keep no raw samples")
+    if 2 * store.predictions_max_bytes > store.max_bytes:
+        field = ("store", "predictions_max_bytes")
+        problem = f"{name_of(field)} is {store.predictions_max_bytes}: windows need some room too"
+        yield Fault(field, problem, f"give at most {store.max_bytes // 2}, half of store.max_bytes")
 
 
 def _kinds_in(data: Table) -> set[str] | None:

@@ -14,6 +14,7 @@ from fedmill_agent.governor import INTERVAL, Gauge, Governor
 from fedmill_agent.memory import return_memory
 from fedmill_agent.seat import Seat
 from fedmill_agent.status import resident_bytes, write_status
+from fedmill_agent.store.space import DiskWatch
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
 from fedmill_agent.work import Fed, Outside
 from fedmill_shared import __version__, topics
@@ -81,6 +82,7 @@ class Daemon:
         self._inbox: Inbox[Event] = Inbox(LANES)
         self._trainer = TrainerProcess(config.training, self._hear, clock)
         self._governor = Governor(config.training, Gauge(), clock)
+        self._disk = DiskWatch(self._folder, config.store.min_free_bytes, clock, log)
         self._obstacle = ""
         numbers = itertools.count(1)
         self._outside = Outside(
@@ -91,6 +93,7 @@ class Daemon:
             feed=lambda event: self._inbox.put(event, SOURCES),
             clock=clock,
             obstacle=self._governor.reason,
+            level=self._disk.level,
         )
         self._seats: dict[str, Seat] = {}
         self._heard: dict[tuple[str, str], VersionNotice | RoundNotice] = {}
@@ -129,6 +132,7 @@ class Daemon:
         now = self._clock.monotonic()
         if now >= self._tick_due:
             self._tick_due = now + TICK_SECONDS
+            self._disk.tick()
             for seat in self._seats.values():
                 self._attempt(seat.tick)
             self._trainer.tick()
@@ -337,7 +341,13 @@ class Daemon:
         state = self._state()
         if self._connected:
             self._send("state", state)
-        write_status(self._folder, state, connected=self._connected, trainer_pid=self._trainer.pid)
+        write_status(
+            self._folder,
+            state,
+            connected=self._connected,
+            trainer_pid=self._trainer.pid,
+            disk=self._disk.status(),
+        )
 
     def _state(self) -> AgentState:
         return AgentState(

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fedmill_agent.store.space import DiskStatus
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import write_atomic
 from fedmill_shared.messages import UNREADABLE, AgentState
@@ -22,6 +23,7 @@ class Status(Struct, frozen=True, kw_only=True):
         connected: whether the broker had it.
         trainer_pid: its training process, if there is one.
         state: what it tells the coordinator.
+        disk: the disk that it writes to; None where that does not tell.
     """
 
     pid: int
@@ -29,10 +31,16 @@ class Status(Struct, frozen=True, kw_only=True):
     connected: bool
     trainer_pid: int | None
     state: AgentState
+    disk: DiskStatus | None = None
 
 
 def write_status(
-    folder: Path, state: AgentState, *, connected: bool, trainer_pid: int | None
+    folder: Path,
+    state: AgentState,
+    *,
+    connected: bool,
+    trainer_pid: int | None,
+    disk: DiskStatus | None = None,
 ) -> None:
     """Leave the daemon's state in ``folder``."""
     pid = os.getpid()
@@ -42,6 +50,7 @@ def write_status(
         connected=connected,
         trainer_pid=trainer_pid,
         state=state,
+        disk=disk,
     )
     write_atomic(folder / "status.json", msgspec.json.encode(status))
 

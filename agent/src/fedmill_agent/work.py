@@ -21,6 +21,8 @@ from fedmill_agent.ports import Ports
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import ReplayOptions, at_once
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent, SourceRunner
+from fedmill_agent.store.bounds import ample, rules_of
+from fedmill_agent.store.space import Level
 from fedmill_agent.store.windows import WindowStore
 from fedmill_agent.training import protocol
 from fedmill_shared.clock import Clock
@@ -49,7 +51,8 @@ class Fed:
 class Outside:
     """What a seat reaches the world with; shared by all seats of an agent.
 
-    ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest.
+    ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest,
+    ``level`` says how much space the disk has.
     """
 
     config: AgentConfig
@@ -60,6 +63,7 @@ class Outside:
     clock: Clock
     obstacle: Callable[[], str] = str
     jitter: Callable[[float], float] = full_jitter
+    level: Callable[[], Level] = ample
 
 
 class Work:
@@ -87,6 +91,7 @@ class Work:
             clock=outside.clock,
             max_bytes=config.store.max_bytes,
             max_age_seconds=config.store.max_age_days * 86400.0,
+            rules=rules_of(config.store, outside.level),
         )
         try:
             self._equip(text)

@@ -1,28 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is given up so that the window store stays within its bytes and age: the oldest first."""
+"""What is given up so that the window store stays within its bytes and age."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
+from fedmill_agent.config import StoreSection
+from fedmill_agent.store.ring import (
+    LEAST_BYTES,
+    Discard,
+    add_to,
+    file_bytes,
+    remembered,
+    used_bytes,
+    victims,
+)
+from fedmill_agent.store.space import Level
 from fedmill_agent.store.splits import SPLITS, StoredSplit
+from fedmill_shared.signals.windows import Window
 
 
-def make_room(database: sqlite3.Connection, max_bytes: int, coming: int, row_bytes: int) -> None:
+def ample() -> Level:
+    """There is always room."""
+    return "ample"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a window store gives things up.
+
+    Attributes:
+        discard: what makes room, windows as well as predictions; labels go by age and number.
+        predictions_max_bytes: room for predictions; 0 for an eighth of that of the file.
+        predictions_max_age_seconds: age at which a prediction is discarded.
+        level: how much space the disk has. Predictions take no more of it once it is low, windows
+            once it is scarce: from then on each new one takes the place of another.
+    """
+
+    discard: Discard = "oldest"
+    predictions_max_bytes: int = 0
+    predictions_max_age_seconds: float = float("inf")
+    level: Callable[[], Level] = ample
+
+
+def rules_of(limits: StoreSection, level: Callable[[], Level]) -> Rules:
+    """The rules that a configuration gives."""
+    return Rules(
+        discard=limits.discard,
+        predictions_max_bytes=limits.predictions_max_bytes,
+        predictions_max_age_seconds=limits.predictions_max_age_days * 86400.0,
+        level=level,
+    )
+
+
+def limit(database: sqlite3.Connection, max_bytes: int, rules: Rules) -> int:
+    """How many bytes the file may have after what comes now."""
+    if rules.level() != "scarce":
+        return max_bytes
+    return min(max_bytes, max(file_bytes(database), LEAST_BYTES))
+
+
+def make_room(
+    database: sqlite3.Connection, max_bytes: int, coming: int, row_bytes: int, rules: Rules
+) -> None:
     """Discard windows of about ``row_bytes`` until ``coming`` bytes more fit in ``max_bytes``."""
-    while (excess := _used_bytes(database) + coming - max_bytes) > 0:
-        last = database.execute(
-            "SELECT max(id) FROM (SELECT id FROM windows ORDER BY id LIMIT ?)",
-            (-(-excess // row_bytes),),
-        ).fetchone()[0]
-        if last is None:
+    while (excess := used_bytes(database) + coming - max_bytes) > 0:
+        chosen = victims(database, "windows", rules.discard, -(-excess // row_bytes))
+        if not chosen:
             return
-        _discard_windows(database, last)
+        _discard_windows(database, chosen)
+
+
+def admitted(
+    database: sqlite3.Connection, windows: list[Window], max_bytes: int, row_bytes: int
+) -> list[Window]:
+    """Those of ``windows`` that are new and fit in ``max_bytes``; others that are new count."""
+    query = "SELECT 1 FROM windows WHERE run = ? AND end_ns = ? AND start_ns = ?"
+    fresh = [
+        each
+        for each in windows
+        if database.execute(query, (each.run, each.end_ns, each.start_ns)).fetchone() is None
+    ]
+    room = max(0, max_bytes - used_bytes(database)) // row_bytes
+    add_to(database, "discarded", len(fresh[room:]))
+    return fresh[:room]
 
 
 def discard_before(database: sqlite3.Connection, before_ns: int) -> None:
     """Discard windows that were stored before ``before_ns``."""
     fresh = _first_since(database, "SELECT id FROM windows WHERE stored_ns >= ?", before_ns)
-    _discard_windows(database, fresh - 1)
+    old = database.execute("SELECT id FROM windows WHERE id < ?", (fresh,)).fetchall()
+    if old:
+        _discard_windows(database, [row[0] for row in old])
 
 
 def discard_labels(database: sqlite3.Connection, rows: int, before_ns: int) -> None:
@@ -38,11 +107,36 @@ def discard_labels(database: sqlite3.Connection, rows: int, before_ns: int) -> N
         advance(database, SPLITS)
 
 
-def discard_predictions(database: sqlite3.Connection, rows: int) -> None:
-    """Keep the last ``rows`` predictions."""
-    database.execute(
-        "DELETE FROM predictions WHERE id <= (SELECT max(id) FROM predictions) - ?", (rows,)
-    )
+def last_prediction(database: sqlite3.Connection) -> int:
+    """Number of the newest prediction, 0 if there is none."""
+    return int(database.execute("SELECT ifnull(max(id), 0) FROM predictions").fetchone()[0])
+
+
+def hold_predictions(
+    database: sqlite3.Connection, rules: Rules, *, most: int, last: int, row_bytes: int, now_ns: int
+) -> None:
+    """Keep ``most`` predictions of about ``row_bytes``; those behind ``last`` have just come."""
+    counted = remembered(database, "predictions last") == last
+    new = last_prediction(database) - last
+    if counted:
+        count = remembered(database, "predictions") + new
+    else:  # another version wrote here
+        count = int(database.execute("SELECT count(*) FROM predictions").fetchone()[0])
+    if rules.predictions_max_age_seconds < float("inf"):
+        before_ns = now_ns - round(rules.predictions_max_age_seconds * 1e9)
+        fresh = _first_since(database, "SELECT id FROM predictions WHERE scored_ns >= ?", before_ns)
+        count -= database.execute("DELETE FROM predictions WHERE id < ?", (fresh,)).rowcount
+    if rules.level() != "ample":
+        most = min(most, max(count - new, LEAST_BYTES // 8 // row_bytes))
+    while count > most:
+        chosen = victims(database, "predictions", rules.discard, count - most)
+        _delete(database, "predictions", chosen)
+        count -= len(chosen)
+    for name, value in (
+        ("predictions", count),
+        ("predictions last", last_prediction(database)),
+    ):
+        database.execute("REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def discard_units(database: sqlite3.Connection, rows: int) -> None:
@@ -62,31 +156,21 @@ def advance(database: sqlite3.Connection, splits: Iterable[StoredSplit]) -> None
     )
 
 
-def _discard_windows(database: sqlite3.Connection, last: int) -> None:
-    """Delete all windows up to number ``last``, counted."""
-    splits = {
-        row[0] for row in database.execute("SELECT split FROM windows WHERE id <= ?", (last,))
-    }
-    if not splits:
-        return
-    number = database.execute("DELETE FROM windows WHERE id <= ?", (last,)).rowcount
-    database.execute(
-        "INSERT INTO facts VALUES ('discarded', ?)"
-        " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-        (number,),
-    )
+def _discard_windows(database: sqlite3.Connection, chosen: Sequence[int]) -> None:
+    """Delete windows, counted, and tell readers of their splits."""
+    query = "SELECT DISTINCT split FROM windows WHERE id IN (SELECT value FROM json_each(?))"
+    splits = [row[0] for row in database.execute(query, (str(list(chosen)),))]
+    _delete(database, "windows", chosen)
+    add_to(database, "discarded", len(chosen))
     advance(database, splits)
+
+
+def _delete(database: sqlite3.Connection, table: str, chosen: Sequence[int]) -> None:
+    query = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608  ours
+    database.execute(query, (str(list(chosen)),))
 
 
 def _first_since(database: sqlite3.Connection, query: str, since_ns: int) -> int:
     """Number of the first row since ``since_ns``; rows stand in the order of their arrival."""
     row = database.execute(f"{query} ORDER BY id LIMIT 1", (since_ns,)).fetchone()
     return 1 << 62 if row is None else int(row[0])
-
-
-def _used_bytes(database: sqlite3.Connection) -> int:
-    pages, free, size = (
-        int(database.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store import bounds
-from fedmill_agent.store.bounds import advance
+from fedmill_agent.store.bounds import Rules, advance
 from fedmill_agent.store.database import (
     Result,
     Work,
@@ -43,8 +43,17 @@ class WindowStore(WindowReader):
     Every method raises StoreError if the file cannot be read or written.
     """
 
-    def __init__(self, path: Path, *, clock: Clock, max_bytes: int, max_age_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        max_bytes: int,
+        max_age_seconds: float,
+        rules: Rules | None = None,
+    ) -> None:
         self._clock = clock
+        self._rules = rules or Rules()
         self._max_bytes = max_bytes
         self._max_age_ns = round(max_age_seconds * 1e9)
         self.set_aside: Path | None = None
@@ -156,7 +165,10 @@ class WindowStore(WindowReader):
         now_ns = self._clock.now_ns()
         row_bytes = windows[0].values.nbytes + _OVERHEAD
         bounds.discard_before(database, now_ns - self._max_age_ns)
-        bounds.make_room(database, self._max_bytes, len(windows) * row_bytes, row_bytes)
+        most = bounds.limit(database, self._max_bytes, self._rules)
+        if self._rules.discard == "newest":
+            windows = bounds.admitted(database, windows, most, row_bytes)
+        bounds.make_room(database, most, len(windows) * row_bytes, row_bytes, self._rules)
         new = database.executemany(
             "INSERT OR IGNORE INTO windows"
             " (run, unit, split, start_ns, end_ns, good_share, stored_ns, data)"
@@ -166,10 +178,10 @@ class WindowStore(WindowReader):
                 for w in windows
             ),
         ).rowcount
-        bounds.make_room(database, self._max_bytes, 0, row_bytes)
-        if new:
+        bounds.make_room(database, most, 0, row_bytes, self._rules)
+        if new > 0:
             advance(database, [split])
-        return new
+        return max(0, new)
 
     def _add_labels(self, database: sqlite3.Connection, labels: Sequence[LabelInterval]) -> None:
         now_ns = self._clock.now_ns()
@@ -195,6 +207,7 @@ class WindowStore(WindowReader):
     def _add_predictions(
         self, database: sqlite3.Connection, predictions: Sequence[Prediction]
     ) -> None:
+        last = bounds.last_prediction(database)
         database.executemany(
             "INSERT INTO predictions (run, end_ns, version, outputs, scored_ns)"
             " VALUES (?, ?, ?, ?, ?)"
@@ -202,7 +215,15 @@ class WindowStore(WindowReader):
             ((p.run, p.end_ns, p.version, _bytes(p.outputs), p.scored_ns) for p in predictions),
         )
         row_bytes = max(prediction.outputs.nbytes for prediction in predictions) + _ROW
-        bounds.discard_predictions(database, self._most(row_bytes))
+        room = self._rules.predictions_max_bytes or self._max_bytes // 8
+        bounds.hold_predictions(
+            database,
+            self._rules,
+            most=room // row_bytes,
+            last=last,
+            row_bytes=row_bytes,
+            now_ns=self._clock.now_ns(),
+        )
 
     def _add_unit(
         self,
