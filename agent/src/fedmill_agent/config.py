@@ -237,9 +237,11 @@ def _kinds_in(data: Table) -> set[str] | None:
 
 
 def _absolute(source: SourceOptions, folder: Path) -> SourceOptions:
+    """``source`` with its files: what is called ``path``, ``truth`` or ``..._file``."""
     changes = {
         field: str(folder / value)
-        for field in ("path", "truth")
-        if (value := getattr(source, field, ""))
+        for field in source.__struct_fields__
+        if (field in ("path", "truth") or field.endswith("_file"))
+        and (value := getattr(source, field))
     }
     return msgspec.structs.replace(source, **changes) if changes else source
