@@ -18,6 +18,7 @@ SUMMARY = "The agent on a gateway: scores sensor streams, and learns from them."
 COMMANDS = {
     "run": "read the sources, score them, and take part in jobs until stopped",
     "check": "check a configuration: broker, sources and, with --job, whether they fit",
+    "discover": "list the tags that live sources offer",
     "status": "what the agent with this configuration is doing",
     "replay": "score a recording with an exported model and print the predictions",
     "fit": "train offline on the windows of one or more agents and score the result",

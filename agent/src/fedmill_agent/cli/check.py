@@ -13,7 +13,7 @@ from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines
 from fedmill_agent.cli.trial import Delivery, Extent, read_for, read_tags
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.sources.base import ReplayOptions, SourceOptions
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError, DataError, FedmillError
 from fedmill_shared.job import Job
@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
         _attempt(problems, lambda: _check_broker(config))
     clock, tallies = SystemClock(), list[Tally]()
     for source in config.sources:
-        if job is None:
+        if not isinstance(source, ReplayOptions):
+            _attempt(problems, partial(_check_live, source, job, clock))
+        elif job is None:
             _attempt(problems, partial(_check_mapped, source, clock))
         else:
             _attempt(problems, partial(_check_for, source, job, clock, tallies))
@@ -59,7 +61,8 @@ def _show_job(config: AgentConfig, job: Job, tallies: list[Tally], clock: Clock)
     """What all sources bring to ``job``, then what is missing for the agent to train."""
     lines = [*job_lines(job, tallies, learns=config.training.enabled)] if tallies else []
     lines += eligibility_lines(config, job, clock)
-    if lines and not tallies:
+    recordings = [each for each in config.sources if isinstance(each, ReplayOptions)]
+    if lines and not tallies and recordings:
         print(f"job {job.name}: no source could be read")
     for line in lines:
         print(line)
@@ -167,6 +170,12 @@ def _check_for(source: SourceOptions, job: Job, clock: Clock, tallies: list[Tall
         print(f"  {line}")
     tallies.append(counted)
     check_labels(source, job, delivery)
+
+
+def _check_live(source: SourceOptions, job: Job | None, clock: Clock) -> None:
+    from fedmill_agent.cli.check_live import check_live  # noqa: PLC0415  only where one is named
+
+    check_live(source, job, clock)
 
 
 def _amount(source: SourceOptions, delivery: Delivery) -> str:

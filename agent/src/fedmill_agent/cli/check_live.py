@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill-agent check`` for live sources: connect, read some seconds, and say what is wrong."""
+
+from fedmill_agent.cli.observe import look
+from fedmill_agent.cli.verdict import Mapped, faults_of, line_of
+from fedmill_agent.cutter import map_source
+from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.sources.wanted import wanted_of
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import SourceError
+from fedmill_shared.job import Job
+
+
+def check_live(source: SourceOptions, job: Job | None, clock: Clock) -> None:
+    """Show what a live ``source`` delivers, to ``job`` if there is one.
+
+    Raises:
+        SchemaError: it does not fit the job.
+        SourceError: it cannot be reached, or something is wrong with what it delivers.
+    """
+    mapped = _mapped(source, job)
+    if not mapped:
+        print(
+            f"source {source.name}: maps no tags, give --job to read it for a job; "
+            "`fedmill-agent discover` lists its tags"
+        )
+        return
+    seen = look(source, [each.tag for each in mapped], clock)
+    dropped = ", ".join(f"{reason} {n}" for reason, n in sorted(seen.dropped.items()) if n)
+    print(
+        f"source {source.name}: connected, read for {seen.seconds:.0f} s"
+        + (f"; left out: {dropped}" if dropped else "")
+    )
+    faults = []
+    for each in mapped:
+        print(f"  {line_of(each, seen)}")
+        faults += list(faults_of(source, each, seen))
+    for fault in faults:
+        print(f"  wrong: {fault}")
+    if faults:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise SourceError(f"source {source.name!r}: {faults[0]}{more}")
+
+
+def _mapped(source: SourceOptions, job: Job | None) -> list[Mapped]:
+    if job is None:
+        return [
+            Mapped(
+                name,
+                tag,
+                source.units.get(name, ""),
+                source.scales.get(name, 1.0),
+                source.offsets.get(name, 0.0),
+            )
+            for name, tag in source.tags.items()
+        ]
+    mapping = map_source(job.name, job.signals, source)
+    names = [signal.name for signal in job.signals]
+    wanted_of(source, names, mapping.tags, job.signals[0].rate_hz)
+    return [
+        Mapped(
+            signal.name,
+            tag,
+            source.units.get(signal.name, signal.unit),
+            float(factor),
+            float(offset),
+            signal,
+        )
+        for signal, tag, factor, offset in zip(
+            job.signals, mapping.tags, mapping.factor[:, 0], mapping.offset[:, 0], strict=True
+        )
+    ]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from tests.agent.sources.live.scripted import SECOND, Script, ScriptedOptions, block
+
+from fedmill_agent.cli import check_live as command
+from fedmill_agent.cli import observe
+from fedmill_agent.sources.live import BAD, STALE
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import SchemaError, SourceError
+from fedmill_shared.job import Job, Labels, Signal, Task
+
+OPTIONS = ScriptedOptions(name="line", tags={"speed": "n"}, units={"speed": "rpm"})
+
+
+class Ticking(ManualClock):
+    """Moves on by itself: waiting takes no time."""
+
+    def monotonic(self) -> float:
+        """A tenth of a second later than the last time."""
+        self.advance(0.1)
+        return super().monotonic()
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """The source that is looked at."""
+    made = Script()
+    monkeypatch.setattr(observe, "live_of", lambda _: made.live)
+    return made
+
+
+def prepared(script: Script, *blocks: object) -> None:
+    """The next session brings ``blocks``, each at one read."""
+    opened = script._open
+
+    def with_blocks(*arguments: object) -> object:
+        session = opened(*arguments)  # type: ignore[arg-type]
+        waiting = list(blocks)
+        session.read = lambda _: [waiting.pop(0)] if waiting else []  # type: ignore[method-assign,assign,return-value]
+        return session
+
+    script._open = with_blocks  # type: ignore[method-assign,assign]
+
+
+class TestLook:
+    def test_values_rate_and_quality(self, script: Script) -> None:
+        """Good values count for the extent, all of them for the rate."""
+        bad = block("n", 3 * SECOND, [999.0, np.inf], quality=BAD)
+        old = block("n", 5 * SECOND, [7.0], quality=STALE)
+        prepared(script, block("n", SECOND, [1.0, 3.0]), bad, old)
+        seen = observe.look(OPTIONS, ["n"], Ticking()).seen["n"]
+        assert (seen.values, seen.good, seen.stale, seen.low, seen.high) == (5, 2, 1, 1.0, 3.0)
+        assert seen.rate_hz == 1.0
+        assert seen.last == 3.0
+
+    def test_it_ends_when_enough_has_come(self, script: Script) -> None:
+        """Nobody waits for eight seconds where five batches are there at once."""
+        prepared(script, *(block("n", i * SECOND, [1.0]) for i in range(9)))
+        assert observe.look(OPTIONS, ["n"], Ticking()).seen["n"].batches == observe.ENOUGH
+
+    def test_it_ends_although_nothing_comes(self, script: Script) -> None:
+        """After some seconds."""
+        prepared(script)
+        found = observe.look(OPTIONS, ["n"], Ticking())
+        assert found.seen["n"].values == 0
+        assert observe.LOOK_SECONDS <= found.seconds < observe.LOOK_SECONDS + 2
+        assert script.sessions[0].closed.is_set()
+
+    def test_two_tags_share_a_session(self, script: Script) -> None:
+        """A tag that is asked for twice is asked once."""
+        prepared(script, block("n", SECOND, [1.0]))
+        observe.look(OPTIONS, ["n", "n", "m"], Ticking())
+        assert script.sessions[0].tags == ("n", "m")
+
+
+class TestCheckLive:
+    def test_a_good_source(self, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+        """Its signals with value, unit, rate and quality."""
+        prepared(script, *(block("n", i * SECOND, [1500.0]) for i in range(9)))
+        command.check_live(OPTIONS, None, Ticking())
+        output = capsys.readouterr().out
+        assert "source line: connected" in output
+        assert "speed                tag n                1500 rpm; 1 Hz, 100 % good" in output
+
+    def test_what_is_wrong_is_listed_and_ends_with_an_error(
+        self, script: Script, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """All of it is printed; the error names the first."""
+        script.problems = {"n": "no such node"}
+        prepared(script)
+        options = ScriptedOptions(name="line", tags={"speed": "n", "load": "m"})
+        with pytest.raises(SourceError, match="'n': no such node, and 1 more"):
+            command.check_live(options, None, Ticking())
+        assert capsys.readouterr().out.count("  wrong: ") == 2
+
+    def test_unmapped_without_a_job(
+        self, script: Script, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """There is nothing to read; it says how to go on."""
+        command.check_live(ScriptedOptions(name="line"), None, Ticking())
+        assert "give --job" in capsys.readouterr().out
+        assert not script.attempts
+
+    def test_a_job_that_does_not_fit_is_told_before_anything_is_opened(
+        self, script: Script
+    ) -> None:
+        """Units that cannot be converted, and rates that are no multiple."""
+        job = Job(
+            job=Task(name="press"),
+            signals=[Signal(name="speed", unit="bar")],
+            labels=Labels(classes=["a", "b"]),
+        )
+        with pytest.raises(SchemaError, match="does not convert"):
+            command.check_live(OPTIONS, job, Ticking())
+        slow = ScriptedOptions(name="line", rates={"speed": 1.5})
+        with pytest.raises(SchemaError, match=r"comes at 1\.5 Hz"):
+            command.check_live(slow, job, Ticking())
+        assert not script.attempts
