@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, defstruct, field
 
 from fedmill_agent.config import AgentConfig
 from fedmill_coordinator.config import CoordinatorConfig
@@ -82,6 +82,34 @@ class TestTables:
             "| Field | Accepts | Default | Meaning |\n|---|---|---|---|\n"
             "| `wait` | an integer | `1` |  |\n\n"
         )
+
+    def test_what_several_kinds_have_is_said_once(self) -> None:
+        """Between what all have and what one has; a changed default is said again."""
+
+        class Moving(Reader, kw_only=True):
+            """What moves."""
+
+            speed: int = 1
+
+        class Car(Moving, kw_only=True, tag="car"):
+            """A car."""
+
+            speed: int = 2
+
+        class Boat(Moving, kw_only=True, tag="boat"):
+            """A boat."""
+
+        made = defstruct("Fleet", [("readers", list[Slow | Car | Boat])])
+        head = "| Field | Accepts | Default | Meaning |\n|---|---|---|---|\n"
+        written = tables(made)
+        assert (
+            "### `[[readers]]` with `kind` one of `boat`, `car`\n\nWhat moves.\n\n"
+            f"{head}| `speed` | an integer | `1` |  |\n\n"
+            '### `[[readers]]` with `kind = "boat"`\n\nA boat.\n\n'
+            '### `[[readers]]` with `kind = "car"`\n\nA car.\n\n'
+            f"{head}| `speed` | an integer | `2` |  |\n\n"
+            '### `[[readers]]` with `kind = "slow"`\n\nA slow reader.\n\n'
+        ) in written
 
 
 class TestRewriting:

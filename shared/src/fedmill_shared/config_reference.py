@@ -79,13 +79,29 @@ def _section(field: inspect.Field) -> Iterator[str]:
         for struct in structs(field.type):
             yield from _table(f"`[{name}]`", struct.cls, _fields(struct.cls))
         return
-    kinds = [struct.cls for struct in structs(field.type)]
+    kinds = sorted((struct.cls for struct in structs(field.type)), key=_tag)
     shared = _common_base(kinds)
     yield from _table(f"`[[{name}]]`", shared, _fields(shared))
-    for kind in sorted(kinds, key=_tag):
-        own = [f for f in _fields(kind) if f.name not in shared.__struct_fields__]
+    for base in _families(kinds, shared):
+        members = ", ".join(f"`{_tag(kind)}`" for kind in kinds if issubclass(kind, base))
+        title = f"`[[{name}]]` with `{shared.__struct_config__.tag_field}` one of {members}"
+        yield from _table(title, base, _added(base))
+    for kind in kinds:
         title = f'`[[{name}]]` with `{kind.__struct_config__.tag_field} = "{_tag(kind)}"`'
-        yield from _table(title, kind, own)
+        yield from _table(title, kind, _added(kind))
+
+
+def _families(kinds: list[type[Struct]], shared: type[Struct]) -> list[type[Struct]]:
+    """Types between ``shared`` and several of ``kinds``, the most general first."""
+    bases = {base: None for kind in kinds for base in reversed(kind.__mro__[1:])}
+    between = [base for base in bases if issubclass(base, shared) and base is not shared]
+    return [b for b in between if sum(issubclass(kind, b) for kind in kinds) > 1]
+
+
+def _added(kind: type[Struct]) -> list[inspect.Field]:
+    """Fields of ``kind`` that its base does not have, or not with this default and meaning."""
+    known = {field.name: field for field in _fields(kind.__mro__[1])}
+    return [field for field in _fields(kind) if known.get(field.name) != field]
 
 
 def _table(title: str, struct: type[Struct], fields: list[inspect.Field]) -> Iterator[str]:

@@ -38,6 +38,11 @@ _FACTORS: dict[str, dict[str, Fraction | int | str]] = {
     "frequency": {"Hz": 1, "kHz": 1000, "rpm": "1/60", "rad/s": 1 / _TURN},
     "time": {"s": 1, "us": "1e-6", "ms": "1e-3", "min": 60, "h": 3600, "d": 86_400},
     "count": {"cycle": 1},
+    "data": {
+        "B": 1, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000,
+        "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+    },
+    "data rate": {"B/s": 1, "kB/s": 1000, "MB/s": 1_000_000},
     "mass": {"kg": 1, "t": 1000, "lb": _POUND},
     "mass flow": {
         "kg/s": 1, "kg/h": "1/3600", "t/h": "5/18", "lb/s": _POUND, "lb/h": _POUND / 3600,
