@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MQTT 5 through paho. The only module that imports it.
+"""MQTT 5 through paho. Only it and ``plant.py`` import it.
 
 Traps that this module exists for: a session opened with clean start is not persisted by Mosquitto,
 so only a probe asks for it; paho resends a message that is too large for the broker for ever, so
