@@ -12,7 +12,9 @@ from msgspec import Struct, structs
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.governor import INTERVAL, Gauge, Governor
 from fedmill_agent.memory import return_memory
+from fedmill_agent.plant import hub_of
 from fedmill_agent.seat import Seat
+from fedmill_agent.skew import SkewWatch
 from fedmill_agent.status import resident_bytes, write_status
 from fedmill_agent.store.space import DiskWatch
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
@@ -53,10 +55,8 @@ STRANGERS_LIMIT = 16
 """Jobs without a seat, and without a place in the configuration, whose notices are kept."""
 BACKLOG_LIMIT = 16
 """Messages on their way out before requests for blocks pass by; the coordinator asks again."""
-SKEW_SECONDS = 60.0
-SKEW_JITTER_SECONDS = 5.0
-SKEW_SPAN_SECONDS = 0.1
-"""What was queued while the agent was away differs by more, or comes within less: it is old."""
+STOP_SECONDS = 5.0
+"""Time that live sources have to let go of their connections."""
 ASKED_AGAIN = ("update", "block", "request")
 """What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
@@ -83,6 +83,8 @@ class Daemon:
         self._trainer = TrainerProcess(config.training, self._hear, clock)
         self._governor = Governor(config.training, Gauge(), clock)
         self._disk = DiskWatch(self._folder, config.store.min_free_bytes, clock, log)
+        self._hub = hub_of(config, clock=clock, log=log, failed=self._fail)
+        self._fault: FedmillError | None = None
         self._obstacle = ""
         numbers = itertools.count(1)
         self._outside = Outside(
@@ -94,6 +96,7 @@ class Daemon:
             clock=clock,
             obstacle=self._governor.reason,
             level=self._disk.level,
+            hub=self._hub,
         )
         self._seats: dict[str, Seat] = {}
         self._heard: dict[tuple[str, str], VersionNotice | RoundNotice] = {}
@@ -101,8 +104,7 @@ class Daemon:
         self._tick_due = 0.0
         self._look_due = 0.0
         self._connected = False
-        self._skewed = False
-        self._skew_first: tuple[float, float] | None = None
+        self._skew = SkewWatch(clock, log)
         self._stopping = False
         will = Message(
             topics.up(self._agent, "state"), encode(AgentState(online=False, newest=NEWEST))
@@ -114,15 +116,28 @@ class Daemon:
         self._stopping = True
 
     def run(self) -> None:
-        """Work until ``stop``; then leave nothing behind."""
+        """Work until ``stop``; then leave nothing behind.
+
+        Raises:
+            FedmillError: a source with ``startup = "error"`` cannot be opened.
+        """
         self._log.info("agent.started", agent=self._agent, software=__version__, pid=os.getpid())
         try:
             self._resume()
+            if self._hub is not None:
+                self._hub.start()
             self._link.start()
             while not self._stopping:
                 self.step(POLL_SECONDS)
         finally:
             self._close()
+        if self._fault is not None:
+            raise self._fault
+
+    def _fail(self, error: FedmillError) -> None:
+        """End with ``error``."""
+        self._fault = error
+        self._stopping = True
 
     def step(self, timeout: float) -> None:
         """Take one event, or wait ``timeout`` seconds for none; then do what is due."""
@@ -222,7 +237,7 @@ class Daemon:
             case VersionNotice() | RoundNotice() as notice if self._wants(notice.job):
                 self._remember(kind, notice)
                 if isinstance(notice, RoundNotice) and not message.retained:
-                    self._compare_clocks(notice.sent_ns)
+                    self._skew.compare(notice.sent_ns)
                 self._pass_on(notice, retained=message.retained)
             case BlobRequest() if self._link.backlog >= BACKLOG_LIMIT:
                 return  # each asks for a hundred thousand times its own size
@@ -238,26 +253,6 @@ class Daemon:
         for job in list(strangers)[:-STRANGERS_LIMIT]:
             for each in ("version", "round"):
                 self._heard.pop((job, each), None)
-
-    def _compare_clocks(self, sent_ns: int) -> None:
-        """Say once that the machine's clock is wrong; nothing here depends on it.
-
-        It takes two notices in a row, some time apart, that agree on it.
-        """
-        skew = (self._clock.now_ns() - sent_ns) / 1e9 if sent_ns else 0.0
-        if abs(skew) <= SKEW_SECONDS:
-            self._skewed, self._skew_first = False, None
-            return
-        now, first = self._clock.monotonic(), self._skew_first
-        if first is None or abs(skew - first[0]) > SKEW_JITTER_SECONDS:
-            first = self._skew_first = skew, now
-        if not self._skewed and now - first[1] >= SKEW_SPAN_SECONDS:
-            self._skewed = True
-            self._log.warning(
-                "clock.skewed",
-                seconds=round(skew),
-                remedy="set this machine's clock, or the coordinator's; training goes on",
-            )
 
     def _wants(self, job: str) -> bool:
         """Whether to take part in ``job``; a stranger cannot fill the memory with jobs."""
@@ -347,6 +342,7 @@ class Daemon:
             connected=self._connected,
             trainer_pid=self._trainer.pid,
             disk=self._disk.status(),
+            sources=self._hub.standings() if self._hub is not None else None,
         )
 
     def _state(self) -> AgentState:
@@ -366,6 +362,8 @@ class Daemon:
         self._attempt(self._leave)
         for seat in self._seats.values():
             seat.close()
+        if self._hub is not None:
+            self._hub.close(STOP_SECONDS)
         self._log.info("agent.stopped", agent=self._agent)
 
     def _leave(self) -> None:

@@ -2,11 +2,13 @@
 """What the daemon says of itself on disk, so that ``fedmill-agent status`` needs no open port."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from fedmill_agent.sources.state import Standing
 from fedmill_agent.store.space import DiskStatus
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import write_atomic
@@ -24,6 +26,7 @@ class Status(Struct, frozen=True, kw_only=True):
         trainer_pid: its training process, if there is one.
         state: what it tells the coordinator.
         disk: the disk that it writes to; None where that does not tell.
+        sources: its live sources, by name.
     """
 
     pid: int
@@ -32,6 +35,7 @@ class Status(Struct, frozen=True, kw_only=True):
     trainer_pid: int | None
     state: AgentState
     disk: DiskStatus | None = None
+    sources: dict[str, Standing] = {}
 
 
 def write_status(
@@ -41,6 +45,7 @@ def write_status(
     connected: bool,
     trainer_pid: int | None,
     disk: DiskStatus | None = None,
+    sources: Mapping[str, Standing] | None = None,
 ) -> None:
     """Leave the daemon's state in ``folder``."""
     pid = os.getpid()
@@ -51,6 +56,7 @@ def write_status(
         trainer_pid=trainer_pid,
         state=state,
         disk=disk,
+        sources=dict(sources or {}),
     )
     write_atomic(folder / "status.json", msgspec.json.encode(status))
 

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -19,10 +20,11 @@ from fedmill_agent.participation import Participation
 from fedmill_agent.places import job_folder, versions_folder, windows_file
 from fedmill_agent.ports import Ports
 from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import ReplayOptions, at_once
+from fedmill_agent.sources.base import ReplayOptions, SourceOptions, at_once
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent, SourceRunner
-from fedmill_agent.store.bounds import ample, rules_of
-from fedmill_agent.store.space import Level
+from fedmill_agent.sources.wanted import Wanted, wanted_of
+from fedmill_agent.store.bounds import rules_of
+from fedmill_agent.store.space import Level, ample
 from fedmill_agent.store.windows import WindowStore
 from fedmill_agent.training import protocol
 from fedmill_shared.clock import Clock
@@ -34,6 +36,9 @@ from fedmill_shared.link.backoff import full_jitter
 from fedmill_shared.log import Logger
 from fedmill_shared.models.sharing import shared_roles
 from fedmill_shared.schema import schema_hash
+
+if TYPE_CHECKING:
+    from fedmill_agent.sources.hub import Hub
 
 STOP_SECONDS = 0.5
 
@@ -52,7 +57,7 @@ class Outside:
     """What a seat reaches the world with; shared by all seats of an agent.
 
     ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest,
-    ``level`` says how much space the disk has.
+    ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any.
     """
 
     config: AgentConfig
@@ -64,6 +69,7 @@ class Outside:
     obstacle: Callable[[], str] = str
     jitter: Callable[[float], float] = full_jitter
     level: Callable[[], Level] = ample
+    hub: "Hub | None" = None
 
 
 class Work:
@@ -161,6 +167,8 @@ class Work:
     def close(self) -> None:
         """Stop the sources and close the store."""
         self._waiting.clear()
+        if self._outside.hub is not None:
+            self._outside.hub.unsubscribe(self.ticket)
         for runner in self._runners.values():
             runner.stop()
         deadline = self._outside.clock.monotonic() + STOP_SECONDS
@@ -204,6 +212,11 @@ class Work:
             for source in config.sources
             if isinstance(source, ReplayOptions)
         }
+        self._live = {
+            source.name: self._wanted(source)
+            for source in config.sources
+            if source.name not in self._runners
+        }
 
     def _start(self) -> None:
         # Recordings that are read as fast as possible go one after another: a gateway has memory
@@ -214,6 +227,18 @@ class Work:
             if name not in self._waiting:
                 runner.start()
         self.start_next()
+        for name, wanted in self._live.items():
+            self._subscribe(name, wanted)
+
+    def _subscribe(self, source: str, wanted: Wanted) -> None:
+        """Have a live source deliver what this job wants."""
+        hub, job, ticket, feed = self._outside.hub, self.job.name, self.ticket, self._outside.feed
+        if hub is not None:
+            hub.subscribe(ticket, source, wanted, lambda event: feed(Fed(job, ticket, event)))
+
+    def _wanted(self, source: SourceOptions) -> Wanted:
+        names, rate_hz = [each.name for each in self.job.signals], self.job.rate_hz
+        return wanted_of(source, names, self.intake.tags(source.name), rate_hz)
 
     def _runner(self, source: ReplayOptions) -> SourceRunner:
         job, ticket, feed = self.job.name, self.ticket, self._outside.feed
@@ -221,7 +246,7 @@ class Work:
             kind_of(source),
             source,
             self.intake.tags(source.name),
-            self.job.signals[0].rate_hz,
+            self.job.rate_hz,
             sink=lambda event: feed(Fed(job, ticket, event)),
             clock=self._outside.clock,
         )

@@ -14,6 +14,7 @@ from tests.agent.kit import a_job
 
 from fedmill_agent.cli import main
 from fedmill_agent.places import job_folder, windows_file
+from fedmill_agent.sources.state import Standing
 from fedmill_agent.status import write_status
 from fedmill_agent.store.reader import Prediction
 from fedmill_agent.store.windows import WindowStore
@@ -230,3 +231,46 @@ class TestOutput:
         assert main(["status", str(config), "--json"]) == 0
         body = msgspec.json.decode(capsys.readouterr().out)
         assert body["state"]["jobs"]["press"]["faults"] == faults
+
+
+class TestSources:
+    def test_a_live_source_that_fell_silent(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Phase and cause, what came, what was left out, and tags that do not come."""
+        config = configure()
+        folder = make_folder(config.parent / "a-state")
+        standing = Standing(
+            phase="silent",
+            error="source 'plc': no good value for 60 s",
+            readings=120,
+            bad=20,
+            stale=1,
+            dropped={"silence": 2, "garbage": 7},
+            connections=3,
+            last_ns=START,
+            problems={"T9": "there is no such node"},
+        )
+        state = AgentState(online=True)
+        write_status(folder, state, connected=True, trainer_pid=None, sources={"plc": standing})
+        assert main(["status", str(config)]) == 0
+        output = " ".join(capsys.readouterr().out.split())
+        assert "source plc: silent: source 'plc': no good value for 60 s" in output
+        assert "120 values, 20 bad, 1 stale; newest 2024-01-01T00:00:00.000Z; connected 3" in output
+        assert "left out: garbage 7, silence 2" in output
+        assert "tag T9: there is no such node" in output
+        assert main(["status", str(config), "--json"]) == 0
+        body = msgspec.json.decode(capsys.readouterr().out)
+        assert body["sources"]["plc"]["dropped"] == {"silence": 2, "garbage": 7}
+
+    def test_one_that_runs(self, configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+        """An old error is not told any more, and nothing that did not happen."""
+        config = configure()
+        folder = make_folder(config.parent / "a-state")
+        standing = Standing(phase="running", error="was away", readings=5, connections=2)
+        state = AgentState(online=True)
+        write_status(folder, state, connected=True, trainer_pid=None, sources={"plc": standing})
+        assert main(["status", str(config)]) == 0
+        output = " ".join(capsys.readouterr().out.split())
+        assert "source plc: running 5 values, 0 bad, 0 stale; nothing good yet" in output
+        assert "left out" not in output

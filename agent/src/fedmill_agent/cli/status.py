@@ -14,6 +14,7 @@ from fedmill_agent.cli.meaning import meaning, utc
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.cutter import told_faults
 from fedmill_agent.places import job_folder, windows_file
+from fedmill_agent.sources.state import Standing
 from fedmill_agent.status import Status, is_alive, read_status
 from fedmill_agent.store.reader import Prediction, WindowReader
 from fedmill_shared.errors import FedmillError, StoreError
@@ -72,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
         print(msgspec.json.encode(body).decode())
     else:
         _show_daemon(config, status, running=running)
+        for name, standing in status.sources.items():
+            _show_source(name, standing)
         for name, phase in status.state.jobs.items():
             _show_job(name, phase)
             _show_predictions(predictions[name])
@@ -116,6 +119,20 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     _show("broker", "connected" if status.connected and running else "not connected")
     _show("trainer", trainer)
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
+
+
+def _show_source(name: str, source: Standing) -> None:
+    """A live source: whether it delivers, how much, and what was left out."""
+    why = f": {source.error}" if source.error and source.phase != "running" else ""
+    _show("source", f"{name}: {source.phase}{why}")
+    lost = ", ".join(f"{reason} {number}" for reason, number in sorted(source.dropped.items()))
+    newest = f"newest {utc(source.last_ns)}" if source.last_ns else "nothing good yet"
+    counts = f"{source.readings} values, {source.bad} bad, {source.stale} stale; {newest}"
+    _show("", f"{counts}; connected {source.connections} times")
+    if lost:
+        _show("", f"left out: {lost}")
+    for tag, problem in source.problems.items():
+        _show("", f"tag {tag}: {problem}")
 
 
 def _show_job(name: str, job: JobPhase) -> None:

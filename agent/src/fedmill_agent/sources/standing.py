@@ -1,47 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a live source says of itself: whether it delivers, how much, and what was left out."""
+"""Counts what a live source delivers, and what was left out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
 
 import numpy as np
-from msgspec import Meta, Struct
 
 from fedmill_agent.sources.live import GOOD, STALE, Readings
-
-Phase = Literal["starting", "running", "silent", "waiting", "left out", "stopped"]
-MOST_PROBLEMS = 32
-
-
-class Standing(Struct, frozen=True, kw_only=True):
-    """A live source at one moment.
-
-    Attributes:
-        phase: ``running`` delivers; ``waiting`` will be tried again; ``left out`` will not, as its
-            ``startup`` says.
-        error: why it does not run, or last did not; empty if it always has.
-        readings: values that came.
-        bad: of them, those of bad quality or that are no number.
-        stale: of them, those that their source calls old.
-        dropped: what was left out, and why.
-        connections: how often it was opened.
-        last_ns: when the newest good value arrived, ns UTC; 0 for never.
-        skew_seconds: how far its clock is ahead of ours, by the newest value.
-        problems: tags that do not come, each with the reason.
-    """
-
-    phase: Phase = "starting"
-    error: str = ""
-    readings: int = 0
-    bad: int = 0
-    stale: int = 0
-    dropped: dict[str, int] = {}
-    connections: int = 0
-    last_ns: int = 0
-    skew_seconds: float = 0.0
-    problems: Annotated[dict[str, str], Meta(max_length=MOST_PROBLEMS)] = {}
+from fedmill_agent.sources.state import MOST_PROBLEMS, Phase, Standing
 
 
 @dataclass(slots=True)
