@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 
 from fedmill_agent.cutter import Cutter, told_faults
 from fedmill_agent.sources.base import LabelInterval, RunEnded, Samples
-from fedmill_agent.sources.csv import CsvOptions
+from fedmill_agent.sources.csv import KIND, CsvOptions
 from fedmill_shared.errors import SchemaError
 from fedmill_shared.job import Cleaning, Signal, Window
+from fedmill_shared.signals.windows import Window as CutWindow
 
 SIGNALS = [Signal(name="heat", unit="degC", tag="PLC.heat"), Signal(name="force", unit="N")]
 NAN = float("nan")
@@ -135,3 +137,77 @@ class TestCleaning:
         faults = {f"s{i:02}: missing": 1 for i in range(10)} | {"s05: out of range": 7}
         assert told_faults(faults).startswith("s05: out of range 7, s00: missing 1, s01")
         assert told_faults(faults).endswith("and 3 more")
+
+
+class TestRates:
+    """Signals of different rates, and sources that are faster than the job."""
+
+    SIGNALS = (
+        Signal(name="vibration", unit="g", rate_hz=100.0),
+        Signal(name="speed", unit="rpm", rate_hz=10.0, role="regime"),
+    )
+
+    def made(self, path: Path, **fields: Any) -> tuple[Cutter, list[CutWindow]]:
+        """What is cut of a file with windows of 20 samples at 100 Hz."""
+        source = CsvOptions(name="s", path=str(path), **fields)
+        cut = Cutter("rig", self.SIGNALS, Window(length=20), source, cleaning=Cleaning())
+        events = KIND.read(source, cut.tags, 100.0)
+        return cut, [window for event in events for window in cut.take(event)]
+
+    def test_a_column_with_holes(self, tmp_path: Path) -> None:
+        """The speed is written once in ten rows, and known in all of them."""
+        rows = [f"{i},{600 + i if i % 10 == 0 else ''}" for i in range(60)]
+        path = tmp_path / "a.csv"
+        path.write_text("\n".join(["vibration,speed", *rows]) + "\n")
+        cut, windows = self.made(path)
+        assert [window.values[1].tolist() for window in windows] == [
+            [600.0 + 20 * n] * 10 + [610.0 + 20 * n] * 10 for n in range(3)
+        ]
+        assert (cut.bad, [window.good_share for window in windows]) == (0, [1.0] * 3)
+
+    def test_a_signal_that_stays_away(self, tmp_path: Path) -> None:
+        """One value is missed: a window later nobody believes the one before it."""
+        rows = [f"{i},{'' if i % 10 or i == 30 else 600}" for i in range(60)]
+        path = tmp_path / "a.csv"
+        path.write_text("\n".join(["vibration,speed", *rows]) + "\n")
+        cut, windows = self.made(path)
+        assert [window.index for window in windows] == [0, 2]
+        assert cut.faults == {"speed: missing": 1}
+
+    def test_a_faster_recording(self, tmp_path: Path) -> None:
+        """400 Hz for a job of 100 Hz: what would fold back is gone, and times are kept."""
+        time = np.arange(4000) / 400
+        values = np.sin(2 * np.pi * 5 * time) + np.sin(2 * np.pi * 130 * time)
+        rows = [f"{value:.9f},{600 if i < 2000 else 900}" for i, value in enumerate(values)]
+        path = tmp_path / "a.csv"
+        path.write_text("\n".join(["vibration,speed", *rows]) + "\n")
+        _, windows = self.made(path, rate_hz=400.0)
+        assert len(windows) == 50
+        start = windows[0].start_ns
+        assert [window.start_ns - start for window in windows] == [n * 2 * 10**8 for n in range(50)]
+        found = np.concatenate([window.values for window in windows], axis=1)
+        expected = np.sin(2 * np.pi * 5 * np.arange(1000) / 100)
+        np.testing.assert_allclose(found[0, 30:-30], expected[30:-30], atol=2e-3)
+        assert found[1].tolist() == [600.0] * 500 + [900.0] * 500
+
+    def test_pieces_of_a_faster_source(self) -> None:
+        """Live data comes in crumbs: the windows are the same bits as those of a recording."""
+        generator = np.random.default_rng(0)
+        values = np.stack([generator.normal(size=900), np.full(900, np.nan)])
+        values[1, ::40] = np.arange(23)
+
+        def cut(sizes: list[int]) -> list[tuple[int, bytes]]:
+            source = CsvOptions(name="s", path="unread.csv")
+            made = Cutter("rig", self.SIGNALS, Window(length=20), source, cleaning=Cleaning())
+            found, first = [], 0
+            for size in [*sizes, 900]:
+                part = values[:, first : first + size]
+                start, first = 10**9 + first * 2_500_000, first + part.shape[1]
+                found += made.take(Samples("run", "rig-1", start, 2_500_000, part))
+            found += made.take(RunEnded("run"))
+            assert {window.unit for window in found} == {"rig-1"}
+            return [(window.end_ns, window.values.tobytes()) for window in found]
+
+        whole = cut([])
+        assert len(whole) == 12
+        assert cut([1, 2, 3, 399, 1, 100]) == whole

@@ -45,12 +45,6 @@ CLASSES
 => one)
 
 TWO
-rate_hz = 2.0
-CLASSES
-=> 7: signals[1].rate_hz is 2.0: signals[0] has 1.0, and all signals share one rate for now
-=> (give all signals the same rate; sources resample)
-
-TWO
 CLASSES
 unit = "wishes"
 => 9: labels.unit is "wishes": there is no such unit

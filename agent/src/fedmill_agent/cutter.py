@@ -4,6 +4,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,14 @@ from fedmill_agent.sources.files import shorten
 from fedmill_shared.errors import SchemaError
 from fedmill_shared.job import Cleaning, Features, Job, Signal
 from fedmill_shared.job import Window as WindowSettings
+from fedmill_shared.job.data import window_rate
 from fedmill_shared.signals.preparation import Preparation, Prepared
 from fedmill_shared.signals.quality import Fault
 from fedmill_shared.signals.units import affine
 from fedmill_shared.signals.windows import Window, Windower
+
+if TYPE_CHECKING:
+    from fedmill_shared.signals.rates import Resampler
 
 MOST_FAULTS = 8
 """Kinds of fault that are told."""
@@ -43,7 +48,9 @@ class Mapping:
 
 
 class Cutter:
-    """Owns the windower of one source.
+    """Owns the windower of one source, and what brings its signals to one rate.
+
+    A source is as fast as the job's windows, or a whole number of times faster.
 
     Attributes:
         tags: what to ask the source for, a tag for each signal.
@@ -67,6 +74,10 @@ class Cutter:
             SchemaError: it does not fit.
         """
         self._names = [signal.name for signal in signals]
+        self._rates = [signal.rate_hz for signal in signals]
+        self._switched = [signal.role == "regime" for signal in signals]
+        self._window_hz = window_rate(signals)
+        self._resampler: Resampler | None = None
         self._preparation = Preparation.of(signals, cleaning, window, features)
         self._mapping = map_source(job, signals, source)
         self._windower = Windower(window.length, window.stride or window.length, window.pad)
@@ -84,10 +95,9 @@ class Cutter:
         """
         match event:
             case Samples(run, unit, start_ns, period_ns, values):
-                converted = self._mapping.convert(values)
-                found = self._windower.push(run, unit, start_ns, period_ns, converted)
+                found = self._push(run, unit, start_ns, period_ns, self._mapping.convert(values))
             case RunEnded(run):
-                found = self._windower.end(run)
+                found = self._end(run)
             case _:
                 return []
         prepared = [self._preparation.apply(window) for window in found]
@@ -95,6 +105,35 @@ class Cutter:
             if not each.usable:
                 self._count(each)
         return [each.window for each in prepared if each.usable]
+
+    def _push(
+        self, run: str, unit: str, start_ns: int, period_ns: int, values: NDArray[np.float32]
+    ) -> list[Window]:
+        resampler = self._resampling(period_ns)
+        if resampler is None:
+            return self._windower.push(run, unit, start_ns, period_ns, values)
+        return [
+            window
+            for part in resampler.push(run, unit, start_ns, period_ns, values)
+            for window in self._windower.push(
+                run, part.unit, part.start_ns, part.period_ns, part.values
+            )
+        ]
+
+    def _end(self, run: str) -> list[Window]:
+        found: list[Window] = []
+        for part in self._resampler.end(run) if self._resampler else []:
+            found += self._windower.push(run, part.unit, part.start_ns, part.period_ns, part.values)
+        return found + self._windower.end(run)
+
+    def _resampling(self, period_ns: int) -> "Resampler | None":
+        """What brings samples ``period_ns`` apart to one rate, once something needs it."""
+        faster = 1.5 * self._window_hz * period_ns < 1e9
+        if self._resampler is None and (faster or len(set(self._rates)) > 1):
+            from fedmill_shared.signals.rates import Resampler  # noqa: PLC0415  few jobs need it
+
+            self._resampler = Resampler(self._rates, self._switched)
+        return self._resampler
 
     def _count(self, prepared: Prepared) -> None:
         """A window that cannot be used, by what is wrong with most values of its worst signal."""

@@ -49,7 +49,7 @@ class Intake:
         self._store = store
         self._scorer = scorer
         self._log = log
-        window_ns = round(1e9 * job.window.length / job.signals[0].rate_hz)
+        window_ns = round(1e9 * job.window.length / job.rate_hz)
         self._policy = SplitPolicy(store, job.evaluation, window_ns=window_ns)
         self._feeds = {
             source.name: _Feed(source, cutter_for(job, source)) for source in config.sources

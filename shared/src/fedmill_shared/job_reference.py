@@ -54,7 +54,7 @@ The smallest useful job:
 
 Rules between fields:
 
-- Signals have different names and, for now, one common `rate_hz`; at least one is an input.
+- Signals have different names; at least one is an input.
 - `window.normalise = "regime"` and signals with `role = "regime"` need each other.
 - A classification lists at least two classes. A regression lists none; only it can have a `cap`.
 - `learning.loss` fits the task: `cross_entropy`, `logit_adjusted` and `focal` for classes, `mse`

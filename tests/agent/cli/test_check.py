@@ -386,7 +386,7 @@ class TestBad:
             ('tags = {shake = "vibration"}', 12, "maps signal 'shake'"),
             ('units = {vibration = "degC"}', 12, "degC"),
             ('units = {vibration = "furlong"}', 12, "furlong"),
-            ("rate_hz = 3.0", 13, "3 samples per second"),
+            ("rate_hz = 2.5", 13, "2.5 samples per second"),
             ('time_column = "times"', 13, "time_column is 'times': the file has no such column"),
         ],
     )

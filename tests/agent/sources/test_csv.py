@@ -218,10 +218,26 @@ class TestTime:
             events(csv, ["a"], time_column="t")
 
     def test_another_rate_is_refused(self, csv: Path) -> None:
-        """Without times the file's own rate must be the job's."""
+        """The file's own rate must be the job's, or a whole multiple."""
         csv.write_text("a\n1\n")
-        with pytest.raises(DataError, match="has 10 samples per second, the job wants 1"):
-            list(read(CsvOptions(name="x", path=str(csv), rate_hz=10.0), ["a"], 1.0))
+        for rate, told in ((2.5, "has 2.5"), (0.5, "has 0.5")):
+            with pytest.raises(DataError, match=f"{told} samples per second, the job wants 1"):
+                list(read(CsvOptions(name="x", path=str(csv), rate_hz=rate), ["a"], 1.0))
+
+    @pytest.mark.parametrize("times", [False, True])
+    def test_a_faster_file(
+        self,
+        csv: Path,
+        times: bool,  # noqa: FBT001  a parameter of the test
+    ) -> None:
+        """Is delivered at its own rate, with or without times; what cuts windows decimates it."""
+        rows = "".join(f"{i / 10},{i}\n" for i in range(5))
+        csv.write_text(f"t,a\n{rows}")
+        column = "t" if times else ""
+        options = CsvOptions(name="x", path=str(csv), rate_hz=10.0, time_column=column)
+        [found] = samples(list(read(options, ["a"], 1.0)))
+        assert found.period_ns == 10**8
+        assert found.values.tolist() == [[0, 1, 2, 3, 4]]
 
 
 class TestToldRate:

@@ -69,6 +69,17 @@ class TestPreparation:
         assert not found.usable
         assert found.codes.tolist() == [[0] + [Fault.FLAT] * 3]
 
+    def test_stuck_at_a_rate_of_its_own(self) -> None:
+        """A value that is held for four samples is no fault; three equal ones in a row are."""
+        signals = [
+            Signal(name="vibration", rate_hz=4.0),
+            Signal(name="oil", rate_hz=1.0, flat_seconds=2.0),
+        ]
+        fast = [float(i) for i in range(16)]
+        assert prepared(fast, [5.0] * 8 + [6.0] * 4 + [7.0] * 4, signals=signals).usable
+        found = prepared(fast, [5.0] * 12 + [7.0] * 4, signals=signals)
+        assert found.codes[1].tolist() == [Fault.FLAT] * 12 + [0] * 4
+
     def test_outliers(self) -> None:
         """Are replaced before gaps are filled between them, and count as not good."""
         found = prepared([1, 2, 90, NAN, 5, 6, 7], outliers="hampel", reach=2)

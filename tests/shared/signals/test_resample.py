@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decimation without aliases."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import freqz
 
-from fedmill_shared.signals.resample import decimate, low_pass
+from fedmill_shared.signals.resample import Decimator, decimate, low_pass
 
 FACTORS = [2, 3, 4, 10]
 
@@ -82,3 +84,53 @@ class TestDecimate:
         """A factor below 1, or an array that is not (channels, n)."""
         with pytest.raises(ValueError, match="cannot decimate"):
             decimate(np.zeros(shape), factor)
+
+
+class TestDecimator:
+    @given(
+        st.integers(1, 6),
+        st.integers(0, 500),
+        st.lists(st.integers(0, 500), max_size=20),
+        st.booleans(),
+    )
+    def test_pieces_make_no_difference(
+        self,
+        factor: int,
+        count: int,
+        cuts: list[int],
+        gap: bool,  # noqa: FBT001  a parameter of the test
+    ) -> None:
+        """Bit for bit the same as the whole at once, which is what ``decimate`` gives."""
+        values = np.random.default_rng(count).standard_normal((2, count))
+        if gap:
+            values[0, count // 2 : count // 2 + 2] = np.nan
+        places = sorted({0, count, *[min(cut, count) for cut in cuts]})
+        stream = Decimator(factor)
+        made = [stream.push(values[:, a:b]) for a, b in pairwise(places)]
+        whole = np.concatenate([*made, stream.finish().reshape(2, -1)], axis=1)
+        assert whole.tobytes() == decimate(values, factor).tobytes()
+
+    @pytest.mark.parametrize("factor", FACTORS)
+    def test_delay(self, factor: int) -> None:
+        """The first output comes with the input that is that far behind it, and no sooner."""
+        stream = Decimator(factor)
+        assert stream.push(np.ones((1, stream.delay))).shape == (1, 0)
+        assert stream.push(np.ones((1, 1))).shape == (1, 1)
+        assert stream.push(np.ones((1, factor - 1))).shape == (1, 0)
+        assert stream.push(np.ones((1, 1))).shape == (1, 1)
+
+    def test_begins_anew(self) -> None:
+        """Behind its end nothing of the stream before is left."""
+        stream, values = Decimator(3), np.random.default_rng(0).standard_normal((1, 100))
+        stream.push(1e6 + values)
+        stream.finish()
+        found = np.concatenate((stream.push(values), stream.finish()), axis=1)
+        assert found.tobytes() == decimate(values, 3).tobytes()
+
+    def test_infinite_values(self) -> None:
+        """Are missing, like others that are no number, and say nothing aloud."""
+        values = np.ones((1, 500), np.float32)
+        values[0, 250] = np.inf
+        assert np.isnan(decimate(values, 2)[0, 125])
+        with pytest.raises(ValueError, match="cannot decimate by 0"):
+            Decimator(0)

@@ -108,7 +108,7 @@ def from_sources(config: AgentConfig, job: Job, clock: Clock) -> Dataset:
         intake = Intake(job, config, store, Scorer(clock), get_logger(job=job.name))
         for source in config.sources:
             if source.split in ("auto", "train"):
-                _take_in(intake, source, job.signals[0].rate_hz, clock)
+                _take_in(intake, source, job.rate_hz, clock)
         if (failure := intake.failure()) is not None:
             raise failure
         return store.load("train", task=job.job.task)

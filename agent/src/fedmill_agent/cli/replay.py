@@ -101,7 +101,7 @@ def read_windows(source: SourceOptions, schema: ModelSchema) -> Iterator[Window]
         cleaning=schema.cleaning,
         features=schema.features,
     )
-    for event in kind_of(source).read(source, cutter.tags, schema.signals[0].rate_hz):
+    for event in kind_of(source).read(source, cutter.tags, schema.rate_hz):
         yield from cutter.take(event)
 
 

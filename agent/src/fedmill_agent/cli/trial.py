@@ -104,7 +104,7 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
         DataError: it cannot be read, or lacks signals.
     """
     cutter = cutter_for(job, source)
-    tags, rate_hz = cutter.tags, job.signals[0].rate_hz
+    tags, rate_hz = cutter.tags, job.rate_hz
     delivery = Delivery(tags, [Extent() for _ in tags], own_hz=kind_of(source).rate(source))
     try:
         for event in _bounded(source, rate_hz, delivery, clock):
@@ -171,7 +171,7 @@ def _all_lacking(source: SourceOptions, job: Job, tags: Sequence[str]) -> DataEr
     faults = {
         signal.name: fault
         for signal, tag in zip(job.signals, tags, strict=True)
-        if (fault := _fault_alone(source, tag, signal.rate_hz)) is not None
+        if (fault := _fault_alone(source, tag, job.rate_hz)) is not None
     }
     if len({str(fault) for fault in faults.values()}) < 2:  # none, one, or the file itself
         return None

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fedmill_shared.job.compression import CodecName, Compression
-from fedmill_shared.job.data import Cleaning, Labels, Signal, Task, Window
+from fedmill_shared.job.data import Cleaning, Labels, Signal, Task, Window, window_rate
 from fedmill_shared.job.evaluation import Evaluation, Serving
 from fedmill_shared.job.features import Channel, Features, channels, input_length
 from fedmill_shared.job.federation import Federation, Robustness
@@ -63,6 +63,11 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def name(self) -> str:
         """Name of the job."""
         return self.job.name
+
+    @property
+    def rate_hz(self) -> float:
+        """Samples per second of a window."""
+        return window_rate(self.signals)
 
     @property
     def channels(self) -> list[Channel]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a job is about: its name, its signals, how they are cut, and the ground truth."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -25,7 +26,13 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unit: Annotated[
         str, Meta(description="Canonical unit; agents convert to it or are refused.")
     ] = "1"
-    rate_hz: Annotated[Rate, Meta(description="Samples per second (Hz) of the window.")] = 1.0
+    rate_hz: Annotated[
+        Rate,
+        Meta(
+            description="Samples per second (Hz). A window has the largest rate of its signals; a "
+            "slower one holds each value until the next."
+        ),
+    ] = 1.0
     tag: Annotated[
         str,
         Meta(description="Name of the source's tag or column where an agent maps none itself."),
@@ -57,6 +64,11 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "less than that of a window. 0: it may stay, as setpoints do.",
         ),
     ] = 0.0
+
+
+def window_rate(signals: Sequence[Signal]) -> float:
+    """Samples per second of windows of ``signals``: the rate of the fastest."""
+    return max(signal.rate_hz for signal in signals)
 
 
 class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

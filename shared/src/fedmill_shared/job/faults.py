@@ -52,13 +52,6 @@ def _signal_faults(job: Job) -> Iterator[Fault]:
             yield value_fault(
                 ("signals", index, "name"), signal.name, problem, "rename one of the two"
             )
-        if signal.rate_hz != job.signals[0].rate_hz:
-            yield value_fault(
-                ("signals", index, "rate_hz"),
-                signal.rate_hz,
-                f"signals[0] has {job.signals[0].rate_hz}, and all signals share one rate for now",
-                "give all signals the same rate; sources resample",
-            )
     if all(signal.role == "regime" for signal in job.signals):
         yield value_fault(
             ("signals", 0, "role"),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from fedmill_shared.job.data import Signal, Window
+from fedmill_shared.job.data import Signal, Window, window_rate
 
 Step = Literal["time_statistics", "log_spectrum", "envelope_spectrum"]
 Bands = Annotated[int, Meta(ge=1, le=128)]
@@ -101,7 +101,7 @@ class Grid:
 
 def grid_of(signals: Sequence[Signal], window: Window) -> Grid:
     """The grid of windows of ``signals``."""
-    return Grid(window.length, signals[0].rate_hz, "hz")
+    return Grid(window.length, window_rate(signals), "hz")
 
 
 def input_length(window: Window, features: Features) -> int:

@@ -2,19 +2,20 @@
 """Rules about which values of a signal are good."""
 
 from collections.abc import Iterator
-from math import floor
+from math import ceil, floor
 
 from fedmill_shared.job import Job, Signal
 from fedmill_shared.toml.faults import Fault, value_fault
 
 
-def flat_samples(signal: Signal) -> int:
-    """Equal samples in a row that make ``signal`` stuck, at least 2; 0: it may stay.
+def flat_samples(signal: Signal, rate_hz: float) -> int:
+    """Equal samples in a row of a window that make ``signal`` stuck; 0: it may stay.
 
-    Between the first and the last of n samples lie n - 1 periods.
+    Between the first and the last of n own samples lie n - 1 periods. In a window of ``rate_hz``
+    each of them is held until the next one.
     """
-    periods = floor(signal.flat_seconds * signal.rate_hz + 1e-9)
-    return 1 + periods if signal.flat_seconds else 0
+    own = 1 + floor(signal.flat_seconds * signal.rate_hz + 1e-9)
+    return ceil(own * rate_hz / signal.rate_hz * (1 - 1e-9)) if signal.flat_seconds else 0
 
 
 def quality_faults(job: Job) -> Iterator[Fault]:
@@ -37,8 +38,8 @@ def _flat_faults(index: int, signal: Signal, job: Job) -> Iterator[Fault]:
     field, seconds = ("signals", index, "flat_seconds"), signal.flat_seconds
     if not seconds:
         return
-    samples, length = flat_samples(signal), job.window.length
-    if samples < 2:  # one value is always equal to itself
+    samples, length = flat_samples(signal, job.rate_hz), job.window.length
+    if flat_samples(signal, signal.rate_hz) < 2:  # one value is always equal to itself
         problem = f"samples are {1 / signal.rate_hz:.6g} s apart"
         yield value_fault(field, seconds, problem, "write a multiple of that, or 0 for never")
     elif samples > length:

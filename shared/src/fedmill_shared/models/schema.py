@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Cleaning, Features, Job, Signal, Window
+from fedmill_shared.job.data import window_rate
 from fedmill_shared.job.later import plain
 from fedmill_shared.models.manifest import Manifest
 
@@ -41,6 +42,11 @@ class ModelSchema(Struct, frozen=True):
     elements: int
     cleaning: Cleaning = Cleaning()
     features: Features = Features()
+
+    @property
+    def rate_hz(self) -> float:
+        """Samples per second of a window."""
+        return window_rate(self.signals)
 
 
 def schema_of(job: Job, manifest: Manifest) -> ModelSchema:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedmill_shared.job import Cleaning, Features, Signal
 from fedmill_shared.job import Window as WindowSettings
+from fedmill_shared.job.data import window_rate
 from fedmill_shared.job.quality import flat_samples
 from fedmill_shared.signals.gaps import fill
 from fedmill_shared.signals.outliers import hampel, winsorise
@@ -73,7 +74,7 @@ class Preparation:
         """That of a job with these ``signals``; ``features`` are those of its ``window``."""
         limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
         inputs = np.array([each.role == "input" for each in signals])
-        flat = [flat_samples(each) for each in signals]
+        flat = [flat_samples(each, window_rate(signals)) for each in signals]
         extractor = None
         if window is not None and features is not None and features.steps:
             from fedmill_shared.signals.features import Extractor  # noqa: PLC0415  few jobs need it

@@ -74,7 +74,11 @@ class CsvOptions(ReplayOptions, frozen=True, kw_only=True, tag="csv"):
     ] = ""
     rate_hz: Annotated[
         float,
-        Meta(ge=0.0, description="Samples per second of the file; 0 for the job's rate."),
+        Meta(
+            ge=0.0,
+            description="Samples per second of the file, a whole multiple of the job's rate; 0 for "
+            "the job's rate.",
+        ),
     ] = 0.0
     run: Annotated[
         str, Meta(description="Name of the run, or what precedes it; empty for the file's name.")
@@ -98,16 +102,18 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
     """Samples, labels and end of every run, with at most 8192 rows in memory.
 
     A run ends where the cell of ``run_column`` or ``unit_column`` changes. A gap in the time column
-    starts new Samples at their own time; smaller deviations are put on the job's time grid.
+    starts new Samples at their own time; smaller deviations are put on the time grid of the file,
+    whose rate the option `rate_hz` tells, or the job.
 
     Raises:
         DataError: naming file, line, column and value of what cannot be used.
     """
     own = narrow(options, CsvOptions)
-    if own.rate_hz and abs(own.rate_hz - rate_hz) > 1e-6 * rate_hz:
+    factor = (own.rate_hz or rate_hz) / rate_hz
+    if round(factor) < 1 or abs(factor - round(factor)) > 1e-6 * factor:
         raise DataError(
             f"{own.path}: has {own.rate_hz:g} samples per second, the job wants {rate_hz:g}",
-            remedy="resample the file, or set the job's rate to that of the file",
+            remedy="resample the file, or set the job's rate to that of the file or a whole part",
         )
     columns = Columns(
         tags=tuple(tags),
@@ -117,7 +123,7 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
         label=own.label_column,
         numeric_label=own.label_kind == "number",
     )
-    start, period = parse_iso(own.start), period_ns(rate_hz)
+    start, period = parse_iso(own.start), period_ns(own.rate_hz or rate_hz)
     table = rows(own.path, own.dialect, columns, start_ns=start, period_ns=period)
     seen: set[str] = set()
     for (run_cell, unit_cell), group in groupby(table, key=_key):
