@@ -23,12 +23,27 @@ NEW: dict[str, dict[str, Any]] = {
         "tails": 0.05,
         "least_good": 0.9,
     },
+    "window": {
+        "trigger": "vibration",
+        "trigger_level": 2.0,
+        "trigger_edge": "falling",
+        "trigger_hysteresis": 0.5,
+        "trigger_before": 100,
+    },
     "features": {
         "steps": ["log_spectrum"],
         "bands": 8,
         "envelope_bands": 4,
         "envelope_band": [2000.0, 4000.0],
         "envelope_top": 400.0,
+    },
+    "labels": {
+        "from": "event",
+        "tolerance_seconds": 2.5,
+        "conflict": "drop",
+        "signal": "vibration",
+        "horizon_seconds": 0.5,
+        "events": ["bearing replaced"],
     },
     "federation": {
         "earliest_seconds": 5.0,
@@ -64,16 +79,27 @@ NEW: dict[str, dict[str, Any]] = {
     "serving": {"candidates": "best", "every": 5},
 }
 """Fields that came after protocol 1, with values that are not their defaults."""
+REGRESSION: dict[str, dict[str, Any]] = {"job": {"task": "regression"}}
+EVENT = REGRESSION | {"labels": {"classes": [], "unit": "h", "from": "event"}}
+FORECAST = REGRESSION | {"labels": {"classes": [], "unit": "g", "from": "forecast"}}
 NEEDS: dict[str, dict[str, dict[str, Any]]] = {
     "reach": {"cleaning": {"outliers": "hampel"}},
     "sigmas": {"cleaning": {"outliers": "hampel"}},
     "tails": {"cleaning": {"outliers": "winsorise"}},
+    **{
+        field: {"window": {"trigger": "vibration"}}
+        for field in ("trigger_level", "trigger_edge", "trigger_hysteresis", "trigger_before")
+    },
     "steps": {"model": {"architecture": "mlp"}},
     "bands": {"model": {"architecture": "mlp"}, "features": {"steps": ["log_spectrum"]}},
     **{
         field: {"model": {"architecture": "mlp"}, "features": {"steps": ["envelope_spectrum"]}}
         for field in ("envelope_bands", "envelope_band", "envelope_top")
     },
+    "from": {"job": {"task": "regression"}, "labels": {"classes": [], "unit": "h"}},
+    "events": EVENT,
+    "signal": FORECAST | {"labels": FORECAST["labels"] | {"horizon_seconds": 0.5}},
+    "horizon_seconds": FORECAST | {"labels": FORECAST["labels"] | {"signal": "vibration"}},
     "cluster_by": {"federation": {"clusters": ["pump"]}},
     "clusters": {"federation": {"cluster_by": "machine"}},
     "over_selection": {"federation": {"goal": 2}},
@@ -94,6 +120,23 @@ class OldSignal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tag: str
     role: str
     resolution: float
+
+
+class OldLabels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section as software of protocol 1 reads it."""
+
+    classes: list[str]
+    unit: str
+    cap: float
+
+
+class OldWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section as software of protocol 1 reads it."""
+
+    length: int
+    stride: int
+    pad: str
+    normalise: str
 
 
 class OldFederation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,8 +180,8 @@ class OldJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     job: dict[str, Any]
     signals: list[OldSignal]
-    window: dict[str, Any]
-    labels: dict[str, Any]
+    window: OldWindow
+    labels: OldLabels
     model: dict[str, Any]
     learning: OldLearning
     federation: OldFederation
@@ -175,12 +218,14 @@ class TestLater:
         assert tuple(NEW[section]) == LATER[section]
         old: Any = OldSignal if section == "signals" else OldJob.__annotations__.get(section)
         known = set(old.__struct_fields__ if old is not None else ())
-        assert known | {*NEW[section]} == {*type(section_of(smallest(), section)).__struct_fields__}
+        assert known | {*NEW[section]} == {
+            *type(section_of(smallest(), section)).__struct_encode_fields__
+        }
 
     def test_defaults_are_left_out(self) -> None:
         """A job that needs nothing new is one that old agents take part in."""
         old = msgspec.json.decode(canonical(smallest()), type=OldJob)
-        for section in ("signals", "federation", "learning", "compression"):
+        for section in ("signals", "window", "federation", "learning", "compression"):
             mine = msgspec.structs.asdict(section_of(smallest(), section))
             theirs = msgspec.structs.asdict(section_of(old, section))
             assert theirs == {name: mine[name] for name in theirs}
@@ -189,7 +234,8 @@ class TestLater:
     def test_so_are_defaults_that_are_written_down(self, section: str) -> None:
         """The same job in other words, with the same hash."""
         plain = smallest()
-        written = {name: getattr(section_of(plain, section), name) for name in NEW[section]}
+        usual = msgspec.to_builtins(section_of(plain, section))
+        written = {name: usual[name] for name in NEW[section]}
         assert canonical(changed(plain, **{section: written})) == canonical(plain)
 
     @pytest.mark.parametrize(("section", "field"), FIELDS)

@@ -98,3 +98,24 @@ class TestSchemaHash:
         """A unit that nobody can convert has no hash."""
         with pytest.raises(SchemaError, match='unit "furlong" is unknown'):
             hash_of(signals=signals(0, unit="furlong"))
+
+
+class TestOwnLabels:
+    FORECAST: dict[str, Any] = {  # noqa: RUF012  a constant
+        "unit": "degC",
+        "cap": 0.0,
+        "from": "forecast",
+        "signal": "temperature",
+        "horizon_seconds": 60.0,
+    }
+
+    def test_another_horizon_is_another_model(self) -> None:
+        """What is foretold, and how far ahead, is what the model's output means."""
+        base = hash_of(labels=self.FORECAST)
+        assert base != hash_of(labels=self.FORECAST | {"horizon_seconds": 30.0})
+        assert base != hash_of(labels=self.FORECAST | {"signal": "load"})
+        assert base != hash_of(labels={"unit": "degC", "cap": 0.0})
+
+    def test_how_labels_are_joined_is_not(self) -> None:
+        """Windows and model stay where only more of them get a label."""
+        assert hash_of(labels={"tolerance_seconds": 5.0, "conflict": "drop"}) == hash_of()

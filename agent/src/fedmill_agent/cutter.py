@@ -15,12 +15,14 @@ from fedmill_shared.errors import SchemaError
 from fedmill_shared.job import Cleaning, Features, Job, Signal
 from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.job.data import window_rate
+from fedmill_shared.signals.cutting import windower_for
 from fedmill_shared.signals.preparation import Preparation, Prepared
 from fedmill_shared.signals.quality import Fault
 from fedmill_shared.signals.units import affine
 from fedmill_shared.signals.windows import Window, Windower
 
 if TYPE_CHECKING:
+    from fedmill_agent.labels.forecast import Forecaster
     from fedmill_shared.signals.rates import Resampler
 
 MOST_FAULTS = 8
@@ -80,10 +82,20 @@ class Cutter:
         self._resampler: Resampler | None = None
         self._preparation = Preparation.of(signals, cleaning, window, features)
         self._mapping = map_source(job, signals, source)
-        self._windower = Windower(window.length, window.stride or window.length, window.pad)
+        self._windower: Windower | Forecaster = windower_for(signals, window)
         self.tags = self._mapping.tags
         self.bad = 0
         self.faults: Counter[str] = Counter()
+
+    def watch(self, job: Job) -> "Forecaster | None":
+        """What sees the values that ``job`` foretells; None where it foretells nothing."""
+        if job.labels.source != "forecast":
+            return None
+        from fedmill_agent.labels.forecast import Forecaster  # noqa: PLC0415  few jobs need it
+
+        if isinstance(self._windower, Windower):
+            self._windower = Forecaster(job, self._windower)
+        return self._windower
 
     def take(self, event: Event) -> list[Window]:
         """The usable windows that ``event`` completes, float32 (S, length) in the job's units.

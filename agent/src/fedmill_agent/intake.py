@@ -6,6 +6,7 @@ source -> unit conversion -> quality -> window -> score, and -> store with its l
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.cutter import Cutter, cutter_for
@@ -25,11 +26,15 @@ from fedmill_shared.job import Job
 from fedmill_shared.log import Logger
 from fedmill_shared.signals.windows import Window
 
+if TYPE_CHECKING:
+    from fedmill_agent.labels.forecast import Forecaster
+
 
 @dataclass(slots=True)
 class _Feed:
     options: SourceOptions
     cutter: Cutter
+    forecaster: "Forecaster | None"
     ended: bool = False
     error: FedmillError | None = None
 
@@ -51,8 +56,10 @@ class Intake:
         self._log = log
         window_ns = round(1e9 * job.window.length / job.rate_hz)
         self._policy = SplitPolicy(store, job.evaluation, window_ns=window_ns)
+        cutters = {source.name: cutter_for(job, source) for source in config.sources}
         self._feeds = {
-            source.name: _Feed(source, cutter_for(job, source)) for source in config.sources
+            source.name: _Feed(source, cutters[source.name], cutters[source.name].watch(job))
+            for source in config.sources
         }
         self.refused_labels: Counter[str] = Counter()
 
@@ -125,6 +132,8 @@ class Intake:
             self._store.add_predictions(self._scorer.score(good))
             for split, members in self._divided(feed.options.split, good).items():
                 self._store.add(members, split)
+        if feed.forecaster is not None:
+            self._store.set_targets(feed.forecaster.taken())
 
     def _fail(self, feed: _Feed, error: FedmillError) -> None:
         if feed.error is None or str(feed.error) != str(error):
@@ -145,6 +154,8 @@ class Intake:
 
     def _label(self, feed: _Feed, label: LabelInterval) -> None:
         classes = self._job.labels.classes
+        if feed.forecaster is not None:
+            return  # the stream itself is the truth
         if self._job.job.task == "classification" and label.text not in classes:
             if not self.refused_labels[label.text]:
                 self._log.error(

@@ -24,6 +24,7 @@ from fedmill_agent.sources.base import ReplayOptions, SourceOptions, at_once
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent, SourceRunner
 from fedmill_agent.sources.wanted import Wanted, wanted_of
 from fedmill_agent.store.bounds import rules_of
+from fedmill_agent.store.joining import joining_of
 from fedmill_agent.store.space import Level, ample
 from fedmill_agent.store.windows import WindowStore
 from fedmill_agent.training import protocol
@@ -98,6 +99,7 @@ class Work:
             max_bytes=config.store.max_bytes,
             max_age_seconds=config.store.max_age_days * 86400.0,
             rules=rules_of(config.store, outside.level),
+            joining=joining_of(self.job.labels),
         )
         try:
             self._equip(text)

@@ -57,6 +57,8 @@ Rules between fields:
 - Signals have different names; at least one is an input.
 - `window.normalise = "regime"` and signals with `role = "regime"` need each other.
 - A classification lists at least two classes. A regression lists none; only it can have a `cap`.
+- `labels.from = "forecast"` or `"event"` is for a regression. What is foretold is a signal of the
+  job in a unit of its kind; a remaining life is a time. See [labels.md](labels.md).
 - `learning.loss` fits the task: `cross_entropy`, `logit_adjusted` and `focal` for classes, `mse`
   and `huber` for numbers.
 - `federation.goal` is 0 or at least `federation.minimum`.

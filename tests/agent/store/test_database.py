@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmill_agent.labels.record import Entry, Label, settled
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
@@ -174,3 +176,69 @@ def spoil(path: Path, damage: str) -> None:
         for page in range(4096, len(data), 4096):
             data[page : page + 8] = b"\xff" * 8
     path.write_bytes(data)
+
+
+class TestUpgrade:
+    """``recorded/windows-layout-1.sqlite`` was written by fedmill before it kept labels apart."""
+
+    @pytest.fixture
+    def old(self, tmp_path: Path) -> Path:
+        """A copy of it."""
+        recorded = Path(__file__).parent / "recorded" / "windows-layout-1.sqlite"
+        return Path(shutil.copy(recorded, tmp_path / "s"))
+
+    def test_nothing_is_lost(self, old: Path) -> None:
+        """Windows, labels in their order, decisions and predictions; and it joins new labels."""
+        with WindowStore(old, clock=ManualClock(), max_bytes=1 << 24, max_age_seconds=1e9) as store:
+            self._check_old(store)
+            assert store.origin("a", 99) == 5
+            assert store.decide("unit", "machine a", lambda _: "test") == "train"
+            label = Label(unit="machine b", class_="good", start=0, end="1970-01-01T00:00:01")
+            store.add_truths([Entry(settled(label, "t"), 1)], [False], position=1)
+            assert store.load("train").texts == ["good", "worn", "good"] + ["good"] * 3
+        with WindowStore.reader(old) as reader:
+            assert reader.labels_position == 1
+
+    def test_readers_say_who_brings_it_up_to_date(self, old: Path) -> None:
+        """They cannot write themselves."""
+        with pytest.raises(StoreError, match=r"layout 1 .*writes 2 \(start the agent"):
+            WindowStore.reader(old)
+
+    @pytest.mark.parametrize("statements", range(4))
+    def test_killed_amid_it(self, old: Path, statements: int) -> None:
+        """Kill -9 after any statement: the old file or the new one, never something between."""
+        code = (
+            "import os, signal, sqlite3, sys\n"
+            "from fedmill_agent.store import database\n"
+            "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+            "connection.execute('PRAGMA journal_mode=WAL')\n"
+            "left = [int(sys.argv[2])]\n"
+            "def told(statement):\n"
+            "    if statement.startswith(('ALTER', 'CREATE', 'PRAGMA user_version =', 'COMMIT')):\n"
+            "        left[0] -= 1\n"
+            "        if left[0] < 0:\n"
+            "            os.kill(os.getpid(), signal.SIGKILL)\n"
+            "connection.set_trace_callback(lambda statement: told(statement.strip()))\n"
+            "database.transact(connection, database.upgrade)\n"
+        )
+        command = [sys.executable, "-c", code, str(old), str(statements)]
+        assert subprocess.run(command, check=False).returncode == -9
+        with sqlite3.connect(old) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+        connection.close()
+        assert not {"truths", "settings"} & tables
+        with open_store(old) as store:
+            assert store.set_aside is None
+            self._check_old(store)
+
+    @staticmethod
+    def _check_old(store: WindowStore) -> None:
+        found = store.load("train")
+        assert found.texts == ["good", "worn", "good", "worn", "worn"]
+        assert found.runs == ["a"] * 3 + ["b"] * 2
+        assert found.inputs[:, 0, 0].tolist() == [97, 107, 117, 98, 108]
+        assert store.load("test").numbers.tolist() == [16.0, 8.0, 0.0]
+        assert store.counts() == {"train": 6, "validation": 0, "test": 3}
+        [prediction] = store.predictions()
+        assert (prediction.version, prediction.outputs.tolist()) == ("v1", [0.25, 0.75])

@@ -25,6 +25,7 @@ from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
 from fedmill_agent.store.dataset import Dataset
+from fedmill_agent.store.joining import joining_of
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import DataError, UsageError
@@ -103,6 +104,7 @@ def from_sources(config: AgentConfig, job: Job, clock: Clock) -> Dataset:
             clock=clock,
             max_bytes=LARGEST_BYTES,
             max_age_seconds=LONGEST_SECONDS,
+            joining=joining_of(job.labels),
         ) as store,
     ):
         intake = Intake(job, config, store, Scorer(clock), get_logger(job=job.name))

@@ -79,7 +79,7 @@ def source_lines(
     if not counted.learns:
         yield 'they are scored, and not learned from: split is "live"'
     elif not counted.labelled and not delivery.foreign:
-        why = "labels cover no whole window" if delivery.labels else _where(source)
+        why = "labels cover no whole window" if delivery.labels else _where(source, job)
         yield f"missing: labels, so nothing is learned here; {why}"
     elif unlabelled and not delivery.foreign:
         yield f"missing: labels for {unlabelled} windows, which are not learned from"
@@ -153,8 +153,13 @@ def _labels(job: Job, counted: Tally) -> str:
     return f"{counted.labelled} labelled: {shorten(each, MOST_NAMES)}"
 
 
-def _where(source: SourceOptions) -> str:
+def _where(source: SourceOptions, job: Job) -> str:
     """Where labels would come from."""
+    if job.labels.source == "forecast":
+        wanted = f"{job.labels.horizon_seconds:g} s after a window"
+        return f"no good value of {job.labels.signal} comes {wanted}"
+    if job.labels.source == "event":
+        return "no event ends a life; see `fedmill-agent label`"
     for option in ("label_column", "label"):
         if hasattr(source, option):
             named = getattr(source, option)

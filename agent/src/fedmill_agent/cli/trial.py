@@ -12,7 +12,8 @@ from fedmill_agent.cutter import cutter_for
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import Event, LabelInterval, Samples, SourceOptions
 from fedmill_agent.sources.files import shorten
-from fedmill_agent.store.dataset import LabelRow, Truth, WindowRow, join
+from fedmill_agent.store.dataset import LabelRow, Truth, WindowRow
+from fedmill_agent.store.joining import Joining, joining_of, truth_of
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError
 from fedmill_shared.job import Job
@@ -76,10 +77,12 @@ class Delivery:
     labels: list[LabelRow] = field(default_factory=list)
     foreign: Counter[str] = field(default_factory=Counter)
     whole: bool = True
+    joining: Joining = field(default_factory=Joining)
 
     def truth(self) -> Truth:
         """Ground truth of the good windows, as the store would join it."""
-        return join(sorted(self.windows, key=lambda row: (row.run, row.end_ns)), self.labels)
+        rows = sorted(self.windows, key=lambda row: (row.run, row.end_ns, row.start_ns))
+        return truth_of(rows, self.labels, [], self.joining)
 
 
 def read_tags(source: SourceOptions, clock: Clock) -> Delivery:
@@ -106,6 +109,7 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
     cutter = cutter_for(job, source)
     tags, rate_hz = cutter.tags, job.rate_hz
     delivery = Delivery(tags, [Extent() for _ in tags], own_hz=kind_of(source).rate(source))
+    delivery.joining, forecaster = joining_of(job.labels), cutter.watch(job)
     try:
         for event in _bounded(source, rate_hz, delivery, clock):
             if isinstance(event, Samples):
@@ -125,6 +129,12 @@ def read_for(source: SourceOptions, job: Job, clock: Clock) -> Delivery:
             told = f"; its own rate is {delivery.own_hz:.6g} Hz, the job's {rate_hz:.6g} Hz"
             raise DataError(error.message + told, remedy=error.remedy) from error
         raise
+    if forecaster is not None:
+        targets = {tuple(found[:3]): found[3] for found in forecaster.taken()}
+        delivery.windows = [
+            row._replace(target=targets.get((row.run, row.start_ns, row.end_ns)))
+            for row in delivery.windows
+        ]
     return delivery
 
 
@@ -150,8 +160,10 @@ def _count(delivery: Delivery, samples: Samples) -> None:
 
 
 def _keep(delivery: Delivery, job: Job, label: LabelInterval) -> None:
-    classified = job.job.task == "classification"
-    if label.text not in job.labels.classes if classified else label.text:
+    if job.labels.source == "forecast":
+        return
+    classified, counts = job.job.task == "classification", job.labels.source == "event"
+    if label.text not in job.labels.classes if classified else label.text and not counts:
         delivery.foreign[label.text] += 1
         return
     delivery.labels.append(

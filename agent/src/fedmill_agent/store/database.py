@@ -7,7 +7,7 @@ transactions.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ Work = Callable[[sqlite3.Connection], Result]
 
 # A page cache of 256 KiB: the default of 2 MiB is memory that a gateway lacks.
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-256")
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE windows (
@@ -40,6 +40,18 @@ CREATE TABLE predictions (
     version TEXT NOT NULL, outputs BLOB NOT NULL, scored_ns INTEGER NOT NULL,
     UNIQUE (run, end_ns, version));
 """
+_UPGRADES = {
+    2: """
+ALTER TABLE windows ADD COLUMN target REAL;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE truths (
+    seq INTEGER PRIMARY KEY, job TEXT NOT NULL, id TEXT NOT NULL, unit TEXT NOT NULL,
+    piece TEXT NOT NULL, start_ns INTEGER, end_ns INTEGER, text TEXT NOT NULL,
+    start_value REAL NOT NULL, end_value REAL NOT NULL, made_ns INTEGER, state INTEGER NOT NULL,
+    rank BLOB NOT NULL, arrived_ns INTEGER NOT NULL, changes INTEGER NOT NULL, UNIQUE (job, id));
+"""
+}
+"""What each layout adds to the one before it."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: "restart the agent: it sets the file aside and starts a fresh one",
@@ -52,7 +64,7 @@ _REMEDIES = {
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The one connection that writes; tables are made where they are missing.
+    """The one connection that writes; tables are made where they are missing, all or none.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged (see ``is_damaged``) or cannot be opened.
@@ -62,8 +74,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
     try:
         for pragma in (*PRAGMAS, f"journal_size_limit={1 << 22}"):
             database.execute(f"PRAGMA {pragma}")
-        _check_version(path, database, (0, _VERSION))
-        transact(database, _create)
+        _check_version(path, database, range(_VERSION + 1))
+        transact(database, upgrade)
         _check_pages(database)
     except BaseException:
         database.close()
@@ -141,20 +153,26 @@ def fault(path: Path, error: sqlite3.DatabaseError) -> StoreError:
     return StoreError(f"{path}: {error}", remedy=_REMEDIES.get(code, "check the disk"))
 
 
-def _create(database: sqlite3.Connection) -> None:
+def upgrade(database: sqlite3.Connection) -> None:
+    """Bring the tables to the newest layout, inside a transaction of the caller's."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        for statement in _SCHEMA.split(";\n"):
+    steps = [_UPGRADES[newer] for newer in range(max(version, 1) + 1, _VERSION + 1)]
+    for step in [*([] if version else [_SCHEMA]), *steps]:
+        for statement in step.split(";\n"):
             database.execute(statement)
+    if version != _VERSION:
         database.execute(f"PRAGMA user_version = {_VERSION}")
 
 
-def _check_version(path: Path, database: sqlite3.Connection, allowed: tuple[int, ...]) -> None:
+def _check_version(path: Path, database: sqlite3.Connection, allowed: Container[int]) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in allowed:
+        older = 0 < version < _VERSION
         raise StoreError(
             f"{path}: layout {version} of the window store, this fedmill writes {_VERSION}",
-            remedy="install the fedmill that wrote it, or move the file away",
+            remedy="start the agent, which brings the file up to date"
+            if older
+            else "install the fedmill that wrote it, or move the file away",
         )
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows with their ground truth: labels that came later, joined by run and time."""
+"""Windows with their ground truth: labels of recordings, joined by run and time."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,17 +36,18 @@ class Dataset:
 
 
 class WindowRow(NamedTuple):
-    """A stored window without its values."""
+    """A stored window without its values; ``target`` is what a forecast should have said."""
 
     id: int
     run: str
     unit: str
     start_ns: int
     end_ns: int
+    target: float | None = None
 
 
 class LabelRow(NamedTuple):
-    """A stored label."""
+    """A stored label of a recording."""
 
     run: str
     start_ns: int
@@ -58,10 +59,21 @@ class LabelRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """Ground truth of n windows: texts (n,) with empty ones, numbers (n,) with NaN."""
+    """Ground truth of n windows.
+
+    Attributes:
+        texts: (n,), empty where there is no class.
+        numbers: (n,), NaN where there is no number.
+        conflicting: (n,), whether labels that fit equally well say different things.
+    """
 
     texts: NDArray[np.object_]
     numbers: NDArray[np.float64]
+    conflicting: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing conflicts yet."""
+        object.__setattr__(self, "conflicting", np.zeros(len(self.texts), np.bool_))
 
     def known(self, task: Task | None) -> NDArray[np.bool_]:
         """Which windows (n,) have a label for ``task``, or any label if it is None."""
@@ -92,7 +104,7 @@ def join(windows: list[WindowRow], labels: Iterable[LabelRow]) -> Truth:
         if label.text:
             texts[low:high][starts[low:high] >= label.start_ns] = label.text
         else:
-            numbers[low:high] = _at(ends[low:high], label)
+            numbers[low:high] = at_ends(ends[low:high], label)
     return Truth(texts, numbers)
 
 
@@ -105,7 +117,8 @@ def _places(windows: list[WindowRow]) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _at(times: NDArray[np.int64], label: LabelRow) -> NDArray[np.float64]:
+def at_ends(times: NDArray[np.int64], label: LabelRow) -> NDArray[np.float64]:
+    """The number that ``label`` gives to each of ``times`` (n,), ns."""
     span = label.end_ns - label.start_ns
     share = (times - label.start_ns) / span if span else np.ones(len(times))
     return label.start_value * (1.0 - share) + label.end_value * share

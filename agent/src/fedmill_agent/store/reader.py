@@ -3,16 +3,22 @@
 
 import sqlite3
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.store.database import Result, Work, fault, open_reader, transact
-from fedmill_agent.store.dataset import Dataset, LabelRow, Task, WindowRow, join
+from fedmill_agent.store.dataset import Dataset, LabelRow, Task, Truth, WindowRow
+from fedmill_agent.store.joining import truth_of
 from fedmill_agent.store.splits import SPLITS, StoredSplit
+from fedmill_agent.store.truths import POSITION, read_joining, read_truths
+
+if TYPE_CHECKING:
+    from fedmill_agent.store.report import LabelReport
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +63,7 @@ class WindowReader:
         """Windows of each split that ``load`` would give."""
         return self._read(
             lambda database: {
-                split: int(join(*_rows(database, split)).known(task).sum()) for split in SPLITS
+                split: int(_joined(database, split)[1].known(task).sum()) for split in SPLITS
             }
         )
 
@@ -72,6 +78,25 @@ class WindowReader:
         """A number that changes whenever ``load`` may give something new (None: for any split)."""
         names = [f"generation {name}" for name in ([split] if split else SPLITS)]
         return sum(self._fact(name) for name in names)
+
+    def label_report(self, now_ns: int | None = None) -> "LabelReport":
+        """How the labels do at ``now_ns``, by default now."""
+        from fedmill_agent.store.report import report  # noqa: PLC0415  for people, not the daemon
+
+        moment = time.time_ns() if now_ns is None else now_ns
+
+        def work(database: sqlite3.Connection) -> "LabelReport":
+            windows = [row for split in SPLITS for row in window_rows(database, split)]
+            windows.sort(key=lambda row: (row.run, row.end_ns, row.start_ns))
+            rows = windows, label_rows(database), read_truths(database)
+            return report(database, rows, read_joining(database), moment)
+
+        return self._read(work)
+
+    @property
+    def labels_position(self) -> int:
+        """How far the agent's labels have been taken over: a number that only it understands."""
+        return self._fact(POSITION)
 
     @property
     def discarded(self) -> int:
@@ -122,25 +147,35 @@ def _counts(database: sqlite3.Connection) -> dict[StoredSplit, int]:
     return dict(database.execute("SELECT split, count(*) FROM windows GROUP BY split"))
 
 
-def _rows(
-    database: sqlite3.Connection, split: StoredSplit
-) -> tuple[list[WindowRow], list[LabelRow]]:
-    windows = database.execute(
-        "SELECT id, run, unit, start_ns, end_ns FROM windows WHERE split = ?"
+def window_rows(database: sqlite3.Connection, split: StoredSplit) -> list[WindowRow]:
+    """Windows of one split by run and time."""
+    rows = database.execute(
+        "SELECT id, run, unit, start_ns, end_ns, target FROM windows WHERE split = ?"
         " ORDER BY run, end_ns, start_ns",
         (split,),
     )
-    labels = database.execute(
+    return [WindowRow(*row) for row in rows]
+
+
+def label_rows(database: sqlite3.Connection, split: StoredSplit | None = None) -> list[LabelRow]:
+    """Labels of the recordings that one split has windows of (None: any has), in their order."""
+    rows = database.execute(
         "SELECT run, start_ns, end_ns, text, start_value, end_value FROM labels"
-        " WHERE run IN (SELECT run FROM windows WHERE split = ?) ORDER BY arrived_ns",
+        " WHERE run IN (SELECT run FROM windows WHERE split = ifnull(?, split))"
+        " ORDER BY arrived_ns",
         (split,),
     )
-    return [WindowRow(*row) for row in windows], [LabelRow(*row) for row in labels]
+    return [LabelRow(*row) for row in rows]
+
+
+def _joined(database: sqlite3.Connection, split: StoredSplit) -> tuple[list[WindowRow], Truth]:
+    windows = window_rows(database, split)
+    truths = read_truths(database) if windows else []
+    return windows, truth_of(windows, label_rows(database, split), truths, read_joining(database))
 
 
 def _load(database: sqlite3.Connection, split: StoredSplit, task: Task | None) -> Dataset:
-    windows, labels = _rows(database, split)
-    truth = join(windows, labels)
+    windows, truth = _joined(database, split)
     wanted = truth.known(task)
     chosen = [windows[i] for i in np.flatnonzero(wanted)]
     shape = fact(database, "signals"), fact(database, "length")

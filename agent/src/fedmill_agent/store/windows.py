@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_agent.labels.record import Entry
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store import bounds
 from fedmill_agent.store.bounds import Rules, advance
@@ -21,8 +22,10 @@ from fedmill_agent.store.database import (
     put_aside,
     transact,
 )
+from fedmill_agent.store.joining import Joining
 from fedmill_agent.store.reader import Prediction, WindowReader, fact
 from fedmill_agent.store.splits import SPLITS, Choice, StoredSplit
+from fedmill_agent.store.truths import POSITION, add_truths, discard_truths, remember_joining
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, SchemaError
 from fedmill_shared.files import make_folder
@@ -30,6 +33,9 @@ from fedmill_shared.signals.windows import Window
 
 _OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
 _ROW = 256  # bytes of a label, unit or prediction, estimated high
+
+Target = tuple[str, int, int, float]
+"""Run, start and end of a window, and the number that a forecast of it should have been."""
 
 
 class WindowStore(WindowReader):
@@ -51,8 +57,10 @@ class WindowStore(WindowReader):
         max_bytes: int,
         max_age_seconds: float,
         rules: Rules | None = None,
+        joining: Joining | None = None,
     ) -> None:
         self._clock = clock
+        self._joining = joining or Joining()
         self._rules = rules or Rules()
         self._max_bytes = max_bytes
         self._max_age_ns = round(max_age_seconds * 1e9)
@@ -93,6 +101,20 @@ class WindowStore(WindowReader):
                 )
         if labels:
             self._write(lambda database: self._add_labels(database, labels))
+
+    def add_truths(
+        self, entries: Sequence[Entry], refused: Sequence[bool], *, position: int
+    ) -> None:
+        """Store labels that came by themselves, in any order and any number of times.
+
+        ``refused`` tells which of them the job cannot use; ``position`` is remembered with them.
+        """
+        self._write(lambda database: self._add_truths(database, entries, refused, position))
+
+    def set_targets(self, targets: Sequence[Target]) -> None:
+        """What became of the signal that a job forecasts, after windows that are stored already."""
+        if targets:
+            self._write(lambda database: _set_targets(database, targets))
 
     def add_predictions(self, predictions: Sequence[Prediction]) -> None:
         """Store what the model said in one transaction; the newest ones are kept."""
@@ -144,6 +166,8 @@ class WindowStore(WindowReader):
                 "INSERT OR IGNORE INTO facts VALUES (?, ?)",
                 (f"generation {split}", self._clock.now_ns()),
             )
+        if remember_joining(database, self._joining):
+            advance(database, SPLITS)
 
     def _write(self, work: Work[Result]) -> Result:
         return self._run(work, "BEGIN IMMEDIATE")
@@ -204,6 +228,19 @@ class WindowStore(WindowReader):
         runs = {label.run for label in labels}
         advance(database, [split for split in SPLITS if _touched(database, split, runs)])
 
+    def _add_truths(
+        self,
+        database: sqlite3.Connection,
+        entries: Sequence[Entry],
+        refused: Sequence[bool],
+        position: int,
+    ) -> None:
+        changed = add_truths(database, entries, refused)
+        database.execute("REPLACE INTO facts VALUES (?, ?)", (POSITION, position))
+        before_ns = self._clock.now_ns() - self._max_age_ns
+        if discard_truths(database, self._most(_ROW), before_ns, len(entries)) or changed:
+            advance(database, SPLITS)
+
     def _add_predictions(
         self, database: sqlite3.Connection, predictions: Sequence[Prediction]
     ) -> None:
@@ -256,6 +293,18 @@ def _unit(database: sqlite3.Connection, kind: str, name: str) -> tuple[StoredSpl
         "SELECT split, origin_ns FROM units WHERE kind = ? AND name = ?", (kind, name)
     ).fetchone()
     return row
+
+
+def _set_targets(database: sqlite3.Connection, targets: Sequence[Target]) -> None:
+    changed = set()
+    for run, start_ns, end_ns, value in targets:
+        row = database.execute(
+            "UPDATE windows SET target = ? WHERE run = ? AND end_ns = ? AND start_ns = ?"
+            " AND target IS NOT ? RETURNING split",
+            (value, run, end_ns, start_ns, value),
+        ).fetchone()
+        changed |= {row[0]} if row else set()
+    advance(database, changed)
 
 
 def _touched(database: sqlite3.Connection, split: StoredSplit, runs: set[str]) -> bool:

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from fedmill_shared.job.kinds import Name, Positive, Rate
@@ -95,6 +96,37 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "signal, or per signal and operating condition."
         ),
     ] = "global"
+    trigger: Annotated[
+        str,
+        Meta(
+            max_length=32,
+            description="Signal that begins a window where it crosses `trigger_level`, such as the "
+            "ram of a press. Empty: windows begin every `stride` samples.",
+        ),
+    ] = ""
+    trigger_level: Annotated[
+        float, Meta(description="Trigger: the level, in the unit of the signal.")
+    ] = 0.0
+    trigger_edge: Annotated[
+        Literal["rising", "falling"],
+        Meta(description="Trigger: whether it is crossed from below or from above."),
+    ] = "rising"
+    trigger_hysteresis: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            description="Trigger: how far on the other side of the level the signal must have been "
+            "since, so that noise begins no window.",
+        ),
+    ] = 0.0
+    trigger_before: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_048_576,
+            description="Trigger: samples of the window that lie before the crossing.",
+        ),
+    ] = 0
 
 
 class Cleaning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,3 +201,45 @@ class Labels(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "useful life); 0 means no cap.",
         ),
     ] = 0.0
+    source: Annotated[
+        Literal["source", "forecast", "event"],
+        Meta(
+            description="Where the truth comes from: labels of sources and people; the stream "
+            "itself, some time later (`forecast`); or events such as maintenance, to which the "
+            "remaining life is counted down (`event`)."
+        ),
+    ] = msgspec.field(default="source", name="from")
+    tolerance_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=31_536_000.0,
+            description="Time (s) by which a window may reach beyond its label. Of several labels "
+            "the one that fits best holds.",
+        ),
+    ] = 0.0
+    conflict: Annotated[
+        Literal["newest", "drop"],
+        Meta(
+            description="Where two labels fit a window equally well and contradict each other, the "
+            "newest holds, or the window is not learned from."
+        ),
+    ] = "newest"
+    signal: Annotated[
+        str, Meta(max_length=200, description="Forecast: the signal whose value is to be foretold.")
+    ] = ""
+    horizon_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            description="Forecast: time (s) from a window's last sample to the value that is "
+            "foretold; a whole number of samples.",
+        ),
+    ] = 0.0
+    events: Annotated[
+        list[Annotated[str, Meta(max_length=200)]],
+        Meta(
+            max_length=200,
+            description="Events: the classes of labels that end a life; empty: every label.",
+        ),
+    ] = []

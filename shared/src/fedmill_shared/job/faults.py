@@ -7,6 +7,7 @@ from fedmill_shared.errors import JobError, SchemaError
 from fedmill_shared.job import Job
 from fedmill_shared.job.clusters import cluster_faults
 from fedmill_shared.job.combinations import combination_faults
+from fedmill_shared.job.labelling import labelling_faults
 from fedmill_shared.job.model import Wdcnn
 from fedmill_shared.job.quality import quality_faults
 from fedmill_shared.job.shaping import shaping_faults
@@ -28,6 +29,7 @@ def faults(job: Job) -> Iterator[Fault]:
     yield from _unit_faults(job)
     yield from _regime_faults(job)
     yield from _label_faults(job)
+    yield from labelling_faults(job)
     yield from _learning_faults(job)
     yield from _model_faults(job)
     yield from _round_faults(job)

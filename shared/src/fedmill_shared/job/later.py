@@ -10,8 +10,16 @@ from msgspec import NODEFAULT, Struct, structs, to_builtins
 
 LATER = {
     "signals": ("range", "flat_seconds"),
+    "window": (
+        "trigger",
+        "trigger_level",
+        "trigger_edge",
+        "trigger_hysteresis",
+        "trigger_before",
+    ),
     "cleaning": ("missing", "hold", "outliers", "reach", "sigmas", "tails", "least_good"),
     "features": ("steps", "bands", "envelope_bands", "envelope_band", "envelope_top"),
+    "labels": ("from", "tolerance_seconds", "conflict", "signal", "horizon_seconds", "events"),
     "federation": (
         "earliest_seconds",
         "patience",
@@ -63,7 +71,7 @@ def _defaults(kind: type[Struct]) -> dict[str, object]:
     found = {}
     for field in structs.fields(kind):
         if field.default is not NODEFAULT:
-            found[field.name] = to_builtins(field.default)
+            found[field.encode_name] = to_builtins(field.default)
         elif field.default_factory is not NODEFAULT:
-            found[field.name] = to_builtins(field.default_factory())
+            found[field.encode_name] = to_builtins(field.default_factory())
     return found
