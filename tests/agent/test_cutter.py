@@ -211,3 +211,14 @@ class TestRates:
         whole = cut([])
         assert len(whole) == 12
         assert cut([1, 2, 3, 399, 1, 100]) == whole
+
+
+class TestTrigger:
+    def test_strokes(self) -> None:
+        """Windows stand where the force rises, in the job's unit, and labels find them by time."""
+        window = Window(length=3, trigger="force", trigger_level=1000.0, trigger_before=1)
+        made = cutter(window, units={"force": "kN"})
+        row = [0.0, 0.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+        found = made.take(samples(row)) + made.take(RunEnded("run"))
+        assert [(each.start_ns, each.end_ns) for each in found] == [(1, 3), (6, 8)]
+        assert found[0].values[1].tolist() == [0.0, 2000.0, 3000.0]

@@ -15,8 +15,8 @@ MADE = ("from", "signal", "horizon_seconds")
 def schema_hash(job: Job) -> str:
     """SHA-256 over the model's input and output as ``job`` declares them.
 
-    Signals (name, canonical unit, rate, role, plausible range, in order), window length,
-    padding and trigger, cleaning, features, task, classes, label unit and cap, and what of its own stream a job
+    Signals (name, canonical unit, rate, role, plausible range, in order), window length and
+    cut, cleaning, features, task, classes, label unit and cap, and what of its own stream a job
     foretells. Weights, learning and federation settings do not change it.
 
     Raises:

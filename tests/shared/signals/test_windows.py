@@ -128,9 +128,9 @@ class TestRuns:
         windower = Windower(10, 7)
         for first in range(0, 1000, 3):
             windower.push("run", "unit", START + first * PERIOD, PERIOD, ramp(3, first=first))
-            kept = windower._runs["run"]
-            assert kept.values.shape[1] <= 10
-            assert kept.values.base is None
+            kept = windower._runs["run"].pieces
+            assert kept._values.shape[1] <= 10
+            assert kept._values.base is None
 
     def test_an_unknown_run_ends_quietly(self) -> None:
         """The end of a run that delivered nothing gives nothing."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from fedmill_shared.job import Job
 from fedmill_shared.job.features import grid_of, pass_bins, top_bin
+from fedmill_shared.job.later import LATER
 from fedmill_shared.toml.faults import Fault, value_fault
 from fedmill_shared.toml.lines import Field
 from fedmill_shared.toml.words import show
@@ -20,13 +21,45 @@ _NEEDS = {
 
 
 def shaping_faults(job: Job) -> Iterator[Fault]:
-    """What of the features of ``job`` cannot be."""
+    """What of the windows and the features of ``job`` cannot be."""
+    yield from _trigger_faults(job)
     yield from _step_faults(job)
     yield from _idle_faults(job)
     if "log_spectrum" in job.features.steps:
         yield from _bands_faults(job, "bands", grid_of(job.signals, job.window).length // 2)
     if "envelope_spectrum" in job.features.steps:
         yield from _envelope_faults(job)
+
+
+def _trigger_faults(job: Job) -> Iterator[Fault]:
+    window = job.window
+    if not window.trigger:
+        usual = type(window)()
+        for name in LATER["window"]:
+            value = getattr(window, name)
+            if name.startswith("trigger_") and value != getattr(usual, name):
+                problem = "no signal triggers windows"
+                remedy = "name one as window.trigger, or remove it"
+                yield value_fault(("window", name), value, problem, remedy)
+        return
+    names = [signal.name for signal in job.signals]
+    if window.trigger not in names:
+        problem, remedy = "the job has no such signal", f"write one of {', '.join(names)}"
+        yield value_fault(("window", "trigger"), window.trigger, problem, remedy)
+    if window.stride:
+        problem = "windows begin where window.trigger says, not at a stride"
+        yield value_fault(("window", "stride"), window.stride, problem, "remove one of the two")
+    if window.pad == "edge":
+        problem = "the first sample of a run is repeated for windows at a stride only"
+        remedy = 'write pad = "none", or remove window.trigger'
+        yield value_fault(("window", "pad"), window.pad, problem, remedy)
+    if window.trigger_before >= window.length:
+        yield value_fault(
+            ("window", "trigger_before"),
+            window.trigger_before,
+            f"a window has {window.length} samples, and the one that crosses is among them",
+            "write less, or make window.length longer",
+        )
 
 
 def _step_faults(job: Job) -> Iterator[Fault]:

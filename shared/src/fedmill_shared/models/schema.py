@@ -68,7 +68,7 @@ def schema_of(job: Job, manifest: Manifest) -> ModelSchema:
 def encode_schema(schema: ModelSchema) -> str:
     """JSON with a fixed order of keys; later fields are left out at their default."""
     fields = {name: getattr(schema, name) for name in schema.__struct_fields__}
-    for section in ("signals", "cleaning", "features"):
+    for section in ("signals", "window", "cleaning", "features"):
         fields[section] = plain(section, fields[section])
     told = {name: value for name, value in fields.items() if value != {}}
     return msgspec.json.encode(told).decode()

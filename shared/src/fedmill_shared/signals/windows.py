@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cuts streams of samples into windows, the model's input, the same way on every machine."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,23 +39,87 @@ class Window:
     index: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What a window is cut from: ``values`` (signals, length) and their ``times`` (length,), ns."""
+
+    values: NDArray[np.float32]
+    times: NDArray[np.int64]
+
+
+class Pieces(Protocol):
+    """Where the windows of one run begin and end. It knows samples only, no gaps in time."""
+
+    def add(self, values: NDArray[np.float32], times: NDArray[np.int64]) -> Sequence[Piece]:
+        """The pieces that consecutive ``values`` (signals, n) complete."""
+        ...
+
+    def rest(self) -> Sequence[Piece]:
+        """The piece of the last samples, if they are in none yet."""
+        ...
+
+    def clear(self) -> None:
+        """Forget the samples, as after a gap."""
+        ...
+
+
+@dataclass(slots=True)
+class Sliding:
+    """Pieces of ``length`` every ``stride`` samples; keeps the newest ``length``."""
+
+    length: int
+    stride: int
+    pad: Pad
+    _values: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    _times: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    _begun: bool = False
+    _seen: int = 0
+    _cut: int = 0
+
+    def add(self, values: NDArray[np.float32], times: NDArray[np.int64]) -> list[Piece]:
+        """As ``Pieces`` says."""
+        length = self.length
+        if self.pad == "edge" and not self._begun:
+            values = np.pad(values, ((0, 0), (length - 1, 0)), mode="edge")
+            times = np.pad(times, (length - 1, 0), mode="edge")
+        self._begun = True
+        before = self._seen - len(self._times)
+        if self._seen:
+            values = np.concatenate((self._values, values), axis=1)
+            times = np.concatenate((self._times, times))
+        self._seen = before + len(times)
+        found = []
+        while (start := self._cut * self.stride) + length <= self._seen:
+            part = slice(start - before, start - before + length)
+            found.append(Piece(values[:, part], times[part]))
+            self._cut += 1
+        self._values, self._times = values[:, -length:].copy(), times[-length:].copy()
+        return found
+
+    def rest(self) -> list[Piece]:
+        """As ``Pieces`` says."""
+        covered = (self._cut - 1) * self.stride + self.length if self._cut else 0
+        if self._seen < self.length or self._seen == covered:
+            return []
+        return [Piece(self._values, self._times)]
+
+    def clear(self) -> None:
+        """As ``Pieces`` says."""
+        self._values, self._times = self._values[:, :0], self._times[:0]
+        self._seen = self._cut = 0
+
+
 @dataclass(slots=True)
 class _Run:
-    """An open run: its newest samples, at most ``length``, and how far it has been cut."""
+    """An open run: when its newest sample was, and how it is cut."""
 
     unit: str
     period_ns: int
-    values: NDArray[np.float32]  # (signals, kept)
-    times: NDArray[np.int64]  # (kept,)
+    signals: int
+    pieces: Pieces
+    due_ns: int | None = None
     slack_ns: int = 0
-    seen: int = 0
-    cut: int = 0
     index: int = 0
-
-    def clear(self) -> None:
-        """Forget the samples, as after a gap; windows are still numbered on."""
-        self.values, self.times = self.values[:, :0], self.times[:0]
-        self.slack_ns = self.seen = self.cut = 0
 
 
 class Windower:
@@ -96,7 +161,7 @@ class Windower:
             if len(self._runs) >= self._limit:
                 finished += self.end(next(iter(self._runs)))
                 self.evicted += 1
-            state = _Run(unit, period_ns, values[:, :0], np.empty(0, np.int64))
+            state = _Run(unit, period_ns, len(values), self._begin())
         _check(run, state, unit, period_ns, len(values))
         self._runs.pop(run, None)
         self._runs[run] = state
@@ -107,17 +172,19 @@ class Windower:
             )
         times = start_ns + period_ns * np.arange(values.shape[1], dtype=np.int64)
         first = 0
-        if state.seen:
+        if state.due_ns is not None:
             # A period rounded to whole ns is wrong by up to half a ns for each sample of a push.
             tolerance = period_ns // 2 + state.slack_ns
-            due = int(state.times[-1]) + period_ns
-            if start_ns > due + tolerance:
-                finished += self._tail(run, state)
-                state.clear()
-            first = int(np.searchsorted(times, due - tolerance))
+            if start_ns > state.due_ns + tolerance:
+                finished += _windows(run, state, state.pieces.rest())
+                state.pieces.clear()
+            first = int(np.searchsorted(times, state.due_ns - tolerance))
             self.late += first
         if first < len(times):
-            finished += self._cut(run, state, values[:, first:], times[first:])
+            found = state.pieces.add(values[:, first:], times[first:])
+            state.due_ns = int(times[-1]) + period_ns
+            state.slack_ns = (len(times) - first) // 2 + 1
+            finished += _windows(run, state, found)
         return finished
 
     def end(self, run: str) -> list[Window]:
@@ -125,54 +192,35 @@ class Windower:
         state = self._runs.pop(run, None)
         if state is None:
             return []
-        return self._tail(run, state)
+        return _windows(run, state, state.pieces.rest())
 
-    def _cut(
-        self, run: str, state: _Run, values: NDArray[np.float32], times: NDArray[np.int64]
-    ) -> list[Window]:
-        length = self._length
-        windows = []
-        if self._pad == "edge" and not state.seen and not state.index:
-            values = np.pad(values, ((0, 0), (length - 1, 0)), mode="edge")
-            times = np.pad(times, (length - 1, 0), mode="edge")
-        before = state.seen - len(state.times)
-        state.values = np.concatenate((state.values, values), axis=1)
-        state.times = np.concatenate((state.times, times))
-        state.seen += len(times)
-        state.slack_ns = len(times) // 2 + 1
-        while (start := state.cut * self._stride) + length <= state.seen:
-            part = slice(start - before, start - before + length)
-            windows.append(_window(run, state, state.values[:, part], state.times[part]))
-            state.cut += 1
-        state.values = state.values[:, -length:].copy()
-        state.times = state.times[-length:].copy()
-        return windows
-
-    def _tail(self, run: str, state: _Run) -> list[Window]:
-        covered = (state.cut - 1) * self._stride + self._length if state.cut else 0
-        if state.seen < self._length or state.seen == covered:
-            return []
-        return [_window(run, state, state.values, state.times)]
+    def _begin(self) -> Pieces:
+        """How the samples of a new run are cut."""
+        return Sliding(self._length, self._stride, self._pad)
 
 
-def _window(run: str, state: _Run, values: NDArray[np.float32], times: NDArray[np.int64]) -> Window:
-    state.index += 1
-    return Window(
-        run=run,
-        unit=state.unit,
-        start_ns=int(times[0]),
-        end_ns=int(times[-1]),
-        values=np.array(values, np.float32, order="C"),
-        good_share=float(np.isfinite(values).mean()),
-        index=state.index - 1,
-    )
+def _windows(run: str, state: _Run, pieces: Sequence[Piece]) -> list[Window]:
+    made = [
+        Window(
+            run=run,
+            unit=state.unit,
+            start_ns=int(piece.times[0]),
+            end_ns=int(piece.times[-1]),
+            values=np.array(piece.values, np.float32, order="C"),
+            good_share=float(np.isfinite(piece.values).mean()),
+            index=index,
+        )
+        for index, piece in enumerate(pieces, state.index)
+    ]
+    state.index += len(made)
+    return made
 
 
 def _check(run: str, state: _Run, unit: str, period_ns: int, signals: int) -> None:
     for what, before, now in (
         ("unit", state.unit, unit),
         ("sample period (ns)", state.period_ns, period_ns),
-        ("number of signals", len(state.values), signals),
+        ("number of signals", state.signals, signals),
     ):
         if before != now:
             raise DataError(
