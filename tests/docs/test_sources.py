@@ -10,6 +10,7 @@ import pytest
 from fedmill_agent.cli import main
 from fedmill_agent.config import load
 from fedmill_agent.cutter import cutter_for
+from fedmill_agent.sources.modbus import ModbusOptions
 from fedmill_shared.job_check import load_job
 
 PAGE = "docs/sources.md"
@@ -40,3 +41,18 @@ class TestHost:
         shown = capsys.readouterr().out
         assert re.search(r"cpu +tag cpu_percent", shown)
         assert "wrong:" not in shown
+
+
+class TestModbus:
+    def test_the_example_declares_what_it_says(self, place: Path) -> None:
+        """Both notations mean the same place, and the block has what counts it."""
+        (source,) = load(place / "modbus.toml").sources
+        assert isinstance(source, ModbusOptions)
+        found = source.declared
+        assert str(found["temperature"]) == "holding 100 float32 CDAB"
+        assert str(found["pressure"]) == "holding 106 int16 AB"
+        assert found["pressure"].not_a_number == (0x8000,)
+        assert (str(found["force"]), found["force"].device) == ("input 20 int32 ABCD", 2)
+        assert (str(found["door_open"]), found["door_open"].bit) == ("holding 110.3 uint16 AB", 3)
+        assert found["vibration"].count == 1000
+        assert str(found["vibration"].sequence) == "input 199 uint16 AB"

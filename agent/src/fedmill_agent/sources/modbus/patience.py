@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long what failed is left alone, and when the next poll is due."""
+
+from dataclasses import dataclass
+from random import Random
+
+_EXCUSED = 2
+
+
+@dataclass(slots=True)
+class Patience:
+    """Owns the failures of one thing: it is tried again after a pause that doubles, with jitter.
+
+    Attributes:
+        first: longest pause (s) after the first failure.
+        most: longest pause (s).
+        failures: in a row.
+    """
+
+    first: float
+    most: float
+    random: Random
+    failures: int = 0
+    _until: float = 0.0
+
+    def failed(self, now: float) -> None:
+        """Count a failure at ``now`` (s): the pause is half to all of what the doubling gives."""
+        pause = min(self.most, self.first * 2.0 ** min(self.failures, 32))
+        self._until = now + pause * self.random.uniform(0.5, 1.0)
+        self.failures += 1
+
+    def forget(self) -> None:
+        """It works again."""
+        self.failures = 0
+        self._until = 0.0
+
+    def excuse(self) -> None:
+        """It was late and not dead: no pause, but for the first failures only."""
+        if self.failures <= _EXCUSED:
+            self._until = 0.0
+
+    def may(self, now: float) -> bool:
+        """Whether it is to be tried at ``now`` (s)."""
+        return now >= self._until
+
+
+@dataclass(slots=True)
+class Pace:
+    """Polls at whole multiples of an interval after the first one, however long each takes.
+
+    Attributes:
+        interval: seconds between two polls.
+        due: when the next one is to begin, by the same clock as the arguments.
+    """
+
+    interval: float
+    due: float
+
+    def begin(self, now: float) -> int:
+        """Take the poll that is due; the number of polls that were missed before it."""
+        missed = max(0, int((now - self.due) / self.interval))
+        self.due += (missed + 1) * self.interval
+        return missed
