@@ -15,14 +15,9 @@ from fedmill_agent.store.ring import (
     used_bytes,
     victims,
 )
-from fedmill_agent.store.space import Level
+from fedmill_agent.store.space import Level, ample
 from fedmill_agent.store.splits import SPLITS, StoredSplit
 from fedmill_shared.signals.windows import Window
-
-
-def ample() -> Level:
-    """There is always room."""
-    return "ample"
 
 
 @dataclass(frozen=True, slots=True)
