@@ -222,3 +222,17 @@ class TestTrigger:
         found = made.take(samples(row)) + made.take(RunEnded("run"))
         assert [(each.start_ns, each.end_ns) for each in found] == [(1, 3), (6, 8)]
         assert found[0].values[1].tolist() == [0.0, 2000.0, 3000.0]
+
+
+class TestSpikes:
+    def test_told_as_other_faults(self) -> None:
+        """In the job's unit: 90 degF a second are 50 degC a second."""
+        signals = [Signal(name="heat", unit="degC", max_slope=20.0)]
+        source = CsvOptions(name="s", path="unread.csv", units={"heat": "degF"})
+        cleaning = Cleaning(missing="drop")
+        made = Cutter("oven", signals, Window(length=4), source, cleaning=cleaning)
+        for number, row in enumerate([[212.0, 212.0, 302.0, 212.0], [212.0, 240.0, 270.0, 300.0]]):
+            values = np.array([row])
+            found = made.take(Samples("run", "oven-1", 4 * number, 1, values))
+            assert len(found) == number
+        assert told_faults(made.faults) == "heat: spike 1"

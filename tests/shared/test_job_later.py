@@ -13,7 +13,7 @@ from fedmill_shared.job_check import canonical, check, decode_job, job_from_cano
 from fedmill_shared.job_reference import SMALLEST_JOB
 
 NEW: dict[str, dict[str, Any]] = {
-    "signals": {"range": [-5.0, 5.0], "flat_seconds": 0.001},
+    "signals": {"range": [-5.0, 5.0], "flat_seconds": 0.001, "max_slope": 1e5},
     "cleaning": {
         "missing": "hold",
         "hold": 2,

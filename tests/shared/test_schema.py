@@ -56,6 +56,7 @@ class TestSchemaHash:
             {"signals": signals(0)[:1]},
             {"signals": signals(0, range=[-40.0, 150.0])},
             {"signals": signals(0, flat_seconds=9.0)},
+            {"signals": signals(0, max_slope=5.0)},
             {"cleaning": {"missing": "hold"}},
             {"window": {"length": 65}},
             {"window": {"pad": "edge"}},

@@ -80,6 +80,19 @@ class TestPreparation:
         found = prepared(fast, [5.0] * 12 + [7.0] * 4, signals=signals)
         assert found.codes[1].tolist() == [Fault.FLAT] * 12 + [0] * 4
 
+    def test_a_spike(self) -> None:
+        """Is taken out by the slope in units per second, and filled like a gap."""
+        signals = [Signal(name="oil", rate_hz=2.0, max_slope=4.0)]
+        found = prepared([20, 22, 60, 23, 25], signals=signals)
+        assert found.usable
+        assert found.window.values.tolist() == [[20, 22, 22.5, 23, 25]]
+        assert found.codes.tolist() == [[0, 0, Fault.SPIKE, 0, 0]]
+        slow = Signal(name="oil", rate_hz=0.5, max_slope=1.0)
+        fast = Signal(name="vibration", rate_hz=2.0)
+        row = [20.0] * 4 + [22.0] * 4 + [25.0] * 4
+        found = prepared([float(i) for i in range(12)], row, signals=[fast, slow])
+        assert found.codes[1].tolist() == [0] * 8 + [Fault.SPIKE] * 4
+
     def test_outliers(self) -> None:
         """Are replaced before gaps are filled between them, and count as not good."""
         found = prepared([1, 2, 90, NAN, 5, 6, 7], outliers="hampel", reach=2)

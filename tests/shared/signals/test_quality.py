@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmill_shared.signals.quality import Codes, Fault, inspect
+from fedmill_shared.signals.quality import Codes, Fault, Slope, inspect
 
 NAN, INF = float("nan"), float("inf")
 GOOD, MISSING, RANGE, FLAT = Fault.GOOD, Fault.MISSING, Fault.RANGE, Fault.FLAT
@@ -92,3 +92,98 @@ class TestInspect:
     def test_words(self, fault: Fault) -> None:
         """Every fault has words for people."""
         assert fault.words
+
+
+def spikes(row: list[float], step: float, held: int = 1) -> list[int]:
+    """Positions of the spikes in one signal without any other limit."""
+    values = np.array([row], np.float32)
+    limits = np.full((2, 1, 1), INF, np.float32)
+    return np.flatnonzero(
+        inspect(values, -limits[0], limits[1], [0], [Slope(step, held)])[0] == Fault.SPIKE
+    ).tolist()
+
+
+def steep(row: list[float], step: float, held: int) -> list[int]:
+    """Spikes by the definition: the longest stretch without a jump, and a walk to either side."""
+    known = [i for i, value in enumerate(row) if np.isfinite(value)]
+
+    def far(a: int, b: int) -> bool:
+        return abs(row[a] - row[b]) > step * max(abs(a - b), held)
+
+    stretches: list[list[int]] = []
+    for before, here in zip([None, *known], known, strict=False):
+        if before is None or far(before, here):
+            stretches.append([])
+        stretches[-1].append(here)
+    anchor = max(stretches, key=len, default=[])
+    found = []
+    for walk in (
+        [i for i in known if anchor and i >= anchor[-1]],
+        [i for i in known[::-1] if anchor and i <= anchor[0]],
+    ):
+        good = walk[0] if walk else 0
+        for i in walk:
+            if far(good, i):
+                found.append(i)
+            else:
+                good = i
+    return sorted(found)
+
+
+class TestSpikes:
+    def test_one(self) -> None:
+        """A value that the signal cannot have reached, and from which it came back."""
+        assert spikes([1, 2, 3, 90, 5, 6], 2.0) == [3]
+
+    def test_slow_changes_are_none(self) -> None:
+        """Exactly as fast as it may, up and down, whatever float32 makes of the numbers."""
+        assert spikes([0.1 * i for i in [0, 1, 2, 3, 2, 1, 0]], 0.1) == []
+        assert spikes([1e6 + i / 16 for i in range(40)], 1 / 16) == []
+
+    def test_several_in_a_row(self) -> None:
+        """All of them, as far as the last good value does not allow more by then."""
+        assert spikes([0, 0, 0, 0, 50, 51, 50, 0, 0], 2.0) == [4, 5, 6]
+        assert spikes([0, 0, 0, 0, 0, 8, 8, 8, 8, 0], 2.0) == [5, 6, 7, 9]
+
+    def test_a_new_level_is_believed_after_a_while(self) -> None:
+        """It comes back: a machine that was switched on is no spike for ever."""
+        row = [0.0] * 12 + [10.0] * 8
+        assert spikes(row, 2.0) == [12, 13, 14, 15]
+        assert spikes([0.0] * 8 + [10.0] * 12, 2.0) == [4, 5, 6, 7]
+
+    def test_at_the_beginning_and_at_the_end(self) -> None:
+        """The longest quiet stretch is believed, not the first value."""
+        assert spikes([70, 71, 5, 6, 7, 8, 90], 2.0) == [0, 1, 6]
+
+    def test_gaps_give_time(self) -> None:
+        """What changed while nothing came may have changed slowly."""
+        assert spikes([0, 0, 0, NAN, NAN, NAN, 8, 8], 2.0) == []
+        assert spikes([0, 0, 0, NAN, NAN, NAN, 9, 9], 2.0) == [6]
+
+    def test_held_values(self) -> None:
+        """A signal that comes every fourth sample has had four samples to change."""
+        row = [0.0] * 4 + [7.0] * 4 + [14.0] * 4
+        assert spikes(row, 2.0, 4) == []
+        assert spikes([*row[:8], *[40.0] * 4, *[14.0] * 4], 2.0, 4) == [8, 9, 10, 11]
+
+    def test_what_is_bad_already_is_no_reference(self) -> None:
+        """A value out of range says nothing about its neighbours."""
+        values = np.array([[1, 2, 900, 3, 4]], np.float32)
+        low, high = np.array([[0.0]], np.float32), np.array([[100.0]], np.float32)
+        got = inspect(values, low, high, [0], [Slope(1.0)])
+        assert got.tolist() == [[GOOD, GOOD, RANGE, GOOD, GOOD]]
+
+    def test_nothing_to_compare(self) -> None:
+        """One value, or none."""
+        assert spikes([5.0], 1.0) == []
+        assert spikes([NAN, NAN], 1.0) == []
+        assert spikes([], 1.0) == []
+
+    @given(
+        st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, 8.0, 40.0, NAN]), max_size=70),
+        st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+        st.integers(1, 4),
+    )
+    def test_equals_the_definition(self, row: list[float], step: float, held: int) -> None:
+        """Of any signal, walked through value by value."""
+        assert spikes(row, step, held) == (steep(row, step, held) if step else [])

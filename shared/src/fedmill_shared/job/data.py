@@ -65,6 +65,14 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "less than that of a window. 0: it may stay, as setpoints do.",
         ),
     ] = 0.0
+    max_slope: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            description="Fastest plausible change, `unit` per second: a value that is further from "
+            "the last good one is a spike, and bad. 0: it may jump.",
+        ),
+    ] = 0.0
 
 
 def window_rate(signals: Sequence[Signal]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import NODEFAULT, Struct, structs, to_builtins
 
 LATER = {
-    "signals": ("range", "flat_seconds"),
+    "signals": ("range", "flat_seconds", "max_slope"),
     "window": (
         "trigger",
         "trigger_level",

@@ -18,6 +18,11 @@ def flat_samples(signal: Signal, rate_hz: float) -> int:
     return ceil(own * rate_hz / signal.rate_hz * (1 - 1e-9)) if signal.flat_seconds else 0
 
 
+def held_samples(signal: Signal, rate_hz: float) -> int:
+    """Samples of a window of ``rate_hz`` that one value of ``signal`` stands for, at least 1."""
+    return ceil(rate_hz / signal.rate_hz * (1 - 1e-9))
+
+
 def quality_faults(job: Job) -> Iterator[Fault]:
     """What of the signals and the cleaning of ``job`` cannot be."""
     for index, signal in enumerate(job.signals):

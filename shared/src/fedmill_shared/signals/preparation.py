@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from fedmill_shared.job import Cleaning, Features, Signal
 from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.job.data import window_rate
-from fedmill_shared.job.quality import flat_samples
+from fedmill_shared.job.quality import flat_samples, held_samples
 from fedmill_shared.signals.gaps import fill
 from fedmill_shared.signals.outliers import hampel, winsorise
-from fedmill_shared.signals.quality import Codes, Fault, Values, inspect
+from fedmill_shared.signals.quality import Codes, Fault, Slope, Values, inspect
 from fedmill_shared.signals.windows import Window
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Preparation:
         low: float32 (signals, 1), smallest plausible values.
         high: float32 (signals, 1), largest ones.
         flat: samples in a row with one value from which on a signal is stuck; 0: it may stay.
+        slopes: how fast each signal may change.
         inputs: bool (signals,), those whose outliers are tamed; an operating condition is none.
         cleaning: what is done about bad values.
         extractor: computes the features of a job that has some.
@@ -59,6 +60,7 @@ class Preparation:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     flat: Sequence[int]
+    slopes: Sequence[Slope]
     inputs: NDArray[np.bool_]
     cleaning: Cleaning
     extractor: "Extractor | None" = None
@@ -74,17 +76,19 @@ class Preparation:
         """That of a job with these ``signals``; ``features`` are those of its ``window``."""
         limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
         inputs = np.array([each.role == "input" for each in signals])
-        flat = [flat_samples(each, window_rate(signals)) for each in signals]
+        rate_hz = window_rate(signals)
+        flat = [flat_samples(each, rate_hz) for each in signals]
+        slopes = [Slope(each.max_slope / rate_hz, held_samples(each, rate_hz)) for each in signals]
         extractor = None
         if window is not None and features is not None and features.steps:
             from fedmill_shared.signals.features import Extractor  # noqa: PLC0415  few jobs need it
 
             extractor = Extractor.of(signals, window, features)
-        return cls(limits[:, :1], limits[:, 1:], flat, inputs, cleaning, extractor)
+        return cls(limits[:, :1], limits[:, 1:], flat, slopes, inputs, cleaning, extractor)
 
     def apply(self, window: Window) -> Prepared:
         """``window`` prepared; its values are not changed in place."""
-        codes = inspect(window.values, self.low, self.high, self.flat)
+        codes = inspect(window.values, self.low, self.high, self.flat, self.slopes)
         values = window.values
         if codes.any():
             values = np.where(codes == Fault.GOOD, values, np.float32(np.nan))
