@@ -11,7 +11,11 @@ from fedmill_agent.cli import main
 from fedmill_agent.config import load
 from fedmill_agent.cutter import cutter_for
 from fedmill_agent.sources.modbus import ModbusOptions
+from fedmill_agent.sources.mqtt.messages import Messages
+from fedmill_agent.sources.mqtt.options import MqttOptions
+from fedmill_agent.sources.mqtt.tags import place_of
 from fedmill_shared.job_check import load_job
+from fedmill_shared.link.base import Message
 
 PAGE = "docs/sources.md"
 
@@ -56,3 +60,27 @@ class TestModbus:
         assert (str(found["door_open"]), found["door_open"].bit) == ("holding 110.3 uint16 AB", 3)
         assert found["vibration"].count == 1000
         assert str(found["vibration"].sequence) == "input 199 uint16 AB"
+
+
+class TestMqtt:
+    def test_the_example_reads_the_messages_it_names(self, place: Path) -> None:
+        """As its comments show them."""
+        (source,) = load(place / "mqtt.toml").sources
+        assert isinstance(source, MqttOptions)
+        assert source.password_file == str(place / "mqtt-password")
+        messages = Messages(source, [place_of(tag) for tag in source.tags.values()])
+        said = {
+            "line3/oven/temperature": b"21.5",
+            "line3/drive": b'{"motor": {"speed": 1480}, "ts": 1700000000, "quality": 7}',
+            "gateway/7": b'{"values": [{"id": "x", "v": 1}, {"id": "press.p1", "v": 2}]}',
+            "cell/A12/torque": b'{"points": [{"value": 3, "ts": 1}, {"value": 4, "ts": 2}]}',
+            "line3/vibration": b'{"samples": [0.1, 0.2], "ts": "2024-01-01T00:00:00Z"}',
+        }
+        heard = [
+            reading
+            for topic, payload in said.items()
+            for reading in messages.take(Message(topic, payload), 0)
+        ]
+        assert [each.values.tolist() for each in heard] == [[21.5], [1480], [2], [3, 4], [0.1, 0.2]]
+        assert heard[1].quality.tolist() == [500]
+        assert messages.problems == {}

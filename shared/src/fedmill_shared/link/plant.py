@@ -39,8 +39,8 @@ TURN_SECONDS = 0.5
 _REMEDIES = {
     0x84: 'set `version = "3.1.1"` for an older broker',
     0x85: "choose another `client_id`",
-    0x86: "correct `username` and the file in `password_file`",
-    0x87: "ask the broker's keeper for the right to connect, or give `username` and "
+    0x86: "correct `user` and the file in `password_file`",
+    0x87: "ask the broker's keeper for the right to connect, or give `user` and "
     "`password_file`",
     0x8E: "another client signs in with the same `client_id`: give each its own",
 }

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all sources have in common that listen on the plant's own MQTT broker."""
+
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta
+
+from fedmill_agent.sources.live import LiveOptions
+from fedmill_shared.errors import ConfigError
+from fedmill_shared.link.base import Message
+
+if TYPE_CHECKING:
+    from fedmill_shared.link.plant import PlantLink
+
+LONGEST_PASSWORD = 65_535
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+_TAG = re.compile(r"((?:[^:]|::)+)(?::(.+))?", re.DOTALL)
+
+
+class BrokerOptions(LiveOptions, frozen=True, kw_only=True):
+    """Fields of every source that listens on the plant's own MQTT broker."""
+
+    host: Annotated[str, Meta(description="Name or address of the plant's broker.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535, description="Its TCP port.")] = 1883
+    version: Annotated[
+        Literal["5", "3.1.1"], Meta(description="Of MQTT, as the broker speaks it.")
+    ] = "5"
+    client_id: Annotated[
+        str,
+        Meta(description="Name to sign in with, one that no other client has; empty: made up."),
+    ] = ""
+    user: Annotated[str, Meta(description="User to sign in as; empty for nobody.")] = ""
+    password_file: Annotated[
+        str, Meta(description="File with the user's password and nothing else.")
+    ] = ""
+    plain_password: Annotated[
+        bool, Meta(description="Send the password without TLS to another machine.")
+    ] = False
+    tls: Annotated[
+        bool, Meta(description="Encrypted, with the system's authorities if no `ca_file` is given.")
+    ] = False
+    ca_file: Annotated[
+        str,
+        Meta(description="The authority behind the broker's certificate, PEM; with it TLS is on."),
+    ] = ""
+    certificate_file: Annotated[
+        str, Meta(description="Our own certificate, PEM, where the broker wants one.")
+    ] = ""
+    key_file: Annotated[str, Meta(description="Its key, PEM, not encrypted.")] = ""
+    connect_seconds: Annotated[
+        float, Meta(gt=0.0, le=60.0, description="Time (s) in which the broker must answer.")
+    ] = 5.0
+    listen_seconds: Annotated[
+        float,
+        Meta(gt=0.0, le=3600.0, description="Time (s) for which `discover` listens."),
+    ] = 10.0
+    max_message_bytes: Annotated[
+        int,
+        Meta(ge=1_000, le=16_000_000, description="Larger messages are left out."),
+    ] = 1_000_000
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which decoding reports with its place in the file."""
+        super().__post_init__()
+        if self.password_file and not self.user:
+            raise ValueError("`password_file` needs the `user` whose password it is")
+        far = self.host not in _LOCAL
+        if self.password_file and far and not self.secure and not self.plain_password:
+            raise ValueError(
+                "the password would cross the network readable: give `ca_file` or `tls = true`, "
+                "or `plain_password = true` where nobody listens"
+            )
+        if self.key_file and not self.certificate_file:
+            raise ValueError("`key_file` needs the `certificate_file` that it belongs to")
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.tls or bool(self.ca_file or self.certificate_file)
+
+
+def connect(
+    options: BrokerOptions, filters: Sequence[str], *, qos: int = 1, will: Message | None = None
+) -> "PlantLink":
+    """A connection that listens to ``filters``.
+
+    Raises:
+        SourceError: the broker cannot be reached, refuses us or does not answer.
+        ConfigError: a password, certificate or key file cannot be used.
+    """
+    from fedmill_shared.link.plant import (  # noqa: PLC0415  TLS, only where somebody connects
+        PlantBroker,
+        PlantLink,
+        tls_context,
+    )
+
+    link = PlantLink(
+        PlantBroker(
+            host=options.host,
+            port=options.port,
+            # two connections with one name would end each other for ever
+            client_id=options.client_id or f"fedmill-{secrets.token_hex(6)}",
+            version=options.version,
+            username=options.user,
+            password=_password(options),
+            tls=tls_context(options.ca_file, options.certificate_file, options.key_file)
+            if options.secure
+            else None,
+            largest_packet=options.max_message_bytes,
+            patience=options.connect_seconds,
+            will=will,
+        )
+    )
+    try:
+        link.open(filters, qos=qos)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """What stands before and behind the first colon of a tag; empty where there is none.
+
+    Two colons stand for one that belongs to the first part.
+
+    Raises:
+        ConfigError: the tag has no first part.
+    """
+    parts = _TAG.fullmatch(tag)
+    if parts is None:
+        raise ConfigError(f"tag {tag!r} names nothing", remedy="write `topic` or `topic:path`")
+    return parts[1].replace("::", ":"), parts[2] or ""
+
+
+def join_tag(first: str, second: str) -> str:
+    """A tag that ``split_tag`` takes apart again."""
+    escaped = first.replace(":", "::")
+    return f"{escaped}:{second}" if second else escaped
+
+
+def rates_of(options: LiveOptions) -> dict[str, float]:
+    """Tag -> samples per second (Hz) of its blocks, as far as the options tell."""
+    return {options.tags.get(signal, signal): rate for signal, rate in options.rates.items()}
+
+
+def _password(options: BrokerOptions) -> str:
+    if not options.password_file:
+        return ""
+    try:
+        with Path(options.password_file).open("rb") as file:
+            password = file.read(LONGEST_PASSWORD).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"source {options.name!r}: password_file {options.password_file}: {told}",
+            remedy="put the password alone into a text file that the agent may read",
+        ) from error
+    return password
