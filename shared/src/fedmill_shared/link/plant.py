@@ -224,10 +224,12 @@ class PlantLink:
         else:
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._lose(f"connection lost: {error_string(code)}")
-            length = self._client.announced()
-            if length > TOLERATED * self._broker.largest_packet:
-                remedy = 'raise `max_message_bytes`, narrow the topics, or use `version = "5"`'
-                self._lose(f"a message of {length} bytes is on its way, more than wanted", remedy)
+            self._check_size(self._client.announced())
+
+    def _check_size(self, length: int) -> None:
+        if length > TOLERATED * self._broker.largest_packet:
+            remedy = 'raise `max_message_bytes`, narrow the topics, or use `version = "5"`'
+            self._lose(f"a message of {length} bytes comes, more than wanted", remedy)
 
     def _lose(self, told: str, remedy: str = "") -> None:
         self._lost = self._lost or self._error(told, remedy)
@@ -271,6 +273,7 @@ class PlantLink:
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         if len(message.payload) > self._broker.largest_packet:
             self.counts["too large"] += 1
+            self._check_size(len(message.payload))
             return
         try:
             self._came.append(Message(message.topic, bytes(message.payload), message.retain))
