@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.meaning import meaning, utc
+from fedmill_agent.cli.stores import disk_in_words, read_samples, samples_in_words
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.cutter import told_faults
 from fedmill_agent.places import job_folder, windows_file
@@ -39,11 +40,13 @@ class Predictions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         stored: how many.
         last: the newest of them, the oldest first: run, end, version, scored, and what it says.
+        discarded: windows that the store gave up, ever.
         error: why they cannot be read.
     """
 
     stored: int
     last: list[dict[str, str | float]]
+    discarded: int = 0
     error: str = ""
 
 
@@ -64,17 +67,21 @@ def run(options: argparse.Namespace) -> int:
     status = read_status(Path(config.agent.state))
     running = is_alive(status)
     predictions = {name: read_predictions(config.agent.state, name) for name in status.state.jobs}
+    samples = read_samples(config.agent.state)
     if options.json:
         body = msgspec.to_builtins(status) | {
             "agent": config.agent.id,
             "running": running,
             "predictions": msgspec.to_builtins(predictions),
+            "samples": msgspec.to_builtins(samples),
         }
         print(msgspec.json.encode(body).decode())
     else:
         _show_daemon(config, status, running=running)
         for name, standing in status.sources.items():
             _show_source(name, standing)
+        for name, recorded in samples.items():
+            _show("samples", f"{name}: {samples_in_words(recorded)}")
         for name, phase in status.state.jobs.items():
             _show_job(name, phase)
             _show_predictions(predictions[name])
@@ -94,7 +101,8 @@ def read_predictions(state: str, name: str) -> Predictions:
             return Predictions(stored=0, last=[])
         with WindowReader(windows) as reader:
             last = [_in_words(prediction, job) for prediction in reader.predictions(LAST)]
-            return Predictions(stored=reader.prediction_count(), last=last)
+            count, discarded = reader.prediction_count(), reader.discarded
+            return Predictions(stored=count, last=last, discarded=discarded)
     except FileNotFoundError:
         return Predictions(stored=0, last=[])
     except OSError as problem:
@@ -119,6 +127,8 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     _show("broker", "connected" if status.connected and running else "not connected")
     _show("trainer", trainer)
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
+    if status.disk is not None:
+        _show("disk", disk_in_words(status.disk))
 
 
 def _show_source(name: str, source: Standing) -> None:
@@ -151,6 +161,8 @@ def _show_predictions(predictions: Predictions) -> None:
     if predictions.error:
         _show("", f"predictions unknown: {predictions.error}")
         return
+    if predictions.discarded:
+        _show("", f"windows discarded {predictions.discarded}")
     newest = f", the newest {len(predictions.last)}:" if predictions.last else ""
     _show("", f"predictions {predictions.stored} stored{newest}")
     rows = [_cells(row) for row in predictions.last]
