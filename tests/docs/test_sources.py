@@ -14,6 +14,9 @@ from fedmill_agent.sources.modbus import ModbusOptions
 from fedmill_agent.sources.mqtt.messages import Messages
 from fedmill_agent.sources.mqtt.options import MqttOptions
 from fedmill_agent.sources.mqtt.tags import place_of
+from fedmill_agent.sources.rest import RestOptions
+from fedmill_agent.sources.rest.answers import Json
+from fedmill_agent.sources.rest.pages import pages_of
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Message
 
@@ -84,3 +87,20 @@ class TestMqtt:
         assert [each.values.tolist() for each in heard] == [[21.5], [1480], [2], [3, 4], [0.1, 0.2]]
         assert heard[1].quality.tolist() == [500]
         assert messages.problems == {}
+
+
+class TestRest:
+    def test_the_examples_read_the_answers_they_show(self, place: Path) -> None:
+        """As their comments have them: a value with its own time, and a list of records."""
+        values, archive = load(place / "rest.toml").sources
+        assert isinstance(values, RestOptions)
+        assert isinstance(archive, RestOptions)
+        assert values.token_file == str(place / "press-7.token")
+        shown = re.findall(r"# (\{.*\})$", (place / "rest.toml").read_text(), re.MULTILINE)
+        expected = ((1480.0, 1_700_000_000 * 10**9), (3.5, 1_700_000_000_123 * 10**6))
+        for options, body, told in zip((values, archive), shown, expected, strict=True):
+            tags = list(options.tags.values())
+            page, reader = pages_of(options, tags)[0], Json(options.records, 1000)
+            (found,), _, _ = page.readings(reader.records(body.encode()), options, reader, 0)
+            assert (float(found.values[0]), int(found.times_ns[0])) == told
+            assert found.quality.tolist() == [192]

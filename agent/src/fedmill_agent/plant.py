@@ -5,6 +5,7 @@ A gateway that only plays recordings does not even import what reads live ones.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmill_agent.config import AgentConfig
@@ -25,5 +26,7 @@ def hub_of(
     if not live:
         return None
     from fedmill_agent.sources.hub import Hub  # noqa: PLC0415
+    from fedmill_agent.sources.position import placed  # noqa: PLC0415
 
-    return Hub(live, clock=clock, log=log, failed=failed)
+    folder = Path(config.agent.state) / "sources"
+    return Hub([placed(each, folder) for each in live], clock=clock, log=log, failed=failed)

@@ -2,8 +2,10 @@
 """Source times and rates."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fedmill_agent.sources.timeline import parse_iso, parse_time, period_ns
+from fedmill_agent.sources.timeline import TimeUnit, iso, parse_iso, parse_time, period_ns, stamp
 
 
 class TestParseIso:
@@ -46,6 +48,38 @@ class TestParseTime:
         """Infinite, far too large and unreadable times are ValueErrors."""
         with pytest.raises(ValueError, match=r"."):
             parse_time(text)
+
+
+class TestStamp:
+    @pytest.mark.parametrize(
+        ("value", "unit", "expected"),
+        [
+            (1, "s", 10**9),
+            (1.5, "ms", 1_500_000),
+            (1_704_067_200_123_456_789, "ns", 1_704_067_200_123_456_789),
+            ("1704067200123456789", "ns", 1_704_067_200_123_456_789),
+            ("2.5", "us", 2500),
+            ("1970-01-01T00:00:01Z", "ms", 10**9),
+        ],
+    )
+    def test_numbers_in_a_unit_and_texts(
+        self, value: object, unit: TimeUnit, expected: int
+    ) -> None:
+        """Whole nanoseconds stay exact, which a float would not."""
+        assert stamp(value, unit) == expected
+
+    @pytest.mark.parametrize(
+        "value", [True, None, [], {}, "", "noon", float("nan"), float("inf"), 10**30, "1e40"]
+    )
+    def test_refuses_the_rest(self, value: object) -> None:
+        """Anything else is a ValueError."""
+        with pytest.raises(ValueError, match=r"."):
+            stamp(value, "ns")
+
+    @given(st.integers(-(2**62), 2**62))
+    def test_iso_is_read_back(self, time_ns: int) -> None:
+        """To the microsecond, which is as far as reading goes."""
+        assert 0 <= time_ns - parse_iso(iso(time_ns)) < 1000
 
 
 class TestPeriod:

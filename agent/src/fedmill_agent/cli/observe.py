@@ -10,6 +10,7 @@ import numpy as np
 from fedmill_agent.sources import live_of
 from fedmill_agent.sources.base import SourceOptions, narrow
 from fedmill_agent.sources.live import GOOD, STALE, LiveOptions, PolledOptions, Readings
+from fedmill_agent.sources.position import unplaced
 from fedmill_shared.clock import Clock
 
 LOOK_SECONDS = 8.0
@@ -103,7 +104,7 @@ def look(source: SourceOptions, tags: Sequence[str], clock: Clock) -> Look:
     options = narrow(source, LiveOptions)
     found = Look({tag: Seen() for tag in tags})
     begin = clock.monotonic()
-    session = live_of(source).open(source, list(found.seen), clock)
+    session = live_of(source).open(unplaced(source), list(found.seen), clock)
     try:
         end = clock.monotonic() + _seconds(options)
         while clock.monotonic() < end and not _enough(found):

@@ -2,9 +2,13 @@
 """Source time: texts and rates to int64 nanoseconds UTC."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 2**63 - 1
+_NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
 def parse_iso(text: str) -> int:
@@ -36,6 +40,36 @@ def parse_time(text: str) -> int:
     if not abs(seconds) < _LARGEST / 1e9:
         raise ValueError(f"{text!r} seconds is outside the range of int64 ns")
     return _bounded(round(seconds * 1e9))
+
+
+def stamp(value: object, unit: TimeUnit) -> int:
+    """Nanoseconds since 1970-01-01 UTC of a number in ``unit``, or of an ISO 8601 text.
+
+    Whole numbers, also as text, are exact.
+
+    Raises:
+        ValueError: neither of the two, or outside the range of int64 ns.
+    """
+    if isinstance(value, str):
+        try:
+            return stamp(int(value), unit)
+        except ValueError:
+            pass
+        try:
+            return stamp(float(value), unit)
+        except ValueError:
+            return parse_iso(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        scaled = value * _NANOSECONDS[unit]
+        if abs(scaled) <= _LARGEST:
+            return _bounded(round(scaled))
+    raise ValueError(f"{str(value)[:40]!r} is no time in {unit}, nor in ISO 8601")
+
+
+def iso(time_ns: int) -> str:
+    """ISO 8601 of a time (ns UTC), to the nanosecond: ``2024-01-31T12:00:00.000000001Z``."""
+    moment = _EPOCH + timedelta(seconds=time_ns // 10**9)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"
 
 
 def period_ns(rate_hz: float) -> int:
