@@ -27,6 +27,7 @@ ONLY_IN = {
         "fedmill_coordinator",
     ),
     "onnxruntime": ("fedmill_shared.onnx_session",),
+    "asyncua": ("fedmill_agent.sources.opcua", "fedmill_agent.simulate"),
     "pymodbus": ("fedmill_agent.sources.modbus.frames", "fedmill_agent.simulate"),
     "onnx": ("fedmill_coordinator",),
     "onnxscript": ("fedmill_coordinator",),

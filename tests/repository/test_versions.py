@@ -22,7 +22,11 @@ GATEWAY = {
 }
 EXTRAS = {
     "fedmill-shared": {"train": {"torch"}},
-    "fedmill-agent": {"train": {"fedmill-shared"}},
+    "fedmill-agent": {
+        "train": {"fedmill-shared"},
+        "modbus": {"pymodbus"},
+        "opcua": {"asyncua", "cryptography"},
+    },
 }
 
 
