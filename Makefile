@@ -2,6 +2,7 @@
 #
 #   make setup                    .venv with all packages, and the mosquitto program
 #   make demo [DATA=dir] [SEED=n] [ARGS=...]    a whole federation on this machine
+#   make demo SOURCE=opcua|modbus|sparkplug     the same, its machines behind a real protocol
 #   make test                     all tests
 #   make lint                     ruff and mypy
 #   make bench [NAME=name] [ARGS=...]           one measurement; without NAME the list of them
@@ -23,7 +24,7 @@ BROKER_PATH := /usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin
 setup: mosquitto $(STAMP)
 
 demo: setup
-	@$(BIN)/fedmill demo $(if $(DATA),--data "$(DATA)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
+	@$(BIN)/fedmill demo $(if $(DATA),--data "$(DATA)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
 
 test: setup
 	@$(BIN)/pytest -n 2 --dist worksteal

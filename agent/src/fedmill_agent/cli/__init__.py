@@ -20,7 +20,9 @@ COMMANDS = {
     "check": "check a configuration: broker, sources and, with --job, whether they fit",
     "discover": "list the tags that live sources offer",
     "status": "what the agent with this configuration is doing",
+    "label": "say what was true of a machine, part or batch; correct it; see what became of it",
     "replay": "score a recording with an exported model and print the predictions",
+    "simulate": "play recordings behind a real OPC UA, Modbus or Sparkplug server",
     "fit": "train offline on the windows of one or more agents and score the result",
     "golden": "release labelled windows of this agent to its coordinator, as a file",
 }

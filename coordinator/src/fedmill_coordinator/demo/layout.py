@@ -40,6 +40,8 @@ class Layout:
         for plant in plan.plants:
             path = make_folder(folder / "agents" / plant.agent) / "agent.toml"
             body = {"agent": {"id": plant.agent}, "broker": broker, "sources": plant.sources}
+            if plant.labels:
+                body["labels"] = plant.labels
             write_atomic(path, _toml(body))
             agents[plant.agent] = path
         return cls(folder, job, coordinator, agents, make_folder(folder / "logs"))

@@ -2,14 +2,16 @@
 """Runs a whole federation from recordings to report."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import json
 
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.demo.baselines import Baselines, Fits
-from fedmill_coordinator.demo.broker import broker
+from fedmill_coordinator.demo.broker import broker, free_port
+from fedmill_coordinator.demo.floor import Floor, Protocol, behind
 from fedmill_coordinator.demo.layout import Layout
 from fedmill_coordinator.demo.plot import Curve, line_chart
 from fedmill_coordinator.demo.processes import Processes, program
@@ -39,16 +41,25 @@ FAREWELL_SECONDS = 10.0
 
 
 def run_demo(
-    data: str, plan: Plan, folder: Path, view: View, stopped: Callable[[], bool]
+    data: str,
+    plan: Plan,
+    folder: Path,
+    view: View,
+    stopped: Callable[[], bool],
+    *,
+    protocol: Protocol | None = None,
 ) -> Report:
     """Federate, train the baselines, and report; every child has ended when this returns.
+
+    With a ``protocol`` the recordings are played by simulated devices that speak it.
 
     Raises:
         Interrupted: ``stopped`` said so.
         FedmillError: a part of it failed.
     """
     started = time.monotonic()
-    with broker(folder / "broker") as port:
+    with broker(folder / "broker") as port, _floor(plan, protocol, folder) as floor:
+        plan = floor.plan if floor is not None else plan
         layout = Layout.write(folder, plan, port)
         settings = load(layout.coordinator)
         with Processes(layout.logs) as processes:
@@ -57,6 +68,8 @@ def run_demo(
             )
             for agent, path in layout.agents.items():
                 processes.start(agent, program("fedmill_agent", "run", path))
+            if floor is not None:
+                processes.start("floor", program("fedmill_agent", *floor.command))
             _follow(settings, plan.job, processes, view, stopped)
             seconds = time.monotonic() - started
             _dismiss(settings, list(layout.agents), processes, stopped)
@@ -65,6 +78,18 @@ def run_demo(
         artifacts = _artifacts(store, settings, plan.job, folder, baselines)
         outcome = Outcome(data, plan, seconds, baselines, artifacts)
         return make_report(store, outcome, _manifest(store, plan.job))
+
+
+@contextmanager
+def _floor(plan: Plan, protocol: Protocol | None, folder: Path) -> Iterator[Floor | None]:
+    """The lines of the plants, and for Sparkplug the plant's own broker, which is not ours."""
+    if protocol is None:
+        yield None
+    elif protocol == "sparkplug":
+        with broker(folder / "plant-broker") as port:
+            yield behind(plan, protocol, folder, port)
+    else:
+        yield behind(plan, protocol, folder, free_port())
 
 
 def _follow(

@@ -2,7 +2,7 @@
 """What a recipe hands to the demo: a job, and which plant has which recordings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """One agent: its id and its ``[[sources]]``."""
+    """One agent: its id, ``[[sources]]``, and the ``[[labels]]`` that come in another way."""
 
     agent: str
     sources: list[Source]
+    labels: list[Source] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

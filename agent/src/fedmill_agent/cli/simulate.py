@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill-agent simulate``: plays recordings as devices of a plant, behind a real protocol."""
+
+import argparse
+import threading
+from pathlib import Path
+
+from fedmill_agent.config import load
+from fedmill_agent.simulate.device import Device
+from fedmill_agent.simulate.playing import Line, Pace, play, shapes
+from fedmill_agent.sources.base import ReplayOptions
+from fedmill_shared import log
+from fedmill_shared.clock import SystemClock
+from fedmill_shared.errors import ConfigError, UsageError
+from fedmill_shared.stopping import on_stop
+
+PORTS = {"opcua": 4840, "modbus": 5020, "sparkplug": 1883}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument(
+        "lines",
+        type=Path,
+        nargs="+",
+        metavar="LINE",
+        help="configuration file whose recordings one machine plays, one after the other; the "
+        "machine is called like its agent",
+    )
+    parser.add_argument("--protocol", choices=PORTS, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="where to serve, or the broker is")
+    parser.add_argument("--port", type=int, help="default: 4840, 5020 or the broker's 1883")
+    parser.add_argument("--rate", type=float, required=True, help="samples per second (Hz)")
+    parser.add_argument(
+        "--block", type=float, default=0.5, help="seconds of samples that are shown at a time"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=0.001, help="what one count of a Modbus register is worth"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=0.0, help="seconds before the first part (default: none)"
+    )
+    parser.add_argument("--repeat", action="store_true", help="begin again at the end")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play until SIGTERM or Ctrl-C.
+
+    Raises:
+        ConfigError: a configuration is wrong, or a library is not installed.
+        SourceError: the server cannot be opened.
+    """
+    log.configure()
+    if not options.rate > 0 or not options.block > 0 or not options.scale > 0:
+        raise UsageError("--rate, --block and --scale must be above 0")
+    block = max(2, 2 * round(options.rate * options.block / 2))
+    pace = Pace(options.rate, block, max(0, round(options.idle * options.rate / block)))
+    lines = [_line(path, repeat=options.repeat) for path in options.lines]
+    device = _device(options.protocol, options.host, options.port or PORTS[options.protocol])
+    stopping = threading.Event()
+    on_stop(stopping.set)
+    device.open(shapes(lines, pace, options.scale))
+    logger = log.get_logger()
+    logger.info("simulate.open", protocol=options.protocol, lines=len(lines))
+    try:
+        play(device, lines, pace, clock=SystemClock(), wait=stopping.wait, log=logger)
+    finally:
+        device.close()
+    return 0
+
+
+def _line(path: Path, *, repeat: bool) -> Line:
+    config = load(path)
+    recordings = [each for each in config.sources if isinstance(each, ReplayOptions)]
+    if not recordings:
+        raise ConfigError(f"{path}: there is no recording to play", remedy="add [[sources]]")
+    tags = list(dict.fromkeys(tag for each in recordings for tag in each.tags.values()))
+    if not tags:
+        raise ConfigError(
+            f"{path}: its recordings map no tags", remedy="name them under `tags` of a source"
+        )
+    return Line(config.agent.id, recordings, tags, repeat)
+
+
+def _device(protocol: str, host: str, port: int) -> Device:
+    try:
+        if protocol == "opcua":
+            from fedmill_agent.simulate.opcua import OpcUaDevice  # noqa: PLC0415  an extra
+
+            return OpcUaDevice(host, port)
+        if protocol == "modbus":
+            from fedmill_agent.simulate.modbus import ModbusDevice  # noqa: PLC0415  an extra
+
+            return ModbusDevice(host, port)
+        from fedmill_agent.simulate.sparkplug import SparkplugDevice  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"--protocol {protocol} needs a library that cannot be imported: {error}",
+            remedy=f"pip install fedmill-agent[{protocol}]",
+        ) from error
+    return SparkplugDevice(host, port)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plants of a demo behind a real protocol: their recordings are played by simulated devices.
+
+Every plant gets a line for training and one for tests. A part number says which recording is in the
+machine, and a list of labels that the quality laboratory keeps says which fault each part had.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import tomli_w
+
+from fedmill_coordinator.demo.recipes import Plan, Plant
+from fedmill_coordinator.demo.recipes.plan import Source
+from fedmill_shared.errors import UsageError
+from fedmill_shared.files import make_folder, write_atomic
+from fedmill_shared.job import Job
+
+Protocol = Literal["opcua", "modbus", "sparkplug"]
+PROTOCOLS: tuple[Protocol, ...] = ("opcua", "modbus", "sparkplug")
+SPLITS = ("train", "test")
+BLOCK_SECONDS = 0.5
+IDLE_SECONDS = 8.0
+"""Before the first part, so that all agents listen."""
+COUNT_G = 0.001
+"""What a count of a Modbus register is worth."""
+LEAST_SHARE = 0.8
+"""Share of a plant's training windows with which it may begin; the rest is lost at the edges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One machine: its name, the number of its device, and its recordings."""
+
+    name: str
+    number: int
+    recordings: list[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What has to be started beside the agents.
+
+    Attributes:
+        plan: the demo's, with sources that read the devices.
+        command: arguments of ``fedmill-agent`` that play them.
+    """
+
+    plan: Plan
+    command: list[str]
+
+
+def behind(plan: Plan, protocol: Protocol, folder: Path, port: int) -> Floor:
+    """Write the lines of ``plan`` and its labels below ``folder``, for a server on ``port``.
+
+    Raises:
+        UsageError: the recordings of the plan have no fixed class.
+        StoreError: the folder cannot be written.
+    """
+    place = make_folder(folder / "floor")
+    job, files, plants = plan.job, list[Path](), list[Plant]()
+    for plant in plan.plants:
+        lines = _lines(plant, 1 + len(files))
+        for line in lines:
+            files.append(place / f"{line.name}.toml")
+            write_atomic(files[-1], _line_file(line, job))
+        labels = place / f"{plant.agent}-labels.csv"
+        write_atomic(labels, _labels(lines))
+        sources = [_source(line, split, protocol, port, job) for line, split in _split(lines)]
+        laboratory: Source = {"kind": "csv", "name": "laboratory", "path": str(labels)}
+        plants.append(Plant(plant.agent, sources, [laboratory]))
+    changed = Plan(_patient(job, plan), plants)
+    return Floor(changed, _command(files, protocol, port, job))
+
+
+def _lines(plant: Plant, first: int) -> list[Line]:
+    return [
+        Line(
+            f"{plant.agent}-{split}",
+            first + number,
+            [_longer(each) for each in plant.sources if each.get("split") == split],
+        )
+        for number, split in enumerate(SPLITS)
+    ]
+
+
+def _split(lines: Sequence[Line]) -> list[tuple[Line, str]]:
+    return list(zip(lines, SPLITS, strict=True))
+
+
+def _longer(recording: Source) -> Source:
+    """With another block: half of the first and of the last are lost at the edges of a part."""
+    seconds = recording.get("seconds")
+    if not isinstance(seconds, float) or not isinstance(recording.get("fault"), str):
+        raise UsageError(
+            "only the built-in rig can be played by simulated devices", remedy="omit --data"
+        )
+    changes: Source = {"seconds": seconds + BLOCK_SECONDS}
+    return recording | changes
+
+
+def _line_file(line: Line, job: Job) -> bytes:
+    tags = {signal.name: signal.tag or signal.name for signal in job.signals}
+    left_out = ("split", "speed", "repeat")
+    sources = [
+        {key: value for key, value in each.items() if key not in left_out} | {"tags": tags}
+        for each in line.recordings
+    ]
+    return tomli_w.dumps({"agent": {"id": line.name}, "sources": sources}).encode()
+
+
+def _labels(lines: Sequence[Line]) -> bytes:
+    """The class of every part, as a laboratory would list it."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("unit", "part", "class"))
+    for line in lines:
+        for number, recording in enumerate(line.recordings, 1):
+            table.writerow((line.name, number, recording["fault"]))
+    return text.getvalue().encode()
+
+
+def _source(line: Line, split: str, protocol: Protocol, port: int, job: Job) -> Source:
+    """How an agent reads ``line``."""
+    names = [signal.name for signal in job.signals]
+    common: Source = {"kind": protocol, "name": split, "split": split, "unit": line.name}
+    common["rates"] = dict.fromkeys(names, job.signals[0].rate_hz)
+    makers: Mapping[Protocol, Source] = {
+        "opcua": {
+            "url": f"opc.tcp://127.0.0.1:{port}/fedmill/",
+            "tags": {name: f"ns=2;s={line.name}.{name}" for name in names},
+            "run_tag": f"ns=2;s={line.name}.part",
+        },
+        "modbus": {
+            "port": port,
+            "device": line.number,
+            "interval_seconds": 0.1,
+            "registers": _registers(names, job),
+            "scales": dict.fromkeys(names, COUNT_G),
+            "tags": {name: name for name in names},
+            "run_tag": "part",
+        },
+        "sparkplug": {
+            "port": port,
+            "group": "fedmill",
+            "tags": {name: f"{line.name}/{name}" for name in names},
+            "run_tag": f"{line.name}/part",
+        },
+    }
+    return common | makers[protocol]
+
+
+def _registers(names: Sequence[str], job: Job) -> Source:
+    count = round(BLOCK_SECONDS * job.signals[0].rate_hz)
+    found: Source = {"part": "holding 1 uint16"}
+    for number, name in enumerate(names):
+        found[name] = {
+            "kind": "holding",
+            "address": 2 + number * count,
+            "type": "int16",
+            "count": count,
+            "rate_hz": job.signals[0].rate_hz,
+            "sequence": "holding 0 uint16",
+        }
+    return found
+
+
+def _patient(job: Job, plan: Plan) -> Job:
+    """Agents take part once nearly all of their training parts went by."""
+    window = job.window
+    least = []
+    for plant in plan.plants:
+        parts = [each for each in plant.sources if each.get("split") == "train"]
+        samples = [float(str(each["seconds"])) * job.signals[0].rate_hz for each in parts]
+        windows = sum((n - window.length) // (window.stride or window.length) + 1 for n in samples)
+        least.append(int(LEAST_SHARE * windows))
+    federation = msgspec.structs.replace(job.federation, min_examples=min(least))
+    return msgspec.structs.replace(job, federation=federation)
+
+
+def _command(files: Sequence[Path], protocol: Protocol, port: int, job: Job) -> list[str]:
+    return [
+        "simulate",
+        *map(str, files),
+        *("--protocol", protocol, "--port", str(port)),
+        *("--rate", str(job.signals[0].rate_hz), "--block", str(BLOCK_SECONDS)),
+        *("--idle", str(IDLE_SECONDS), "--scale", str(COUNT_G)),
+    ]
