@@ -236,3 +236,21 @@ class TestSpikes:
             found = made.take(Samples("run", "oven-1", 4 * number, 1, values))
             assert len(found) == number
         assert told_faults(made.faults) == "heat: spike 1"
+
+
+class TestOrder:
+    def test_windows_by_angle(self) -> None:
+        """As many values as the model takes; a shaft that is too slow is named."""
+        signals = [
+            Signal(name="vibration", unit="g", rate_hz=100.0),
+            Signal(name="speed", unit="rpm", rate_hz=100.0),
+        ]
+        source = CsvOptions(name="s", path="unread.csv", units={"speed": "Hz"})
+        window = Window(length=100, order="speed", revolutions=4, per_revolution=8)
+        made = Cutter("rig", signals, window, source, cleaning=Cleaning())
+        rows = np.stack([np.sin(np.arange(200)), np.repeat([5.0, 2.0], 100)])
+        [found] = made.take(Samples("run", "rig-1", 0, 10**7, rows))
+        assert found.values.shape == (2, 32)
+        assert found.values[1].tolist() == [300.0] * 32
+        assert (found.start_ns, found.end_ns) == (0, 99 * 10**7)
+        assert told_faults(made.faults) == "speed: too few revolutions 1"

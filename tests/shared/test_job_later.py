@@ -29,6 +29,9 @@ NEW: dict[str, dict[str, Any]] = {
         "trigger_edge": "falling",
         "trigger_hysteresis": 0.5,
         "trigger_before": 100,
+        "order": "vibration",
+        "revolutions": 4,
+        "per_revolution": 32,
     },
     "features": {
         "steps": ["log_spectrum"],
@@ -86,6 +89,11 @@ NEEDS: dict[str, dict[str, dict[str, Any]]] = {
     "reach": {"cleaning": {"outliers": "hampel"}},
     "sigmas": {"cleaning": {"outliers": "hampel"}},
     "tails": {"cleaning": {"outliers": "winsorise"}},
+    "order": {"signals": {"unit": "rpm"}},
+    **{
+        field: {"signals": {"unit": "rpm"}, "window": {"order": "vibration"}}
+        for field in ("revolutions", "per_revolution")
+    },
     **{
         field: {"window": {"trigger": "vibration"}}
         for field in ("trigger_level", "trigger_edge", "trigger_hysteresis", "trigger_before")

@@ -6,6 +6,7 @@ import pytest
 from fedmill_shared.errors import JobError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import decode_job
+from fedmill_shared.models import build
 from fedmill_shared.schema import schema_hash
 
 START = """\
@@ -19,6 +20,11 @@ rate_hz = 1000.0
 name = "ram"
 unit = "mm"
 rate_hz = 1000.0
+[[signals]]
+name = "shaft"
+unit = "rpm"
+rate_hz = 10.0
+range = [0, 3000]
 [labels]
 classes = ["good", "burr"]
 [window]
@@ -28,7 +34,7 @@ TRIGGER = 'trigger = "ram"\ntrigger_level = 5.0\n'
 
 BROKEN = {
     'trigger = "slide"': (
-        'window.trigger is "slide": the job has no such signal (write one of force, ram)'
+        'window.trigger is "slide": the job has no such signal (write one of force, ram, shaft)'
     ),
     "trigger_level = 5.0": (
         "window.trigger_level is 5.0: no signal triggers windows (name one as window.trigger, or "
@@ -45,6 +51,33 @@ BROKEN = {
     f"{TRIGGER}trigger_before = 100": (
         "window.trigger_before is 100: a window has 100 samples, and the one that crosses is among "
         "them (write less, or make window.length longer)"
+    ),
+}
+ORDER = 'order = "shaft"\nrevolutions = 4\nper_revolution = 32\n'
+
+BROKEN_ORDER = {
+    'order = "spindle"': (
+        'window.order is "spindle": the job has no such signal (write one of force, ram, shaft)'
+    ),
+    'order = "ram"': (
+        'window.order is "ram": signal ram is in mm, and no speed of a shaft (write its unit: rpm, '
+        "Hz or rad/s)"
+    ),
+    "revolutions = 4": (
+        "window.revolutions is 4: windows stay in time (name the signal of the speed as "
+        "window.order, or remove it)"
+    ),
+    'order = "shaft"\nrevolutions = 65536\nper_revolution = 32': (
+        "window.revolutions is 65536: with per_revolution = 32 a window is too long (let both "
+        "together make at most 1048576 values)"
+    ),
+    'order = "shaft"\nrevolutions = 6': (
+        "window.revolutions is 6: at the highest speed in the range of shaft a window has 5 (write "
+        "fewer, or make window.length longer)"
+    ),
+    f'{ORDER}[model]\narchitecture = "wdcnn"\nkernel = 129\nstride = 129': (
+        "model.kernel is 129: it does not fit a window of 128 samples (shorten the kernel or "
+        "lengthen the window)"
     ),
 }
 
@@ -66,3 +99,32 @@ class TestTrigger:
         """Windows that begin elsewhere look otherwise."""
         texts = ("", TRIGGER, TRIGGER.replace("5.0", "6.0"), f"{TRIGGER}trigger_before = 10")
         assert len({schema_hash(job(text)) for text in texts}) == 4
+
+
+class TestOrder:
+    @pytest.mark.parametrize(("text", "message"), BROKEN_ORDER.items())
+    def test_refused(self, text: str, message: str) -> None:
+        """Each with its reason and what to write instead."""
+        with pytest.raises(JobError) as caught:
+            job(text)
+        assert str(caught.value).partition(": ")[2] == message
+
+    def test_what_the_model_gets(self) -> None:
+        """So many values for each revolution, however many samples they were."""
+        made = job(ORDER)
+        assert (made.window.length, made.input_length, len(made.channels)) == (100, 128, 3)
+        model = build(made, 0)
+        assert model.backbone[0].in_features == 3 * 128
+        assert len({schema_hash(job(text)) for text in ("", ORDER, ORDER.replace("32", "16"))}) == 3
+
+    def test_features_of_orders(self) -> None:
+        """Their names tell orders, and bands end at half of the values for a revolution."""
+        made = job(f'{ORDER}[features]\nsteps = ["log_spectrum"]\nbands = 2')
+        assert [channel.name for channel in made.channels[:2]] == [
+            "force.spectrum_0-8_orders",
+            "force.spectrum_8-16_orders",
+        ]
+
+    def test_the_slower_speed_is_enough(self) -> None:
+        """It is held between its values; the rate is that of the fastest signal."""
+        assert job(ORDER).rate_hz == 1000.0

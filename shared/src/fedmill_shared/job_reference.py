@@ -65,7 +65,8 @@ Rules between fields:
 - `federation.cluster_by` and `federation.clusters` need each other; a job does not `start` from
   itself.
 - `evaluation.validation` and `evaluation.test` together stay below 1.
-- `window.trigger` names a signal, and goes with neither `stride` nor `pad`.
+- `window.trigger` names a signal, and goes with neither `stride` nor `pad`; `window.order` names
+  one with the unit of a speed of rotation.
 - `[features]` are for an `mlp`; every band holds at least one frequency of the window, and the
   model gets at most 256 rows.
 - The first kernel of a `wdcnn` fits the window; `norm = "batch"` goes with

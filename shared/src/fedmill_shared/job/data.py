@@ -135,6 +135,33 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Trigger: samples of the window that lie before the crossing.",
         ),
     ] = 0
+    order: Annotated[
+        str,
+        Meta(
+            max_length=32,
+            description="Signal that tells the speed of a shaft, in rpm, Hz or rad/s: every window "
+            "is resampled to equal steps of its angle, before features (order tracking). Empty: "
+            "windows stay in time.",
+        ),
+    ] = ""
+    revolutions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_536,
+            description="Order: revolutions in a resampled window, the first of its `length` "
+            "samples. One with fewer is neither learned from nor scored.",
+        ),
+    ] = 16
+    per_revolution: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=65_536,
+            description="Order: values for each revolution; what happens more than half as often "
+            "is taken out.",
+        ),
+    ] = 64
 
 
 class Cleaning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from fedmill_shared.errors import JobError, SchemaError
 from fedmill_shared.job import Job
 from fedmill_shared.job.clusters import cluster_faults
 from fedmill_shared.job.combinations import combination_faults
+from fedmill_shared.job.features import grid_of
 from fedmill_shared.job.labelling import labelling_faults
 from fedmill_shared.job.model import Wdcnn
 from fedmill_shared.job.quality import quality_faults
@@ -133,7 +134,7 @@ def _learning_faults(job: Job) -> Iterator[Fault]:
 
 
 def _model_faults(job: Job) -> Iterator[Fault]:
-    model, length = job.model, job.window.length
+    model, length = job.model, grid_of(job.signals, job.window).length
     if not isinstance(model, Wdcnn):
         return
     padding = max(model.kernel - model.stride, 0) // 2  # as models/wdcnn.py pads, on both sides

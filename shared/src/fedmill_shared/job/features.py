@@ -50,15 +50,15 @@ class Features(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             max_length=2,
             description="What `envelope_spectrum` demodulates, such as a resonance, in Hz as in "
-            "`[2000, 4000]`. Empty: the whole signal.",
+            "`[2000, 4000]`, or in orders with `window.order`. Empty: the whole signal.",
         ),
     ] = []
     envelope_top: Annotated[
         float,
         Meta(
             ge=0.0,
-            description="Where the bands of `envelope_spectrum` end, Hz, such as a few times the "
-            "highest rate of impacts. 0: a sixteenth of the rate.",
+            description="Where the bands of `envelope_spectrum` end, Hz (or orders), such as a few "
+            "times the highest rate of impacts. 0: a sixteenth of the rate.",
         ),
     ] = 0.0
 
@@ -101,12 +101,16 @@ class Grid:
 
 def grid_of(signals: Sequence[Signal], window: Window) -> Grid:
     """The grid of windows of ``signals``."""
+    if window.order:
+        return Grid(window.revolutions * window.per_revolution, window.per_revolution, "orders")
     return Grid(window.length, window_rate(signals), "hz")
 
 
 def input_length(window: Window, features: Features) -> int:
     """Values of each row of the model's input."""
-    return 1 if features.steps else window.length
+    if features.steps:
+        return 1
+    return window.revolutions * window.per_revolution if window.order else window.length
 
 
 def channels(signals: Sequence[Signal], window: Window, features: Features) -> list[Channel]:

@@ -2,14 +2,18 @@
 """Rules about what is made of a window before the model sees it."""
 
 from collections.abc import Iterator
+from math import inf
 
+from fedmill_shared.errors import SchemaError
 from fedmill_shared.job import Job
 from fedmill_shared.job.features import grid_of, pass_bins, top_bin
 from fedmill_shared.job.later import LATER
+from fedmill_shared.signals.units import affine
 from fedmill_shared.toml.faults import Fault, value_fault
 from fedmill_shared.toml.lines import Field
 from fedmill_shared.toml.words import show
 
+MOST_VALUES = 1 << 20
 MOST_CHANNELS = 256
 """Rows of the model's input whose statistics fit into one message."""
 _NEEDS = {
@@ -23,6 +27,7 @@ _NEEDS = {
 def shaping_faults(job: Job) -> Iterator[Fault]:
     """What of the windows and the features of ``job`` cannot be."""
     yield from _trigger_faults(job)
+    yield from _order_faults(job)
     yield from _step_faults(job)
     yield from _idle_faults(job)
     if "log_spectrum" in job.features.steps:
@@ -59,6 +64,43 @@ def _trigger_faults(job: Job) -> Iterator[Fault]:
             window.trigger_before,
             f"a window has {window.length} samples, and the one that crosses is among them",
             "write less, or make window.length longer",
+        )
+
+
+def _order_faults(job: Job) -> Iterator[Fault]:
+    window = job.window
+    if not window.order:
+        usual = type(window)()
+        for name in ("revolutions", "per_revolution"):
+            if (value := getattr(window, name)) != getattr(usual, name):
+                problem = "windows stay in time"
+                remedy = "name the signal of the speed as window.order, or remove it"
+                yield value_fault(("window", name), value, problem, remedy)
+        return
+    field: Field = ("window", "order")
+    speed = next((signal for signal in job.signals if signal.name == window.order), None)
+    if speed is None:
+        names = ", ".join(signal.name for signal in job.signals)
+        problem = "the job has no such signal"
+        yield value_fault(field, window.order, problem, f"write one of {names}")
+        return
+    no_speed = f"signal {speed.name} is in {speed.unit}, and no speed of a shaft"
+    try:
+        to_hz, _ = affine(speed.unit, "Hz")
+    except SchemaError:
+        yield value_fault(field, window.order, no_speed, "write its unit: rpm, Hz or rad/s")
+        return
+    if window.revolutions * window.per_revolution > MOST_VALUES:
+        problem = f"with per_revolution = {window.per_revolution} a window is too long"
+        remedy = f"let both together make at most {MOST_VALUES} values"
+        yield value_fault(("window", "revolutions"), window.revolutions, problem, remedy)
+    turns = to_hz * speed.range[-1] * window.length / job.rate_hz if speed.range else inf
+    if turns < window.revolutions:
+        yield value_fault(
+            ("window", "revolutions"),
+            window.revolutions,
+            f"at the highest speed in the range of {speed.name} a window has {turns:.3g}",
+            "write fewer, or make window.length longer",
         )
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to a window before anything sees it, the same way for learning and for scoring.
 
-bad values out -> outliers tamed -> short gaps filled -> features. Window by window, so that it
-makes no difference in which pieces the samples came.
+bad values out -> outliers tamed -> short gaps filled -> angle instead of time -> features. Window
+by window, so that it makes no difference in which pieces the samples came.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from fedmill_shared.signals.windows import Window
 
 if TYPE_CHECKING:
     from fedmill_shared.signals.features import Extractor
+    from fedmill_shared.signals.order import OrderTracker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,7 @@ class Prepared:
 
     Attributes:
         window: ``good_share`` tells how much of it really came and was believed. The values of one
-            that is not usable are the cleaned ones, without features.
+            that is not usable are the cleaned ones, in time and without features.
         codes: uint8 (signals, length), the ``Fault`` of every value, repaired or not.
         usable: whether it may train and be scored: every value is good or was repaired, and
             enough of them are good.
@@ -54,6 +55,7 @@ class Preparation:
         slopes: how fast each signal may change.
         inputs: bool (signals,), those whose outliers are tamed; an operating condition is none.
         cleaning: what is done about bad values.
+        tracker: resamples the windows of a job that wants them by a shaft's angle.
         extractor: computes the features of a job that has some.
     """
 
@@ -63,6 +65,7 @@ class Preparation:
     slopes: Sequence[Slope]
     inputs: NDArray[np.bool_]
     cleaning: Cleaning
+    tracker: "OrderTracker | None" = None
     extractor: "Extractor | None" = None
 
     @classmethod
@@ -73,18 +76,23 @@ class Preparation:
         window: WindowSettings | None = None,
         features: Features | None = None,
     ) -> Self:
-        """That of a job with these ``signals``; ``features`` are those of its ``window``."""
+        """That of a job with these ``signals``; without ``window`` its windows stay as they are."""
         limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
         inputs = np.array([each.role == "input" for each in signals])
         rate_hz = window_rate(signals)
         flat = [flat_samples(each, rate_hz) for each in signals]
         slopes = [Slope(each.max_slope / rate_hz, held_samples(each, rate_hz)) for each in signals]
-        extractor = None
+        tracker, extractor = None, None
+        if window is not None and window.order:
+            from fedmill_shared.signals.order import OrderTracker  # noqa: PLC0415  few jobs need it
+
+            tracker = OrderTracker.of(signals, window)
         if window is not None and features is not None and features.steps:
             from fedmill_shared.signals.features import Extractor  # noqa: PLC0415  few jobs need it
 
             extractor = Extractor.of(signals, window, features)
-        return cls(limits[:, :1], limits[:, 1:], flat, slopes, inputs, cleaning, extractor)
+        low, high = limits[:, :1], limits[:, 1:]
+        return cls(low, high, flat, slopes, inputs, cleaning, tracker, extractor)
 
     def apply(self, window: Window) -> Prepared:
         """``window`` prepared; its values are not changed in place."""
@@ -98,6 +106,13 @@ class Preparation:
         share = float((codes == Fault.GOOD).mean())
         values = fill(values, self.cleaning.missing, self.cleaning.hold)
         usable = share >= self.cleaning.least_good and bool(np.isfinite(values).all())
+        if usable and self.tracker is not None:
+            turned = self.tracker.apply(values)
+            if turned is None:
+                codes[self.tracker.speed] = Fault.SLOW
+                usable = False
+            else:
+                values = turned
         if usable and self.extractor is not None:
             values = self.extractor.apply(values[None])[0]
         return Prepared(replace(window, values=values, good_share=share), codes, usable)

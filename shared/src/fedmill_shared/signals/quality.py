@@ -34,6 +34,7 @@ class Fault(IntEnum):
     RANGE = 3
     FLAT = 4
     SPIKE = 5
+    SLOW = 6
 
     @property
     def words(self) -> str:
@@ -49,6 +50,7 @@ _WORDS = {
     Fault.RANGE: "out of range",
     Fault.FLAT: "stuck at one value",
     Fault.SPIKE: "spike",
+    Fault.SLOW: "too few revolutions",
 }
 
 
