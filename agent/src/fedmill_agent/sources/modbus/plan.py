@@ -8,6 +8,7 @@ apart; a read that is refused after that stays split.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from fedmill_agent.sources.modbus.declaration import Kind, Register
 
@@ -95,16 +96,19 @@ class Plan:
         self, registers: Iterable[Register], bad: Collection[Register] = ()
     ) -> list[Group]:
         groups: list[list[Register]] = []
+        end = 0
         for each in sorted(registers, key=_place):
             last = groups[-1] if groups else []
-            if last and self._fits(last, each) and not _across(last, each, bad):
+            if last and self._fits(last[0], end, each) and not _across(last[0], end, each, bad):
                 last.append(each)
+                end = max(end, each.end)
             else:
                 groups.append([each])
+                end = each.end
         return [Group(tuple(group)) for group in groups]
 
-    def _fits(self, group: Sequence[Register], register: Register) -> bool:
-        first, end = group[0], max(each.end for each in group)
+    def _fits(self, first: Register, end: int, register: Register) -> bool:
+        """Whether a read from ``first`` to before ``end`` may go on to ``register``."""
         if (first.device, first.kind) != (register.device, register.kind):
             return False
         gap, most = self.largest_gap, self.largest_read
@@ -117,13 +121,13 @@ def _place(register: Register) -> tuple[int, str, int, int]:
     return register.device, register.kind, register.address, register.end
 
 
-def _across(group: Sequence[Register], register: Register, bad: Collection[Register]) -> bool:
-    """Whether a read of ``group`` and ``register`` would touch a register that is refused."""
-    first, end = group[0].address, max(register.end, *(each.end for each in group))
+def _across(first: Register, end: int, register: Register, bad: Collection[Register]) -> bool:
+    """Whether a read from ``first`` to ``register`` would touch a register that is refused."""
+    end = max(end, register.end)
     return any(
         (each.device, each.kind) == (register.device, register.kind)
         and each.address < end
-        and each.end > first
+        and each.end > first.address
         for each in bad
     )
 
@@ -131,10 +135,10 @@ def _across(group: Sequence[Register], register: Register, bad: Collection[Regis
 def _halves(registers: tuple[Register, ...]) -> tuple[tuple[Register, ...], tuple[Register, ...]]:
     """Cut at the widest gap, which the device may not have; of equal ones the most central."""
     middle = len(registers) / 2
+    ends = list(accumulate((each.end for each in registers), max))
 
     def worth(cut: int) -> tuple[int, float]:
-        end = max(each.end for each in registers[:cut])
-        return max(0, registers[cut].address - end), -abs(cut - middle)
+        return max(0, registers[cut].address - ends[cut - 1]), -abs(cut - middle)
 
     cut = max(range(1, len(registers)), key=worth)
     return registers[:cut], registers[cut:]

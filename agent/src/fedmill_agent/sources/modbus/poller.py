@@ -92,10 +92,10 @@ class Poller:
             self._none(group.registers)
 
     def _take(self, group: Group, data: bytes) -> None:
-        now = self.clock.now_ns()
+        now, first = self.clock.now_ns(), group.registers[0].address
         self.health.works(group.registers)
         for register in group.registers:
-            own = decoder.part(data, register, group.request.address)
+            own = decoder.part(data, register, first)
             if register.tag:
                 self.taken.append(self.decoder.one(register, own, now))
             else:

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waveform blocks: their times come from the device's count, and torn or lost ones are noticed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.agent.sources.live.modbus_memory import PATIENT, Bench, register
+
+from fedmill_agent.sources.modbus.blocks import SLACK, BlockClock, pieces
+from fedmill_agent.sources.modbus.declaration import Register
+from fedmill_agent.sources.modbus.plan import Request
+
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+
+
+def block(count: int = 300, *, address: int = 200, counted: bool = True) -> Register:
+    """A block of int16 at 100 Hz, counted at holding 199."""
+    return replace(
+        register("v", f"holding {address} int16"),
+        count=count,
+        rate_hz=100.0,
+        sequence=register("", "holding 199") if counted else None,
+    )
+
+
+def write(bench: Bench, number: int, value: int, count: int = 300) -> None:
+    """A whole block of one value, and its number."""
+    bench.memory.put("holding", 199, number % 65536, *([value] * count))
+
+
+class TestBlockClock:
+    @given(
+        st.integers(0, 65535),
+        st.lists(st.tuples(st.integers(1, SLACK), st.integers(0, 10 * SECOND)), max_size=30),
+    )
+    def test_numbers_alone_space_the_samples(
+        self, first: int, steps: list[tuple[int, int]]
+    ) -> None:
+        """Whenever the blocks come, in whatever pace, and over the end of the count."""
+        clock = BlockClock(count=50, rate_hz=100.0, modulus=65536)
+        begin = clock.place(first, START).times_ns
+        assert begin[-1] == START
+        assert set(np.diff(begin)) == {SECOND // 100}
+        number, arrived, lost = first, START, 0
+        for step, later in steps:
+            number, arrived = number + step, arrived + later
+            placed = clock.place(number % 65536, arrived)
+            lost += placed.lost
+            assert not placed.restarted
+            assert np.array_equal(placed.times_ns, begin + (number - first) * SECOND // 2)
+        assert lost == number - first - len(steps)
+
+    def test_odd_rates_do_not_drift(self) -> None:
+        """After a million blocks the time is that of the millionth, to the nanosecond."""
+        clock = BlockClock(count=1000, rate_hz=12800.3, modulus=1 << 32)
+        clock.place(0, START)
+        for number in range(1, 2001):
+            placed = clock.place(number * SLACK, START)
+        exact = 2000 * SLACK * 1000 * SECOND / 12800.3
+        assert abs(int(placed.times_ns[-1]) - START - exact) < 2000
+
+    @pytest.mark.parametrize("speed", [0.1, 10.0])
+    def test_a_device_has_its_own_time(self, speed: float) -> None:
+        """One that is faster or slower than real time is believed, block by block."""
+        clock = BlockClock(count=50, rate_hz=100.0, modulus=65536)
+        for number in range(200):
+            placed = clock.place(number, START + int(number * SECOND / 2 / speed))
+            assert not placed.restarted
+        assert placed.times_ns[-1] == START + 199 * SECOND // 2
+
+    @pytest.mark.parametrize("number", [0, 999, 40_000])
+    def test_a_count_that_begins_anew_does_not_jump(self, number: int) -> None:
+        """Backwards, or further on than the time allows: it is the arrival that counts again."""
+        clock = BlockClock(count=50, rate_hz=100.0, modulus=65536)
+        clock.place(1000, START)
+        clock.place(1001, START + SECOND // 2)
+        placed = clock.place(number, START + 5 * SECOND)
+        assert (placed.restarted, placed.lost) == (True, 0)
+        assert placed.times_ns[-1] == START + 5 * SECOND
+        after = clock.place(number + 1, START + 6 * SECOND)
+        assert after.times_ns[0] == placed.times_ns[-1] + SECOND // 100
+
+    def test_nor_does_time_go_back_then(self) -> None:
+        """A device that ran ahead keeps what it had."""
+        clock = BlockClock(count=50, rate_hz=100.0, modulus=65536)
+        clock.place(1000, START)
+        ahead = clock.place(1010, START)
+        placed = clock.place(5, START)
+        assert placed.restarted
+        assert placed.times_ns[0] == ahead.times_ns[-1] + SECOND // 100
+
+    def test_long_absences_are_lost_blocks(self) -> None:
+        """As many as the time allows."""
+        clock = BlockClock(count=50, rate_hz=100.0, modulus=65536)
+        clock.place(0, START)
+        placed = clock.place(7200, START + 3600 * SECOND)
+        assert (placed.restarted, placed.lost) == (False, 7199)
+
+    def test_without_a_count_a_block_ends_when_it_came(self) -> None:
+        """Every time."""
+        clock = BlockClock(count=4, rate_hz=2.0)
+        for arrived in (START, START + 123):
+            told = [arrived - back * SECOND // 2 for back in (3, 2, 1, 0)]
+            assert clock.place(None, arrived).times_ns.tolist() == told
+
+
+class TestPieces:
+    @given(
+        st.sampled_from(["int16", "float32", "float64"]),
+        st.integers(2, 2000),
+        st.integers(4, 125),
+    )
+    def test_they_join_to_the_block_and_tear_no_value(
+        self, form: str, count: int, most: int
+    ) -> None:
+        """Each within the limit."""
+        whole = replace(register("v", f"input 7 {form}"), count=count)
+        place, width = whole.address, whole.size // count
+        for request in pieces(whole, most):
+            assert request == Request(1, "input", place, request.count)
+            assert 0 < request.count <= most
+            assert request.count % width == 0
+            place += request.count
+        assert place == whole.end
+
+    def test_bits_join_by_bytes(self) -> None:
+        """Their pieces are bytes, but for the last."""
+        whole = replace(register("v", "coil 3"), count=5000)
+        assert [request.count for request in pieces(whole, 125)] == [2000, 2000, 1000]
+        assert {request.count % 8 for request in pieces(whole, 4)} == {0}
+
+
+class TestPolls:
+    def test_a_block_is_read_when_its_number_changes(self) -> None:
+        """And no sooner."""
+        bench = Bench([block(), register("t", "holding 0")])
+        write(bench, 7, 11)
+        told = bench.poll()["v"]
+        assert told.values.tolist() == [11.0] * 300
+        assert told.quality.tolist() == [192] * 300
+        assert told.times_ns[-1] == bench.clock.now_ns()
+        assert sum(each.address >= 200 for each in bench.memory.asked) == 3
+        bench.clock.advance(1.0)
+        assert list(bench.poll()) == ["t"]
+        assert max(each.address for each in bench.memory.asked) <= 199
+        write(bench, 8, 12)
+        bench.clock.advance(99.0)
+        after = bench.poll()["v"]
+        assert after.values.tolist() == [12.0] * 300
+        assert after.times_ns[0] == told.times_ns[-1] + SECOND // 100
+        assert bench.counts == {}
+
+    def test_lost_blocks_are_counted_and_leave_their_time(self) -> None:
+        """The next block lies where it belongs."""
+        bench = Bench([block()])
+        write(bench, 65534, 1)
+        told = bench.poll()["v"]
+        write(bench, 65534 + 4, 2)
+        after = bench.poll()["v"]
+        assert bench.counts == {"lost block": 3}
+        assert after.times_ns[-1] - told.times_ns[-1] == 4 * 3 * SECOND
+
+    def test_a_torn_block_is_read_anew(self) -> None:
+        """The device writes the next one while the first is read: no mixture comes."""
+        bench = Bench([block()])
+        write(bench, 1, 100)
+        bench.poll()
+        write(bench, 2, 200)
+
+        def overtake(request: Request) -> None:
+            if request.address == 325:  # the second piece
+                write(bench, 3, 300)
+
+        bench.memory.on_question = overtake
+        told = bench.poll()["v"]
+        assert told.values.tolist() == [300.0] * 300
+        assert bench.counts == {"torn block": 1, "lost block": 1}
+
+    def test_a_device_that_is_too_fast_gives_nothing(self) -> None:
+        """After three tries the poll goes on; the tags beside the block come."""
+        bench = Bench([block(), register("t", "holding 0")])
+        write(bench, 1, 1)
+        bench.memory.on_question = lambda request: write(bench, len(bench.memory.asked), 5)
+        assert list(bench.poll()) == ["t"]
+        assert bench.counts == {"torn block": 3}
+
+    def test_blocks_without_a_number_are_read_in_every_poll(self) -> None:
+        """They end when they came."""
+        bench = Bench([block(counted=False)])
+        for _ in range(2):
+            told = bench.poll()["v"]
+            assert told.times_ns[-1] == bench.clock.now_ns()
+            bench.clock.advance(1.0)
+
+    def test_empty_values_in_a_block_are_bad_alone(self) -> None:
+        """Their neighbours stay good."""
+        bench = Bench([replace(block(4), not_a_number=(0x8000,))])
+        bench.memory.put("holding", 199, 1, 5, 0x8000, 6, 7)
+        told = bench.poll()["v"]
+        assert told.quality.tolist() == [192, 0, 192, 192]
+        assert np.array_equal(told.values, [5, np.nan, 6, 7], equal_nan=True)
+
+    def test_a_block_of_bits(self) -> None:
+        """Coils, some of them in the second piece."""
+        bits = replace(register("v", "coil 3"), count=2100, rate_hz=1.0)
+        bench = Bench([bits])
+        bench.memory.put("coil", 3, 1, 0, 1)
+        bench.memory.put("coil", 2100, 1)
+        told = bench.poll()["v"].values
+        assert np.flatnonzero(told).tolist() == [0, 2, 2097]
+
+    def test_a_block_that_is_refused_is_a_problem(self) -> None:
+        """It is bad once, after its last good sample and before any that may come."""
+        bench = Bench([block(), register("t", "holding 0")], replace(PATIENT, register_pause=0.0))
+        write(bench, 1, 1)
+        good = bench.poll()["v"]
+        bench.memory.refused = {(1, "holding", 400)}
+        write(bench, 2, 2)
+        bad = bench.poll()["v"]
+        assert bad.quality.tolist() == [0]
+        assert good.times_ns[-1] < bad.times_ns[0] < good.times_ns[-1] + SECOND // 100
+        assert "exception 2" in bench.problems["v"]
+        assert list(bench.poll()) == ["t"]
+        bench.memory.refused = set()
+        assert bench.poll()["v"].values.tolist() == [2.0] * 300
+        assert bench.problems == {}
+
+    def test_so_is_one_whose_number_is_refused(self) -> None:
+        """The problem names the register that counts."""
+        bench = Bench([block(), register("t", "holding 0")], replace(PATIENT, register_pause=0.0))
+        bench.memory.refused = {(1, "holding", 199)}
+        told = bench.poll()
+        assert told["v"].quality.tolist() == [0]
+        assert told["t"].quality.tolist() == [192]
+        assert "its sequence holding 199 uint16 AB: device 1 has no such" in bench.problems["v"]
+        bench.memory.refused = set()
+        assert bench.poll()["v"].quality.tolist() == [192] * 300
+        assert bench.problems == {}
+
+    def test_a_silent_device_in_the_middle_of_a_block(self) -> None:
+        """What came of it is thrown away."""
+        bench = Bench([block(), register("t", "holding 0 device 2")])
+        write(bench, 1, 1)
+
+        def fall_silent(request: Request) -> None:
+            if request.address == 325:
+                bench.memory.silent = {1}
+
+        bench.memory.on_question = fall_silent
+        assert bench.poll()["v"].quality.tolist() == [0]
+        assert "does not answer in time" in bench.problems["v"]
+
+    def test_the_same_block_after_a_failure_is_no_news(self) -> None:
+        """The problem ends with the number that is read again."""
+        bench = Bench([block()], replace(PATIENT, register_pause=0.0))
+        write(bench, 1, 1)
+        bench.poll()
+        bench.memory.refused = {(1, "holding", 199)}
+        assert bench.poll()["v"].quality.tolist() == [0]
+        bench.memory.refused = set()
+        assert bench.poll() == {}
+        assert bench.problems == {}
