@@ -14,6 +14,9 @@ from fedmill_agent.sources.modbus import ModbusOptions
 from fedmill_agent.sources.mqtt.messages import Messages
 from fedmill_agent.sources.mqtt.options import MqttOptions
 from fedmill_agent.sources.mqtt.tags import place_of
+from fedmill_agent.sources.opcua.address import NodeName, parse
+from fedmill_agent.sources.opcua.address import Path as NamePath
+from fedmill_agent.sources.opcua.options import OpcuaOptions
 from fedmill_agent.sources.rest import RestOptions
 from fedmill_agent.sources.rest.answers import Json
 from fedmill_agent.sources.rest.pages import pages_of
@@ -87,6 +90,20 @@ class TestMqtt:
         assert [each.values.tolist() for each in heard] == [[21.5], [1480], [2], [3, 4], [0.1, 0.2]]
         assert heard[1].quality.tolist() == [500]
         assert messages.problems == {}
+
+
+class TestOpcua:
+    def test_the_example_names_nodes_and_files(self, place: Path) -> None:
+        """In each notation; files are looked for beside the configuration."""
+        (source,) = load(place / "opcua.toml").sources
+        assert isinstance(source, OpcuaOptions)
+        named = {signal: parse(tag) for signal, tag in source.tags.items()}
+        assert named["temperature"] == NodeName(2, "", "s", "Line1.Temperature")
+        assert named["force"] == NodeName(0, "urn:press:line1", "s", "Force")
+        assert named["speed"] == NamePath(((None, "Line1"), (None, "Drive"), (None, "Speed")))
+        assert source.tag_rates == {"ns=2;i=5012": 12800.0}
+        assert source.server_certificate_file == str(place / "press-plc.der")
+        assert source.place == "192.168.10.30:4840"
 
 
 class TestRest:

@@ -77,7 +77,11 @@ def _network(error: OSError | None, options: OpcuaOptions) -> tuple[str, str]:
         return f"there is no host {place.rpartition(':')[0]}", "check `url`, or the name service"
     if isinstance(error, TimeoutError):
         limits = f"{options.timeout_seconds:g} s an answer, {options.connect_seconds:g} s in all"
-        return f"{place} does not answer in time ({limits})", "check `url`, or allow more time"
+        pinned = ", or correct `server_certificate_file`" if options.server_certificate_file else ""
+        return (
+            f"{place} does not answer in time ({limits})",
+            f"check `url`, or allow more time{pinned}",
+        )
     if isinstance(error, ConnectionRefusedError):
         return f"nothing listens at {place}", "check `url`, and that the server runs"
     why = f" ({error.strerror or error})" if error else ""
