@@ -40,8 +40,7 @@ _REMEDIES = {
     0x84: 'set `version = "3.1.1"` for an older broker',
     0x85: "choose another `client_id`",
     0x86: "correct `user` and the file in `password_file`",
-    0x87: "ask the broker's keeper for the right to connect, or give `user` and "
-    "`password_file`",
+    0x87: "ask the broker's keeper for the right to connect, or give `user` and `password_file`",
     0x8E: "another client signs in with the same `client_id`: give each its own",
 }
 
@@ -57,7 +56,9 @@ class PlantBroker:
         largest_packet: bytes; what is larger is left out. Of MQTT 3.1.1 it must be taken in for
             that, up to four times as much; a message that is larger still ends the connection.
         patience: seconds in which it must have answered.
-        will: what the broker publishes, retained and with QoS 1, when we vanish.
+        will: what the broker publishes, with QoS 1, when we vanish; retained if it says so.
+        keep_seconds: for how long the broker keeps the session, with what comes for it, after the
+            connection has ended; of MQTT 3.1.1 as long as the broker likes, unless it is 0.
     """
 
     host: str
@@ -70,10 +71,11 @@ class PlantBroker:
     largest_packet: int = 1 << 20
     patience: float = 5.0
     will: Message | None = None
+    keep_seconds: int = 0
 
 
 class PlantLink:
-    """One connection with a session of its own, which ends with it (Clean Start, no expiry).
+    """One connection. Its session ends with it (Clean Start, no expiry) unless it is to be kept.
 
     Attributes:
         counts: ``garbage``: messages whose topic is no UTF-8; ``too large``: longer than wanted.
@@ -148,10 +150,12 @@ class PlantLink:
             raise self._lost
 
     def close(self, farewell: Message | None = None) -> None:
-        """Send ``farewell``, retained, and disconnect, in half a second and without a thread."""
+        """Send ``farewell``, retained if it says so, and disconnect, in half a second at most."""
         with suppress(OSError, *MALFORMED):
             if farewell is not None and self._client.is_connected():
-                self._client.publish(farewell.topic, farewell.payload, qos=1, retain=True)
+                self._client.publish(
+                    farewell.topic, farewell.payload, qos=1, retain=farewell.retained
+                )
             self._client.disconnect()
             deadline = self._clock.monotonic() + FAREWELL_SECONDS
             while self._client.want_write() and self._clock.monotonic() < deadline:
@@ -162,7 +166,7 @@ class PlantLink:
         client = _Client(self._broker)
         will = self._broker.will
         if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retained)
         if self._broker.username:
             client.username_pw_set(self._broker.username, self._broker.password or None)
         client.on_connect = self._on_connect
@@ -176,10 +180,14 @@ class PlantLink:
         try:
             if self._broker.version == "5":
                 properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-                properties.SessionExpiryInterval = 0
+                properties.SessionExpiryInterval = self._broker.keep_seconds
                 properties.MaximumPacketSize = self._broker.largest_packet
                 self._client.connect(
-                    host, port, KEEPALIVE_SECONDS, clean_start=True, properties=properties
+                    host,
+                    port,
+                    KEEPALIVE_SECONDS,
+                    clean_start=not self._broker.keep_seconds,
+                    properties=properties,
                 )
             else:
                 self._client.connect(host, port, KEEPALIVE_SECONDS)
@@ -289,7 +297,7 @@ class _Client(Client):
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=broker.client_id,
-            clean_session=None if modern else True,
+            clean_session=None if modern else not broker.keep_seconds,
             protocol=MQTTProtocolVersion.MQTTv5 if modern else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )

@@ -197,7 +197,7 @@ class TestWildcards:
         """A batch number in the topic; the tag follows it, and its name is a value, too."""
         line = Line("batch/+/temp", "batch/+/temp:$topic[1]", run_tag="batch/+/temp:$topic[1]")
         for number in ("B1", "B2"):
-            temperature, name = line.hear(f"batch/{number}/temp", b"20")
+            name, temperature = line.hear(f"batch/{number}/temp", b"20")
             assert (temperature.values[0], name.text) == (20.0, number)
         assert line.messages.problems == {}
 

@@ -15,13 +15,13 @@ from fedmill_agent.sources.mqtt.memory import Memory
 from fedmill_agent.sources.mqtt.moments import moment
 from fedmill_agent.sources.mqtt.options import MqttOptions
 from fedmill_agent.sources.mqtt.tags import Place
+from fedmill_agent.sources.pieces import LONGEST_TEXT, Pieces
 from fedmill_agent.sources.quality import quality_of
 from fedmill_agent.sources.waveform import plausible
 from fedmill_shared.link.base import Message, topic_matches
 
 MOST_TOPICS = 10_000
 """Topics whose tags are remembered."""
-LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Messages:
             document = decode(message.payload, self._options.max_message_bytes)
         except Broken as error:
             broken = str(error)
-        readings: list[Readings] = []
+        pieces = Pieces(arrived_ns)
         garbage = False
         for place in places:
             if self._mixed(place, message.topic):
@@ -96,9 +96,9 @@ class Messages:
                 self._trouble(place.tag, f"{message.topic}: {error}")
                 garbage = True
             else:
-                readings += self._readings(place.tag, found, message.retained, arrived_ns)
+                self._put(pieces, place.tag, found, message, arrived_ns)
         self.counts["garbage"] += garbage
-        return readings
+        return pieces.readings()
 
     def _of(self, topic: str) -> list[Place]:
         known = self._by_topic.get(topic)
@@ -119,37 +119,32 @@ class Messages:
             self._trouble(place.tag, f"{told}: name one of them, or make two sources")
         return memory.mixed
 
-    def _readings(
+    def _put(
         self,
+        pieces: Pieces,
         tag: str,
         found: Sequence[tuple[object, tuple[object, ...]]],
-        retained: bool,  # noqa: FBT001
+        message: Message,
         arrived_ns: int,
-    ) -> list[Readings]:
-        readings: list[Readings] = []
-        single: list[tuple[int, float, int]] = []
+    ) -> None:
+        """The values of one tag."""
         for value, around in found:
             beside = self._beside(tag, around)
-            if retained and beside.time_ns is None and self._options.retained != "use":
+            if message.retained and beside.time_ns is None and self._options.retained != "use":
                 if self._options.retained == "ignore":
                     self.counts["retained"] += 1
                     continue
                 beside = replace(beside, quality=STALE if beside.quality else BAD)
             if isinstance(value, list):
-                readings += self._block(tag, value, beside, arrived_ns)
+                block = self._block(tag, value, beside, arrived_ns)
+                if block is not None:
+                    pieces.add_block(block)
                 continue
             numeric, text = self._number(tag, value, beside)
             time_ns = arrived_ns if beside.time_ns is None else beside.time_ns
-            quality = beside.quality if abs(numeric) < float("inf") else BAD
-            if beside.time_ns is not None and self._again(tag, time_ns, f"{quality} {value!r}"):
-                continue
-            single.append((time_ns, numeric, quality))
-            if text:
-                readings.append(_piece(tag, single, arrived_ns, text))
-                single = []
-        if single:
-            readings.append(_piece(tag, single, arrived_ns, ""))
-        return readings
+            again = f"{beside.quality} {value!r}"
+            if beside.time_ns is None or not self._again(tag, time_ns, again):
+                pieces.add(tag, time_ns, numeric, beside.quality, text)
 
     def _number(self, tag: str, value: object, beside: _Around) -> tuple[float, str]:
         numeric, text = number(value)
@@ -159,26 +154,26 @@ class Messages:
             self._trouble(tag, f"{text[:LONGEST_TEXT]!r} is no number")
         elif beside.known:
             self._well(tag)
-        return numeric, text[:LONGEST_TEXT] if isinstance(value, str) else ""
+        return numeric, text if isinstance(value, str) else ""
 
     def _block(
         self, tag: str, value: list[object], beside: _Around, arrived_ns: int
-    ) -> list[Readings]:
+    ) -> Readings | None:
         values = _numbers(value)
         times = self._block_times(tag, value, beside, arrived_ns)
         if values is None or times is None:
             self.counts["type"] += 1
             if values is None:
                 self._trouble(tag, "a list came that is not all numbers")
-            return []
+            return None
         if not len(values):
-            return []
+            return None
         if beside.told is not None and self._again(tag, int(times[-1]), values.tobytes()):
-            return []
+            return None
         if beside.known:
             self._well(tag)
         quality = np.where(np.isfinite(values), beside.quality, BAD).astype(np.uint16)
-        return [Readings(tag, times, values, quality, arrived_ns)]
+        return Readings(tag, times, values, quality, arrived_ns)
 
     def _block_times(
         self, tag: str, value: list[object], beside: _Around, arrived_ns: int
@@ -274,17 +269,3 @@ def _numbers(value: list[object]) -> NDArray[np.float64] | None:
         return np.array(value, np.float64)  # null becomes NaN, a truth 1 or 0
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _piece(
-    tag: str, values: Sequence[tuple[int, float, int]], arrived_ns: int, text: str
-) -> Readings:
-    times, numbers, quality = zip(*values, strict=True)
-    return Readings(
-        tag,
-        np.array(times, np.int64),
-        np.array(numbers, np.float64),
-        np.array(quality, np.uint16),
-        arrived_ns,
-        text,
-    )
