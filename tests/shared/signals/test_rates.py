@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fedmill_shared.errors import DataError
 from fedmill_shared.signals.rates import Chunk, Resampler, factor_of
 from fedmill_shared.signals.resample import decimate
 
@@ -101,6 +102,12 @@ class TestHold:
         nothing = np.full((2, 1), NAN, np.float32)
         [chunk] = resampler.push("run", "u", START + 6 * PERIOD, PERIOD, nothing)
         assert chunk.values[1].tolist() == [5.0]
+
+    def test_a_clock_that_is_centuries_off(self) -> None:
+        """Is told, before any time overflows."""
+        resampler = Resampler([100.0, 1.0], [False, False])
+        with pytest.raises(DataError, match="within 230 years"):
+            resampler.push("run", "u", 1 << 63, PERIOD, np.ones((2, 1), np.float32))
 
     def test_memory_is_bounded(self) -> None:
         """Of more than two runs the least recent is forgotten."""

@@ -56,7 +56,7 @@ def _mapped(source: SourceOptions, job: Job | None) -> list[Mapped]:
         ]
     mapping = map_source(job.name, job.signals, source)
     names = [signal.name for signal in job.signals]
-    wanted_of(source, names, mapping.tags, job.signals[0].rate_hz)
+    wanted_of(source, names, mapping.tags, job.rate_hz)
     return [
         Mapped(
             signal.name,

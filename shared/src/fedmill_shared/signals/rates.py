@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_shared.signals.resample import Decimator
+from fedmill_shared.signals.windows import times_of
 
 Values = NDArray[np.float32]
 Times = NDArray[np.int64]
@@ -84,10 +85,14 @@ class Resampler:
     def push(
         self, run: str, unit: str, start_ns: int, period_ns: int, values: Values
     ) -> list[Chunk]:
-        """Add consecutive samples ``values`` (signals, n); the samples that come of them."""
-        count = values.shape[1]
-        if not count:
+        """Add consecutive samples ``values`` (signals, n); the samples that come of them.
+
+        Raises:
+            DataError: their times are more than 230 years from 1970.
+        """
+        if not values.shape[1]:
             return []
+        times = times_of(run, start_ns, period_ns, values.shape[1])
         state = self._runs.pop(run, None)
         done: list[Chunk] = []
         if state is None or state.period_ns != period_ns:
@@ -96,7 +101,6 @@ class Resampler:
         self._runs[run], state.unit = state, unit
         if len(self._runs) > self._limit:
             del self._runs[next(iter(self._runs))]
-        times = start_ns + period_ns * np.arange(count, dtype=np.int64)
         values = self._fill(state, times, values)
         if state.decimator.factor == 1:
             return [*done, Chunk(unit, start_ns, period_ns, values)]

@@ -165,27 +165,8 @@ class Windower:
         _check(run, state, unit, period_ns, len(values))
         self._runs.pop(run, None)
         self._runs[run] = state
-        if not -FARTHEST_NS <= start_ns <= start_ns + period_ns * values.shape[1] <= FARTHEST_NS:
-            raise DataError(
-                f"run {run!r} has samples from {start_ns} ns on, {period_ns} ns apart",
-                remedy="times must lie within 230 years of 1970; check the source's clock and rate",
-            )
-        times = start_ns + period_ns * np.arange(values.shape[1], dtype=np.int64)
-        first = 0
-        if state.due_ns is not None:
-            # A period rounded to whole ns is wrong by up to half a ns for each sample of a push.
-            tolerance = period_ns // 2 + state.slack_ns
-            if start_ns > state.due_ns + tolerance:
-                finished += _windows(run, state, state.pieces.rest())
-                state.pieces.clear()
-            first = int(np.searchsorted(times, state.due_ns - tolerance))
-            self.late += first
-        if first < len(times):
-            found = state.pieces.add(values[:, first:], times[first:])
-            state.due_ns = int(times[-1]) + period_ns
-            state.slack_ns = (len(times) - first) // 2 + 1
-            finished += _windows(run, state, found)
-        return finished
+        times = times_of(run, start_ns, period_ns, values.shape[1])
+        return finished + self._cut(run, state, values, times)
 
     def end(self, run: str) -> list[Window]:
         """Close ``run``: the window of its last samples, if they are in none yet."""
@@ -194,9 +175,45 @@ class Windower:
             return []
         return _windows(run, state, state.pieces.rest())
 
+    def _cut(
+        self, run: str, state: _Run, values: NDArray[np.float32], times: NDArray[np.int64]
+    ) -> list[Window]:
+        """Windows of what is new in ``values`` (signals, n), afresh where there is a gap before."""
+        finished: list[Window] = []
+        first = 0
+        if state.due_ns is not None:
+            # A period rounded to whole ns is wrong by up to half a ns for each sample of a push.
+            tolerance = state.period_ns // 2 + state.slack_ns
+            if times[0] > state.due_ns + tolerance:
+                finished = _windows(run, state, state.pieces.rest())
+                state.pieces.clear()
+            first = int(np.searchsorted(times, state.due_ns - tolerance))
+            self.late += first
+        if first < len(times):
+            found = state.pieces.add(values[:, first:], times[first:])
+            state.due_ns = int(times[-1]) + state.period_ns
+            state.slack_ns = (len(times) - first) // 2 + 1
+            finished += _windows(run, state, found)
+        return finished
+
     def _begin(self) -> Pieces:
         """How the samples of a new run are cut."""
         return Sliding(self._length, self._stride, self._pad)
+
+
+def times_of(run: str, start_ns: int, period_ns: int, count: int) -> NDArray[np.int64]:
+    """Times (count,) of consecutive samples of ``run``, ns UTC.
+
+    Raises:
+        DataError: they are more than 230 years from 1970.
+    """
+    if not -FARTHEST_NS <= start_ns <= start_ns + period_ns * count <= FARTHEST_NS:
+        raise DataError(
+            f"run {run!r} has samples from {start_ns} ns on, {period_ns} ns apart",
+            remedy="times must lie within 230 years of 1970; check the source's clock and rate",
+        )
+    times: NDArray[np.int64] = start_ns + period_ns * np.arange(count, dtype=np.int64)
+    return times
 
 
 def _windows(run: str, state: _Run, pieces: Sequence[Piece]) -> list[Window]:
