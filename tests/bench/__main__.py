@@ -18,6 +18,7 @@ from tests.bench import (
     memory,
     recovery,
     score,
+    store,
     transfer,
     uplink,
 )
@@ -40,6 +41,7 @@ BENCHES: dict[str, ModuleType] = {
     "uplink": uplink,
     "byzantine": byzantine,
     "heterogeneity": heterogeneity,
+    "store": store,
 }
 
 

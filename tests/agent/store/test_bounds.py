@@ -173,6 +173,22 @@ def predictions(first: int, last: int, scored_ns: int = 0) -> list[Prediction]:
     return [Prediction("r", n, "v", outputs, scored_ns) for n in range(first, last)]
 
 
+class TestReload:
+    def test_a_hundred_of_them_lose_nothing(self, tmp_path: Path) -> None:
+        """Opened a hundred times, each with other rules that suffice: all is there."""
+        for n in range(100):
+            discard: Discard = ("oldest", "thin", "newest")[n % 3]
+            rules = Rules(discard, 1 << 20)
+            with open_store(tmp_path / "s", (1 << 24) + n, rules=rules) as store:
+                store.add(windows(n, n + 1, length=10), "train")
+                store.add_labels([LabelInterval("run", n * 10, n * 10 + 9, f"class {n}")])
+                store.add_predictions(predictions(n, n + 1))
+                assert store.discarded == 0
+        with open_store(tmp_path / "s", 1 << 24) as store:
+            assert store.load("train").texts == [f"class {n}" for n in range(100)]
+            assert [p.end_ns for p in store.predictions()] == list(range(100))
+
+
 class TestNewest:
     rules = Rules(discard="newest")
 

@@ -30,7 +30,7 @@ BUFFER_BYTES = 4 << 20
 """What is not yet written at most; at 12 kHz that is 19 s."""
 UPKEEP_SECONDS = 60.0
 """How often age is looked at while nothing comes."""
-_SAMPLE_BYTES, _BATCH_BYTES = 18, 400
+_SAMPLE_BYTES, _BATCH_BYTES = 18, 500
 
 
 @dataclass(frozen=True, slots=True)
