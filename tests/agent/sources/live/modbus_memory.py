@@ -33,6 +33,7 @@ class Memory:
     Attributes:
         words: (device, kind, address) -> value; 0 where nothing was said.
         refused: addresses that are refused, alike.
+        refusal: the exception that says so.
         silent: devices that do not answer.
         codes: device -> exception that it answers everything with.
         asked: all questions.
@@ -42,6 +43,7 @@ class Memory:
     def __init__(self) -> None:
         self.words: dict[tuple[int, str, int], int] = defaultdict(int)
         self.refused: set[tuple[int, str, int]] = set()
+        self.refusal = 2
         self.silent: set[int] = set()
         self.codes: dict[int, int] = {}
         self.asked: list[Request] = []
@@ -64,7 +66,7 @@ class Memory:
         if code := self.codes.get(request.device, 0):
             return Answer(code=code)
         if self.refused.intersection(places):
-            return Answer(code=2)
+            return Answer(code=self.refusal)
         words = [self.words[place] for place in places]
         if request.kind in {"coil", "discrete"}:
             return Answer(np.packbits(words, bitorder="little").tobytes())

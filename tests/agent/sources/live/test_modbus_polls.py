@@ -162,6 +162,45 @@ class TestRefusals:
         assert sorted(bench.values()) == ["r0"]
         assert list(bench.problems) == ["r100"]
 
+    def test_when_one_comes_again_the_others_are_asked_too(self) -> None:
+        """A device that had no program yet is whole again at once, and in one question."""
+        bench = Bench([*words(*range(40)), *words(50, device=2)])
+        bench.memory.refused = {(1, "holding", each) for each in range(40)}
+        assert sorted(bench.values()) == ["r50"]
+        assert len(bench.problems) == 40
+        bench.memory.refused = set()
+        good = 1
+        while good == 1:  # jitter: between 150 and 300 s
+            bench.clock.advance(1.0)
+            good = len(bench.values())
+        bench.poll()
+        assert len(bench.values()) == 41
+        assert len(bench.memory.asked) == 2
+        assert bench.problems == {}
+
+    def test_a_device_that_fails_for_a_while_is_not_taken_apart(self) -> None:
+        """What was read at once before is asked at once again, after a pause."""
+        bench = Bench(words(*range(40)))
+        assert len(bench.values()) == 40
+        bench.memory.codes = {1: 4}
+        for _ in range(30):
+            assert bench.values() == {}
+            assert len(bench.memory.asked) <= 1
+            bench.clock.advance(1.0)
+        bench.memory.codes = {}
+        bench.clock.advance(60.0)
+        assert len(bench.values()) == 40
+        assert len(bench.memory.asked) == 1
+
+    def test_one_that_never_had_an_address_is(self) -> None:
+        """Some devices say that they failed where others say that there is no such address."""
+        bench = Bench(words(*range(8)))
+        bench.memory.refused = {(1, "holding", 5)}
+        bench.memory.refusal = 4
+        for _ in range(3):
+            assert len(bench.values()) == 7
+        assert [(each.address, each.count) for each in bench.memory.asked] == [(0, 5), (6, 2)]
+
     @pytest.mark.parametrize(
         ("code", "words_of_it"),
         [(1, "illegal function"), (3, "illegal data value"), (4, "device failure")],

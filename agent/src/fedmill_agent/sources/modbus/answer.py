@@ -29,6 +29,11 @@ class Answer:
         return self.code in {1, 2, 3, 4}
 
     @property
+    def failed(self) -> bool:
+        """Whether the device says that it failed: it may not have the address, or be unwell."""
+        return self.code == 4
+
+    @property
     def silent(self) -> bool:
         """Whether the device does not answer, or a gateway says so of it."""
         return self.code in {_SILENT, 0x0A, 0x0B}

@@ -52,16 +52,16 @@ class Decoder:
 
     def one(self, register: Register, data: bytes, now_ns: int) -> Readings:
         """The reading of a single value that came at ``now_ns``."""
-        self._remember(register, data)
         value = float(numbers(register, data)[0])
+        self._remember(register, data, value)
         return reading(register.tag, value, time_ns=now_ns, arrived_ns=now_ns)
 
     def block(
         self, register: Register, data: bytes, times_ns: NDArray[np.int64], now_ns: int
     ) -> Readings:
         """The readings of a block with ``times_ns`` (count,)."""
-        self._remember(register, data)
         found = numbers(register, data)
+        self._remember(register, data, float(found[0]))
         quality = np.where(np.isfinite(found), GOOD, BAD).astype(np.uint16)
         return Readings(register.tag, times_ns, found, quality, now_ns)
 
@@ -73,10 +73,10 @@ class Decoder:
         first = data[: WIDTHS[register.type]]
         return values.suspects(first, register.type, register.order, low, high)
 
-    def _remember(self, register: Register, data: bytes) -> None:
+    def _remember(self, register: Register, data: bytes, value: float) -> None:
         tag = register.tag
         self._newest[tag] = register, data
-        better = "" if register.is_bit else _better(register, data)
+        better = _better(register, data, value)
         self._odd[tag] = self._odd[tag] + 1 if better else 0
         if self._odd[tag] >= _SURE:
             first = data[: WIDTHS[register.type]]
@@ -95,8 +95,9 @@ def none(register: Register, time_ns: int, now_ns: int) -> Readings:
     return reading(register.tag, np.nan, time_ns=time_ns, arrived_ns=now_ns, quality=BAD)
 
 
-def _better(register: Register, data: bytes) -> str:
-    first = data[: WIDTHS[register.type]]
-    if register.not_a_number and np.isnan(numbers(register, data)[0]):
+def _better(register: Register, data: bytes, value: float) -> str:
+    """An order that makes more sense of a ``value`` of its own; empty where there is none."""
+    empty = bool(register.not_a_number) and np.isnan(value)
+    if empty or not register.type.startswith("float") or values.usual(value):
         return ""
-    return values.nonsense(first, register.type, register.order)
+    return values.nonsense(data[: WIDTHS[register.type]], register.type, register.order)

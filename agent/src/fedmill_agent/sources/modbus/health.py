@@ -72,12 +72,22 @@ class Health:
         """How often its device was silent in a row."""
         return self._devices[register.device].failures
 
-    def works(self, registers: Iterable[Register]) -> None:
-        """They came."""
+    def works(self, registers: Iterable[Register]) -> list[Register]:
+        """They came; those of them that had been refused.
+
+        Where there are any the device has changed, and what else it refused is asked again too.
+        """
+        well = []
         for register in registers:
             self._devices[register.device].forget()
-            self._refused.pop(register, None)
             self.problems.pop(register.tag, None)
+            if self._refused.pop(register, None) is not None:
+                well.append(register)
+        devices = {each.device for each in well}
+        for register, patience in self._refused.items():
+            if register.device in devices:
+                patience.hurry()
+        return well
 
     def answers(self, device: int) -> None:
         """``device`` says something, if only that it refuses."""
@@ -105,8 +115,11 @@ class Health:
 
     def _slow(self, answer: Answer) -> Patience:
         most = self.limits.register_pause
-        first = min(most, max(1.0, self.limits.first_pause)) if answer.code == 4 else most
-        return Patience(first, most, self.random)
+        if answer.failed:
+            return Patience(
+                self.limits.first_pause, min(most, self.limits.device_pause), self.random
+            )
+        return Patience(most, most, self.random)
 
     def _blame(self, register: Register, told: str) -> None:
         if register.tag:

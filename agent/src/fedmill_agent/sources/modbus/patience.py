@@ -39,6 +39,10 @@ class Patience:
         if self.failures <= _EXCUSED:
             self._until = 0.0
 
+    def hurry(self) -> None:
+        """Something has changed: no pause."""
+        self._until = 0.0
+
     def may(self, now: float) -> bool:
         """Whether it is to be tried at ``now`` (s)."""
         return now >= self._until

@@ -27,17 +27,19 @@ class Request:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """Registers that are read at once, by address; those between them are read along.
 
     Attributes:
         registers: at least one, of one device and kind.
         joined: put together again after it had been split.
+        proven: it was read at once before, so a failure lies elsewhere.
     """
 
     registers: tuple[Register, ...]
     joined: bool = False
+    proven: bool = False
 
     @property
     def request(self) -> Request:
@@ -77,6 +79,11 @@ class Plan:
     def isolate(self, register: Register) -> None:
         """Remember that ``register`` is refused even alone."""
         self._bad.add(register)
+
+    def release(self, registers: Iterable[Register]) -> None:
+        """``registers`` that were refused are good again, and may be joined to others."""
+        self._bad.difference_update(registers)
+        self._split = True
 
     def settle(self) -> None:
         """Join again what was split and turned out to be good; call it after a whole poll."""

@@ -79,21 +79,24 @@ class Poller:
             self._none(group.registers)
             return
         answer = yield group.request
+        passing = answer.failed and group.proven
         if answer.good:
             self._take(group, answer.data)
-        elif answer.refused and len(group.registers) > 1:
+        elif answer.refused and len(group.registers) > 1 and not passing:
             self.health.answers(group.registers[0].device)
             for smaller in self._plan.split(group):
                 yield from self._ask(smaller)
         else:
-            if answer.refused:
+            if answer.refused and not passing:
                 self._plan.isolate(group.registers[0])
             self.health.failed(group.registers, answer, self.clock.monotonic())
             self._none(group.registers)
 
     def _take(self, group: Group, data: bytes) -> None:
         now, first = self.clock.now_ns(), group.registers[0].address
-        self.health.works(group.registers)
+        group.proven = True
+        if well := self.health.works(group.registers):
+            self._plan.release(well)
         for register in group.registers:
             own = decoder.part(data, register, first)
             if register.tag:

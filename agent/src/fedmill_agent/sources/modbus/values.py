@@ -33,7 +33,7 @@ ORDERS = {
 """By the bytes of a type, how they may come; A is the most significant one."""
 SANE = (1e-3, 1e6)
 """Sizes between which most measured values lie."""
-_ABSURD = (1e-20, 1e20)
+_USUAL = (1e-20, 1e20)
 
 
 def order_of(kind: str, pattern: str) -> str:
@@ -111,12 +111,14 @@ def suspects(
     )
 
 
+def usual(value: float) -> bool:
+    """Whether some plant may measure ``value``."""
+    return value == 0.0 or _USUAL[0] <= abs(value) <= _USUAL[1]
+
+
 def nonsense(data: bytes, kind: str, order: str) -> str:
     """The order that makes sense of a float that no plant measures, such as 4.6e-41; else empty."""
-    if not kind.startswith("float"):
-        return ""
-    value = abs(_one(data, kind, order))
-    if value == 0.0 or _ABSURD[0] <= value <= _ABSURD[1]:
+    if not kind.startswith("float") or usual(_one(data, kind, order)):
         return ""
     for sign in (1.0, -1.0):
         low, high = sorted((sign * SANE[0], sign * SANE[1]))
