@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from tests.agent.sources.live.stands.opcua import SPEED, Stand
 
 from fedmill_agent.sources.live import Readings
-from fedmill_agent.sources.opcua import KIND
+from fedmill_agent.sources.opcua import KIND, connection
 from fedmill_agent.sources.opcua.security import APPLICATION, identity
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
@@ -159,6 +159,30 @@ class TestGuarded:
         options = secured(guarded, folder, security="Aes256Sha256RsaPss", sign_only=True)
         with pytest.raises(SourceError, match=r"Aes256Sha256RsaPss, signed only.*choose"):
             speed(options)
+
+    def test_keys_are_renewed(
+        self, guarded: Stand, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In time, as often as the server wants, and values go on coming."""
+        monkeypatch.setattr(connection, "CHANNEL_SECONDS", 0.2)
+        tokens: set[int] = set()
+        decode = connection.read_response
+
+        def counting(data: bytes, count: int) -> Any:
+            (client,) = guarded.server.bserver.clients
+            tokens.add(client.processor._connection.security_token.TokenId)
+            return decode(data, count)
+
+        monkeypatch.setattr(connection, "read_response", counting)
+        options = secured(guarded, folder, timeout_seconds=0.2, mode="poll")
+        with closing(LIVE.open(options, [SPEED], SystemClock())) as reader:
+            for number in range(100):
+                guarded.say(SPEED, float(number))
+                reader.read(0.5)
+                if len(tokens) > 3:
+                    break
+        guarded.say(SPEED, 1500.0)
+        assert len(tokens) > 3
 
     def test_discovery_signs_in_too(self, guarded: Stand, folder: Path) -> None:
         """With the same identity."""

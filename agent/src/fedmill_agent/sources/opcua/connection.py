@@ -31,12 +31,14 @@ MOST_AT_ONCE = 500
 GOODBYE_SECONDS = 1.0
 SESSION_SECONDS = 60.0
 """After which a server forgets a client that says nothing."""
+CHANNEL_SECONDS = 3600.0
+"""For which keys are good."""
 _LIMITS = {"read": 11705, "browse": 11710, "monitor": 11714}
 """Server/ServerCapabilities/OperationLimits/MaxNodesPer... and MaxMonitoredItemsPerCall."""
 _HEADER = 8
 _MESSAGES = (b"MSG", b"OPN", b"CLO", b"ACK", b"ERR")
 """How a message begins (OPC 10000-6, 6.7.2 and 7.1.2), if it is for a client."""
-_NAMESPACES, _NOW = 2255, 2258
+_NAMESPACES, _NOW, _STATE = 2255, 2258, 2259
 _TOO_MUCH = (
     ua.uaerrors.BadTooManyOperations,
     ua.uaerrors.BadEncodingLimitsExceeded,
@@ -48,32 +50,13 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class _Client(Client):
-    """Tells no password to listeners."""
-
-    def __init__(self, options: OpcuaOptions) -> None:
-        super().__init__(
-            options.url, timeout=options.timeout_seconds, watchdog_intervall=options.timeout_seconds
-        )
-        self._options = options
-        self.name = self.description = f"fedmill-agent {options.name}"
-        self.session_timeout = int(1000 * SESSION_SECONDS)
-        self.max_messagesize = LARGEST_MESSAGE
-
-    async def create_session(self) -> ua.CreateSessionResult:
-        """As in the library, and refuse to go on where the password would be told."""
-        result = await super().create_session()
-        guard_password(self, self._options)
-        return result
-
-
 class Connection:
     """Owns the library's client.
 
     Attributes:
         spaces: URIs of the server's namespaces, by their number.
         ahead_ns: how far the server's clock is ahead of ours; 0 where it does not tell.
-        lost: done once the connection is, with the library's reason.
+        lost: done once something came that ends the connection, with the reason.
     """
 
     def __init__(self, options: OpcuaOptions, who: Identity) -> None:
@@ -83,8 +66,11 @@ class Connection:
         self.ahead_ns = 0
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._who = who
-        self._client = _Client(options)
-        self._client.connection_lost_callback = self._on_loss
+        self._client = Client(options.url, timeout=options.timeout_seconds)
+        self._client.name = self._client.description = f"fedmill-agent {options.name}"
+        self._client.session_timeout = round(1000 * SESSION_SECONDS)
+        self._client.secure_channel_timeout = round(1000 * CHANNEL_SECONDS)
+        self._client.max_messagesize = LARGEST_MESSAGE
         self._most = dict.fromkeys(_LIMITS, MOST_AT_ONCE)
         self._protocols: list[UASocketProtocol] = []
         self._bound()
@@ -95,12 +81,32 @@ class Connection:
         Raises:
             Exception: of the library; ``faults.told`` has words for it.
         """
-        if self.options.user:
-            self._client.set_user(self.options.user)
-            self._client.set_password(self._who.password)
-        await secure(self._client, self.options, self._who)
-        await self._client.connect()
+        client = self._client
+        await secure(client, self.options, self._who)
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+        await client.create_session()
+        guard_password(client, self.options)
+        await client.activate_session(self.options.user, self._who.password)
         await self._ask_server(clock)
+
+    async def keep(self) -> None:
+        """Ask for a sign of life again and again, and renew the keys in time.
+
+        Raises:
+            Exception: of the library, or TimeoutError: the connection is lost.
+        """
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while True:
+            await asyncio.sleep(self.options.timeout_seconds)
+            await self.read([ua.NodeId(ua.Int32(_STATE))])
+            # the server may have shortened it; OPC 10000-4, 5.5.2: after 75 % of it
+            if loop.time() - renewed > 0.75 * self._client.secure_channel_timeout / 1000:
+                await self._client.open_secure_channel(renew=True)
+                self._client.uaclient.revolve_security_token()
+                renewed = loop.time()
 
     async def close(self) -> None:
         """Say goodbye if the server listens, and drop the connection in any case."""
@@ -199,10 +205,6 @@ class Connection:
         for kind, limit in zip(_LIMITS, limits, strict=True):
             if limit is not None and isinstance(limit.content, float) and limit.content >= 1:
                 self._most[kind] = min(MOST_AT_ONCE, int(limit.content))
-
-    async def _on_loss(self, error: Exception) -> None:
-        if not self.lost.done():
-            self.lost.set_result(error)
 
     def _refuse(self, protocol: UASocketProtocol, why: str) -> None:
         if not self.lost.done():

@@ -102,6 +102,11 @@ class OpcuaOptions(LiveOptions, frozen=True, kw_only=True, tag="opcua"):
         """Raise ValueError, which decoding reports with its place in the file."""
         super().__post_init__()
         self._check_url()
+        if 0.0 < self.silence_seconds <= self.interval_seconds:
+            raise ValueError(
+                f"`silence_seconds` {self.silence_seconds:g} is no longer than `interval_seconds` "
+                f"{self.interval_seconds:g}"
+            )
         if self.security != "None" and not (self.certificate_file and self.key_file):
             raise ValueError(
                 f"`security` {self.security!r} needs `certificate_file` and `key_file`"

@@ -148,6 +148,7 @@ class OpcuaSession:
             else:
                 group.create_task(polling.serve())
             group.create_task(self._find_again(connection, subscription))
+            group.create_task(connection.keep())
 
     async def _find(self, connection: Connection, tags: Sequence[str]) -> dict[str, ua.NodeId]:
         """Look for the nodes of ``tags``; those that are there."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server tells what has changed (OPC 10000-4, 5.13 and 5.14)."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -45,6 +46,7 @@ class Subscription:
         self._values = values
         self._counts = counts
         self._id = 0
+        self._numbers = itertools.count()
         self._handles: dict[int, str] = {}
         self._nodes: dict[str, ua.NodeId] = {}
         self._patience = 0.0
@@ -157,18 +159,19 @@ class Subscription:
             parameters.ItemsToCreate = [self._item(*each, filtered=filtered) for each in some]
             return list(await self._connection.service.create_monitored_items(parameters))
 
-        first = len(self._handles)
-        handles = {first + index: tag for index, tag in enumerate(nodes)}
+        handles = dict(zip(self._numbers, nodes, strict=False))
         self._handles |= handles
         items = [(handle, nodes[tag]) for handle, tag in handles.items()]
         results = await self._connection.in_chunks("monitor", items, create)
         again: dict[str, ua.NodeId] = {}
-        for tag, result in zip(nodes, results, strict=True):
+        for (handle, tag), result in zip(handles.items(), results, strict=True):
             name = result.StatusCode.name
             if result.StatusCode.is_good():
                 self._nodes[tag] = nodes[tag]
                 self._values.trouble(tag, "")
-            elif filtered and name in _UNFILTERED:
+                continue
+            del self._handles[handle]
+            if filtered and name in _UNFILTERED:
                 again[tag] = nodes[tag]
             else:
                 self._values.trouble(tag, _REASONS.get(name, f"the server refuses: {name}"))

@@ -90,6 +90,11 @@ class Stand:
         self._waiting: dict[str, ua.DataValue] = {}
 
     @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._loop is not None
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         return f"opc.tcp://{HOST}:{self.port}/line"
