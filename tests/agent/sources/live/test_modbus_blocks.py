@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.sources.live.modbus_memory import PATIENT, Bench, register
 
-from fedmill_agent.sources.modbus.blocks import SLACK, BlockClock, pieces
+from fedmill_agent.sources.modbus.blocks import SLACK, BlockClock
 from fedmill_agent.sources.modbus.declaration import Register
 from fedmill_agent.sources.modbus.plan import Request
+from fedmill_agent.sources.modbus.spans import spans
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
@@ -108,19 +109,20 @@ class TestBlockClock:
             assert clock.place(None, arrived).times_ns.tolist() == told
 
 
-class TestPieces:
+class TestSpans:
     @given(
         st.sampled_from(["int16", "float32", "float64"]),
         st.integers(2, 2000),
         st.integers(4, 125),
     )
-    def test_they_join_to_the_block_and_tear_no_value(
+    def test_questions_join_to_the_block_and_tear_no_value(
         self, form: str, count: int, most: int
     ) -> None:
         """Each within the limit."""
         whole = replace(register("v", f"input 7 {form}"), count=count)
         place, width = whole.address, whole.size // count
-        for request in pieces(whole, most):
+        (span,) = spans([whole], 16)
+        for request in span.requests(most):
             assert request == Request(1, "input", place, request.count)
             assert 0 < request.count <= most
             assert request.count % width == 0
@@ -128,10 +130,47 @@ class TestPieces:
         assert place == whole.end
 
     def test_bits_join_by_bytes(self) -> None:
-        """Their pieces are bytes, but for the last."""
-        whole = replace(register("v", "coil 3"), count=5000)
-        assert [request.count for request in pieces(whole, 125)] == [2000, 2000, 1000]
-        assert {request.count % 8 for request in pieces(whole, 4)} == {0}
+        """Questions are whole bytes, but for the last."""
+        (span,) = spans([replace(register("v", "coil 3"), count=5000)], 16)
+        assert [request.count for request in span.requests(125)] == [2000, 2000, 1000]
+        assert {request.count % 8 for request in span.requests(4)} == {0}
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["input", "holding"]),
+                st.integers(0, 2000),
+                st.sampled_from(["int16", "float64"]),
+                st.integers(2, 100),
+                st.integers(1, 2),
+            ),
+            min_size=1,
+            max_size=10,
+        ),
+        st.integers(0, 124),
+    )
+    def test_neighbours_share_a_span(
+        self, drawn: list[tuple[str, int, str, int, int]], gap: int
+    ) -> None:
+        """Each block is in one span, whole; between two spans of a table lies more than the gap."""
+        blocks = [
+            replace(register(f"t{index}", f"{kind} {address} {form} device {device}"), count=count)
+            for index, (kind, address, form, count, device) in enumerate(drawn)
+        ]
+        found = spans(blocks, gap)
+        assert sorted(each.tag for span in found for each in span.registers) == sorted(
+            each.tag for each in blocks
+        )
+        for span in found:
+            assert span.first == min(each.address for each in span.registers)
+            assert span.end == max(each.end for each in span.registers)
+            assert len({(each.device, each.kind) for each in span.registers}) == 1
+        for one in found:
+            for other in found:
+                first, second = one.registers[0], other.registers[0]
+                same = (first.device, first.kind) == (second.device, second.kind)
+                if one is not other and same:
+                    assert other.first - one.end > gap or one.first - other.end > gap
 
 
 class TestPolls:
@@ -264,3 +303,84 @@ class TestPolls:
         bench.memory.refused = set()
         assert bench.poll() == {}
         assert bench.problems == {}
+
+
+class TestTogether:
+    """Blocks that the same register counts are of the same time, or they are torn."""
+
+    def bench(self, *addresses: int, pause: float = 300.0) -> Bench:
+        """Blocks of forty samples, counted at holding 199."""
+        blocks = [replace(block(40, address=each), tag=f"v{each}") for each in addresses]
+        return Bench(blocks, replace(PATIENT, register_pause=pause))
+
+    def test_neighbours_come_with_one_question(self) -> None:
+        """With one for the number before, and one after."""
+        bench = self.bench(200, 240, 280)
+        write(bench, 1, 5, count=120)
+        told = bench.poll()
+        assert sorted(told) == ["v200", "v240", "v280"]
+        assert [(each.address, each.count) for each in bench.memory.asked] == [
+            (199, 1),
+            (200, 120),
+            (199, 1),
+        ]
+        assert len({tuple(each.times_ns) for each in told.values()}) == 1
+
+    def test_none_is_of_another_time(self) -> None:
+        """The device goes on between two that lie far apart: both are read anew."""
+        bench = self.bench(200, 600)
+
+        def write_both(number: int) -> None:
+            write(bench, number, number, count=40)
+            bench.memory.put("holding", 600, *([number] * 40))
+
+        def overtake(request: Request) -> None:
+            if request.address == 600 and bench.memory.words[1, "holding", 199] == 1:
+                write_both(2)
+
+        write_both(1)
+        bench.memory.on_question = overtake
+        told = bench.poll()
+        assert told["v200"].values.tolist() == told["v600"].values.tolist() == [2.0] * 40
+        assert bench.counts == {"torn block": 2}
+
+    def test_one_that_is_refused_holds_up_none_of_the_others(self) -> None:
+        """They are then asked for each on its own."""
+        bench = self.bench(200, 240, 280)
+        bench.memory.refused = {(1, "holding", 250)}
+        for number in range(1, 4):
+            write(bench, number, number, count=120)
+            told = bench.poll()
+            assert told["v200"].values.tolist() == [float(number)] * 40
+            assert told["v280"].values.tolist() == [float(number)] * 40
+        assert list(bench.problems) == ["v240"]
+
+    def test_a_silent_device_is_asked_once(self) -> None:
+        """Not once for each span, where other devices wait."""
+        blocks = self.bench(200, 600, 1000).poller.registers
+        bench = Bench([*blocks, register("w", "holding 0 device 2")])
+        bench.memory.put("holding", 199, 1)
+
+        def fall_silent(request: Request) -> None:
+            if request.address == 200:
+                bench.memory.silent = {1}
+
+        bench.memory.on_question = fall_silent
+        told = bench.poll()
+        assert sorted(each.address for each in bench.memory.asked) == [0, 199, 200]
+        assert {tag for tag, each in told.items() if not each.quality[-1]} == {
+            "v200",
+            "v600",
+            "v1000",
+        }
+
+    def test_two_counts_are_two_times(self) -> None:
+        """Each block goes by its own."""
+        one = replace(block(4), tag="one")
+        two = replace(block(4, address=300), tag="two", sequence=register("", "holding 299"))
+        bench = Bench([one, two])
+        bench.memory.put("holding", 199, 1, 1, 1, 1, 1)
+        bench.memory.put("holding", 299, 9, 9, 9, 9, 9)
+        assert sorted(bench.poll()) == ["one", "two"]
+        bench.memory.put("holding", 299, 10)
+        assert list(bench.poll()) == ["two"]

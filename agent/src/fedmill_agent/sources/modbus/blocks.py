@@ -5,15 +5,11 @@ The number and the rate alone space the samples: a slow network, a late poll, an
 faster or slower than real time change nothing. Only the first block has the time at which it came.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fedmill_agent.sources.modbus.declaration import Register
-from fedmill_agent.sources.modbus.plan import Request
 
 SLACK = 16
 """Blocks that may be lost at once, however little time has passed."""
@@ -93,14 +89,3 @@ class BlockClock:
     def _times(self, end_ns: int) -> NDArray[np.int64]:
         back = np.arange(self.count - 1, -1, -1) * (1e9 / self.rate_hz)
         return np.asarray(end_ns - np.rint(back).astype(np.int64))
-
-
-def pieces(register: Register, largest_read: int) -> Iterator[Request]:
-    """Reads that bring a block, each of whole values."""
-    step, most = register.size // register.count, largest_read
-    if register.is_bit:
-        most = 16 * largest_read // 8 * 8  # so that bytes of bits join
-    at_once = min(most, 2000 if register.is_bit else 125) // step * step
-    for address in range(register.address, register.end, at_once):
-        count = min(at_once, register.end - address)
-        yield Request(register.device, register.kind, address, count)

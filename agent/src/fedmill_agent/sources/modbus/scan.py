@@ -12,9 +12,9 @@ from fedmill_agent.sources.modbus.decoder import part
 from fedmill_agent.sources.modbus.opening import make_poller
 from fedmill_agent.sources.modbus.options import ModbusOptions
 from fedmill_agent.sources.modbus.plan import Request
-from fedmill_agent.sources.modbus.poller import Asking
 from fedmill_agent.sources.modbus.registers import Range
 from fedmill_agent.sources.modbus.values import ORDERS, SANE, numbers
+from fedmill_agent.sources.modbus.waveforms import Asking
 from fedmill_agent.sources.modbus.wire import Wire, connect
 from fedmill_shared.clock import Clock
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from fedmill_agent.sources.live import Delivered
 from fedmill_agent.sources.modbus.answer import SILENT, Answer
 from fedmill_agent.sources.modbus.patience import Pace
-from fedmill_agent.sources.modbus.poller import Asking, Poller
+from fedmill_agent.sources.modbus.poller import Poller
+from fedmill_agent.sources.modbus.waveforms import Asking
 from fedmill_agent.sources.modbus.wire import Wire
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import SourceError
