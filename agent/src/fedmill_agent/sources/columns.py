@@ -8,104 +8,139 @@ from numpy.typing import NDArray
 
 from fedmill_agent.sources.live import GOOD, Readings
 
-_NEVER = -(1 << 62)
+NEVER = -(1 << 62)
+Times = NDArray[np.int64]
+Values = NDArray[np.float64]
 
 
 @dataclass(slots=True)
 class Column:
     """Owns the readings of one tag that are not used up yet, and the last one that is.
 
+    A reading counts for the tick whose cell it lies in. Of several in a cell the first counts, so
+    that nothing need be waited for; the last one is what holds from there on. Where a cell has
+    none, the one before it counts while it holds.
+
     Attributes:
         tag: what its source calls it.
         hold_ns: for how long a good value counts where no newer one comes.
+        factor: how many times as fast as its neighbours it comes.
         newest_ns: time of the newest reading, good or not; None before the first.
     """
 
     tag: str
     hold_ns: int
+    factor: int = 1
     newest_ns: int | None = None
-    _times: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    _values: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    _times: Times = field(default_factory=lambda: np.empty(0, np.int64))
+    _values: Values = field(default_factory=lambda: np.empty(0))
     _used: int = 0  # of them, those that samples were made of; at most one is kept
+    _fresh: list[tuple[Times, Values]] = field(default_factory=list)
 
     @property
     def first_ns(self) -> int | None:
         """Time of the oldest reading that no sample was made of; None if there is none."""
+        self._merge()
         return int(self._times[self._used]) if self._used < len(self._times) else None
 
     @property
     def held_until_ns(self) -> int:
         """Time up to which the newest value counts."""
+        self._merge()
         if not len(self._times) or not np.isfinite(self._values[-1]):
-            return self.newest_ns if self.newest_ns is not None else _NEVER
+            return NEVER if self.newest_ns is None else self.newest_ns
         return int(self._times[-1]) + self.hold_ns
 
-    def push(self, readings: Readings, open_ns: int | None) -> int:
-        """Take in ``readings``; the number of them that come too late for any sample to come.
+    def push(self, readings: Readings, open_ns: int = NEVER, filled_ns: int = NEVER) -> int:
+        """Take in ``readings``; the number of them that come too late to change a sample.
 
-        ``open_ns`` is the time from which on samples are still to be made; None for any.
+        ``open_ns`` is the time from which on samples are still to be made, and ``filled_ns`` where
+        the cell before it begins: more of one that has a reading already is not late.
         """
+        if not len(readings):
+            return 0
         good = (readings.quality == GOOD) & np.isfinite(readings.values)
         times, values = readings.times_ns, np.where(good, readings.values, np.nan)
         late = 0
-        if open_ns is not None:
+        if int(times.min()) < open_ns:
             fresh = times >= open_ns
-            late = int(len(times) - np.count_nonzero(fresh))
-            if late:
-                self._hold(times[~fresh], values[~fresh])
-                times, values = times[fresh], values[fresh]
+            late = self._take_late(times[~fresh], values[~fresh], filled_ns)
+            times, values = times[fresh], values[fresh]
         if len(times):
-            ordered = self.newest_ns is None or int(times[0]) > self.newest_ns
-            self._times = np.concatenate((self._times, times))
-            self._values = np.concatenate((self._values, values))
-            if not ordered or bool((np.diff(times) <= 0).any()):
-                self._sort()
-            self.newest_ns = int(self._times[-1])
+            self._fresh.append((times, values))
+            newest = int(times.max())
+            self.newest_ns = newest if self.newest_ns is None else max(self.newest_ns, newest)
         return late
 
-    def take(self, ticks: NDArray[np.int64], half_ns: int) -> NDArray[np.float64]:
+    def take(self, ticks: Times, edges: Times) -> Values:
         """float64 (n,), the value at each of ``ticks`` (n,); NaN where there is none that counts.
 
-        A reading counts from ``half_ns`` before its time on.
+        ``edges`` (n + 1,) are where their cells begin, and where the last one ends.
         """
+        self._merge()
         if not len(self._times):
             return np.full(len(ticks), np.nan)
-        places = np.searchsorted(self._times, ticks + half_ns, "left") - 1
-        known = np.maximum(places, 0)
-        until = self._times[known] + max(self.hold_ns, half_ns)
-        values = np.where((places >= 0) & (ticks <= until), self._values[known], np.nan)
-        last = int(places[-1])
-        if last >= 0:
-            self._times, self._values, self._used = self._times[last:], self._values[last:], 1
+        places = np.searchsorted(self._times, edges, "left")
+        first, end = places[:-1], int(places[-1])
+        own = first < places[1:]
+        chosen = np.where(own, first, first - 1)
+        known = np.maximum(chosen, 0)
+        counts = own | ((chosen >= 0) & (ticks <= self._times[known] + self.hold_ns))
+        values = np.where(counts, self._values[known], np.nan)
+        if end:
+            self._times, self._values = (
+                self._times[end - 1 :].copy(),
+                self._values[end - 1 :].copy(),
+            )
+            self._used = 1
         return values
 
+    def spans(self) -> tuple[int, Times, Times]:
+        """Until when the used reading holds, and from when until when each of the others does."""
+        self._merge()
+        good = np.isfinite(self._values)
+        ends = self._times + np.where(good, self.hold_ns, 0)
+        ends[:-1] = np.minimum(ends[:-1], self._times[1:])
+        return (
+            int(ends[0]) if self._used else NEVER,
+            self._times[self._used :],
+            ends[self._used :],
+        )
+
     def release(self, time_ns: int) -> None:
-        """No value holds beyond ``time_ns``, nor beyond the newest."""
+        """No value holds beyond ``time_ns``, or beyond the newest if that is later."""
         if self.newest_ns is not None:
             self.newest_ns = max(self.newest_ns + 1, time_ns)
-            self._times = np.append(self._times, self.newest_ns)
-            self._values = np.append(self._values, np.nan)
+            self._fresh.append((np.array([self.newest_ns], np.int64), np.array([np.nan])))
 
-    def forget(self) -> None:
-        """All that came."""
-        self._times, self._values = self._times[:0], self._values[:0]
-        self._used, self.newest_ns = 0, None
+    def restart(self, time_ns: int | None) -> None:
+        """Forget all that came, or all but the newest value, which holds from ``time_ns`` on."""
+        self._merge()
+        kept = 0 if time_ns is None else min(1, len(self._times))
+        self._values = self._values[len(self._values) - kept :].copy()
+        self._times = np.full(kept, time_ns or 0, np.int64)
+        self._used, self.newest_ns = 0, time_ns if kept else None
 
-    def _hold(self, times: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    def _take_late(self, times: Times, values: Values, filled_ns: int) -> int:
         """The newest of late readings holds from now on, if nothing newer does."""
-        newest = int(np.argmax(times))
-        if self._used and int(self._times[0]) >= int(times[newest]):
-            return
-        self._times = np.concatenate((times[newest : newest + 1], self._times[self._used :]))
-        self._values = np.concatenate((values[newest : newest + 1], self._values[self._used :]))
-        self._used, self.newest_ns = 1, int(self._times[-1])
+        self._merge()
+        used_ns = int(self._times[0]) if self._used else NEVER
+        late = times < filled_ns if used_ns >= filled_ns else np.ones(len(times), np.bool_)
+        newest = len(times) - 1 - int(np.argmax(times[::-1]))
+        if int(times[newest]) >= used_ns:
+            self._times = np.append(times[newest], self._times[self._used :])
+            self._values = np.append(values[newest], self._values[self._used :])
+            self._used, self.newest_ns = 1, int(self._times[-1])
+        return int(np.count_nonzero(late))
 
-    def _sort(self) -> None:
-        """By time; of several readings with one time the last that came counts."""
-        used = self._times[: self._used]
-        order = np.argsort(self._times, kind="stable")
-        times = self._times[order]
-        last = np.append(times[1:] != times[:-1], True)
-        self._times, self._values = times[last], self._values[order][last]
-        if len(used):
-            self._used = int(np.searchsorted(self._times, used[-1], "right"))
+    def _merge(self) -> None:
+        """Put what came into the order of time; what has the same time stays as it came."""
+        if not self._fresh:
+            return
+        times = np.concatenate([self._times, *(times for times, _ in self._fresh)])
+        values = np.concatenate([self._values, *(values for _, values in self._fresh)])
+        self._fresh.clear()
+        if bool((np.diff(times) < 0).any()):
+            order = np.argsort(times, kind="stable")
+            times, values = times[order], values[order]
+        self._times, self._values = times, values

@@ -13,7 +13,7 @@ from fedmill_agent.sources.base import LabelInterval, RunEnded, Samples, SourceO
 from fedmill_agent.sources.columns import Column
 from fedmill_agent.sources.live import Delivered, LiveOptions, Readings, hold_ns
 from fedmill_agent.sources.runner import SourceEvent
-from fedmill_agent.sources.standing import Standing
+from fedmill_agent.sources.state import Standing
 from fedmill_agent.sources.supervisor import Listener, Supervisor
 from fedmill_agent.sources.wanted import Wanted
 from fedmill_shared.clock import Clock
@@ -97,7 +97,7 @@ class Hub:
         options, live = narrow(given, LiveOptions), live_of(given)
         name = options.name
         listener = Listener(
-            deliver=lambda delivered: self._deliver(name, delivered),
+            deliver=lambda delivered, now_ns: self._deliver(name, delivered, now_ns),
             advance=lambda now_ns: self._advance(name, now_ns),
             lost=lambda now_ns: self._lost(name, now_ns),
             failed=self._failed,
@@ -115,13 +115,13 @@ class Hub:
         if wanted:
             line.supervisor.watch(list(wanted))
 
-    def _deliver(self, name: str, delivered: Sequence[Delivered]) -> None:
+    def _deliver(self, name: str, delivered: Sequence[Delivered], now_ns: int) -> None:
         for each in self._lines[name].subscribers.values():
             for one in delivered:
                 if isinstance(one, LabelInterval):
                     each.sink(SourceEvent(name, one))
                 elif isinstance(one, Readings):
-                    _pass(name, each, each.aligner.push(one))
+                    _pass(name, each, each.aligner.push(one, now_ns))
 
     def _advance(self, name: str, now_ns: int) -> None:
         for each in self._lines[name].subscribers.values():
@@ -143,10 +143,13 @@ def _aligner(options: LiveOptions, wanted: Wanted) -> Aligner:
     held = hold_ns(options, period_ns)
     return Aligner(
         options.unit or options.name,
-        [Column(tag, held) for tag in wanted.tags],
+        [
+            Column(tag, held, factor)
+            for tag, factor in zip(wanted.tags, wanted.factors, strict=True)
+        ],
         wanted.rate_hz,
-        round(options.wait_seconds * 1e9),
-        options.run_tag,
+        wait_ns=round(options.wait_seconds * 1e9),
+        run_tag=options.run_tag,
     )
 
 

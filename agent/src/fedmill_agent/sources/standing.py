@@ -24,19 +24,13 @@ class Tally:
     last_ns: int = 0
     skew_ns: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    session: Counter[str] = field(default_factory=Counter)
+    session: Mapping[str, int] = field(default_factory=dict)  # what the session left out so far
     problems: Mapping[str, str] = field(default_factory=dict)
-
-    def opened(self, counts: Counter[str], problems: Mapping[str, str]) -> None:
-        """A session began, which counts in ``counts`` and names tags in ``problems``."""
-        self.closed()
-        self.session, self.problems = counts, problems
-        self.connections += 1
 
     def closed(self) -> None:
         """The session ended; what it counted stays."""
-        self.dropped += self.session
-        self.session = Counter()
+        self.dropped.update(self.session)
+        self.session = {}
 
     def take(self, delivered: Sequence[Readings]) -> bool:
         """Count ``delivered``; whether a good value is among it."""
@@ -54,15 +48,17 @@ class Tally:
 
     def standing(self) -> Standing:
         """All of it, as it is now."""
+        left_out = Counter(dict(self.dropped))  # a copy: another thread counts on
+        left_out.update(self.session)
         return Standing(
             phase=self.phase,
             error=self.error,
             readings=self.readings,
             bad=self.bad,
             stale=self.stale,
-            dropped=dict(self.dropped + self.session),
+            dropped=dict(+left_out),
             connections=self.connections,
             last_ns=self.last_ns,
             skew_seconds=round(self.skew_ns / 1e9, 3),
-            problems=dict(list(dict(self.problems).items())[:MOST_PROBLEMS]),
+            problems=dict(list(self.problems.items())[:MOST_PROBLEMS]),
         )

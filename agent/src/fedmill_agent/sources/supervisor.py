@@ -2,13 +2,16 @@
 """Keeps one live source alive: opens it, notices that it broke or fell silent, opens it again."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
 
 from fedmill_agent.sources.live import Delivered, Live, LiveOptions, Readings, Session
-from fedmill_agent.sources.standing import Standing, Tally
+from fedmill_agent.sources.source_clock import SourceClock
+from fedmill_agent.sources.standing import Tally
+from fedmill_agent.sources.state import Standing
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import ConfigError, FedmillError, SourceError
 from fedmill_shared.link.backoff import Backoff
@@ -19,40 +22,47 @@ PROBE_SECONDS = 10.0
 """Time in which a good value must come where ``startup`` is ``probe``."""
 REPEAT_SECONDS = 600.0
 """How often one and the same error is told again."""
-JUMP_NS = 60 * 10**9
-JUMP_READINGS = 5
-"""A clock was set if as many batches in a row are that far ahead of where it was before."""
-
-FAULTS = (
-    FedmillError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    EOFError,
-)
-"""What libraries for other people's protocols raise; one source's fault ends no other's data."""
+LEAVE_SECONDS = 10.0
+"""Time that an earlier connection to the same device has to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
     """What a supervisor tells, always on its own thread.
 
+    Times are ns of a clock that begins at the wall clock's and never jumps.
+
     Attributes:
-        deliver: what came.
-        advance: a read is done, at this wall clock (ns UTC); samples may be due.
-        lost: the connection ended, at this wall clock.
+        deliver: what came, and when.
+        advance: a read is done, at this time; samples may be due.
+        lost: the connection ended, at this time.
         failed: it could not be opened, and the agent is to end with this error.
     """
 
-    deliver: Callable[[Sequence[Delivered]], None]
+    deliver: Callable[[Sequence[Delivered], int], None]
     advance: Callable[[int], None]
     lost: Callable[[int], None]
     failed: Callable[[FedmillError], None]
+
+
+class _Guard(AbstractContextManager["_Guard"]):
+    """Takes every exception of one session, whatever a library for a foreign protocol raises.
+
+    One source's fault ends no other's data, and not its own for good: it is told, and the source
+    is connected anew.
+    """
+
+    fault: Exception | None = None
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        """Keep ``error`` unless it is to end the process."""
+        self.fault = error if isinstance(error, Exception) else None
+        return self.fault is not None
 
 
 class Supervisor:
@@ -71,107 +81,158 @@ class Supervisor:
         clock: Clock,
         log: Logger,
         backoff: Backoff | None = None,
+        after: "Supervisor | None" = None,
     ) -> None:
-        """Prepare; ``start`` begins."""
+        """Prepare; ``after`` has the connection before this one, which must end first."""
         self._live = live
         self._options = options
         self._listener = listener
         self._clock = clock
         self._log = log.bind(source=options.name)
         self._backoff = backoff or Backoff()
+        self._after = after
+        self._zero_ns = clock.now_ns() - round(1e9 * clock.monotonic())
         self._tags: tuple[str, ...] = ()
+        self._asked: frozenset[str] = frozenset()  # the tags of the session
+        self._proven: Collection[str] = {*options.tags.values(), options.run_tag}
+        self._refused: dict[str, str] = {}
         self._changed = threading.Event()
         self._stopped = threading.Event()
         self._tally = Tally()
+        self._source_clock = SourceClock(options.clock, live.snapshot, self._tally.dropped)
         self._told: tuple[str, float] = ("", 0.0)
-        self._ahead = 0
-        self._offset_ns = 0
-        self._opened_ns = 0
-        self._seen: set[str] = set()
-        self._begun = False
+        self._heard = 0.0
         self._thread = threading.Thread(target=self._run, name=f"source-{options.name}")
         self._thread.daemon = True
+        self._begun = False
 
     @property
     def standing(self) -> Standing:
         """How it is."""
         return self._tally.standing()
 
+    @property
+    def tags(self) -> Sequence[str]:
+        """What is to be read."""
+        return self._tags
+
     def watch(self, tags: Sequence[str]) -> None:
-        """Read these tags from now on: the connection is made anew if they are others."""
-        wanted = tuple(tags)
-        if wanted == self._tags:
-            return
-        self._tags = wanted
-        self._changed.set()
+        """Read these tags from now on; the connection is made anew if it lacks one of them."""
+        self._tags = tuple(tags)
         if not self._begun:
             self._begun = True
             self._thread.start()
+        elif not self._asked.issuperset(tags):
+            self._changed.set()
 
     def stop(self) -> None:
         """Ask the thread to end."""
         self._stopped.set()
         self._changed.set()
 
-    def join(self, timeout: float) -> None:
-        """Wait until the thread has ended, at most ``timeout`` seconds."""
-        if self._thread.is_alive():
+    def join(self, timeout: float) -> bool:
+        """Wait until the thread has ended, at most ``timeout`` seconds; whether it has."""
+        if self._begun:
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after.join(LEAVE_SECONDS)
+            self._after = None
         while not self._stopped.is_set():
             self._changed.clear()
-            begun = self._clock.monotonic()
-            try:
+            if self._stopped.is_set():
+                break
+            begun = self._heard = self._clock.monotonic()
+            with _Guard() as guard:
                 self._serve()
-            except FAULTS as fault:
-                if not self._goes_on(fault):
+            if guard.fault is None or self._stopped.is_set():
+                continue
+            match self._judge(guard.fault):
+                case "end":
                     return
-                lasted = self._clock.monotonic() - begun if self._tally.phase == "running" else 0.0
-                if self._tally.phase != "silent":
+                case "wait":
+                    self._changed.wait()
                     self._tally.phase = "waiting"
-                self._changed.wait(self._backoff.wait(lasted))
+                case "again":
+                    self._changed.wait(self._backoff.wait(self._heard - begun))
         self._tally.phase = "stopped"
 
     def _serve(self) -> None:
         """Read one connection until it breaks or others are wanted.
 
         Raises:
-            FedmillError: or another of ``FAULTS``: it broke.
+            Exception: it broke.
         """
-        session = self._live.open(self._options, self._tags, self._clock)
-        self._seen, self._opened_ns = set(), self._clock.now_ns()
-        try:
-            self._tally.opened(session.counts, session.problems)
+        session = self._open()
+        self._source_clock.opened(self._clock.now_ns())
+        self._tally.connections += 1
+        with ExitStack() as leaving:  # all of it, whichever part fails
+            leaving.callback(self._lost)
+            leaving.callback(session.close)
+            leaving.callback(self._count, session)
             self._read(session)
-        finally:
-            session.close()
-            self._tally.closed()
-            self._listener.lost(self._clock.now_ns())
+
+    def _lost(self) -> None:
+        self._tally.closed()
+        self._listener.lost(self._now_ns())
+
+    def _open(self) -> Session:
+        """A session for the tags that are wanted; without new ones that can never work.
+
+        Raises:
+            Exception: there is none.
+        """
+        tags = self._tags
+        self._asked, self._refused = frozenset(tags), {}
+        try:
+            session = self._live.open(self._options, tags, self._clock)
+        except ConfigError as error:
+            kept = [tag for tag in tags if tag in self._proven]
+            if not kept or len(kept) == len(tags):
+                raise
+            session = self._live.open(self._options, kept, self._clock)
+            self._refused = {tag: str(error) for tag in tags if tag not in kept}
+            self._log.error("source.tags_refused", tags=sorted(self._refused), error=str(error))
+            return session
+        self._proven = self._asked
+        return session
 
     def _read(self, session: Session) -> None:
-        heard = self._clock.monotonic()
-        while not self._changed.is_set():
+        while not self._changed.is_set() and self._asked.issuperset(self._tags):
             delivered = session.read(READ_SECONDS)
-            self._tally.problems = session.problems
-            now = self._clock.monotonic()
+            self._count(session)
             kept = [each for each in map(self._timed, delivered) if each is not None]
             if self._tally.take([each for each in kept if isinstance(each, Readings)]):
-                heard = now
+                self._heard = self._clock.monotonic()
                 self._recover()
             if kept:
-                self._listener.deliver(kept)
-            self._listener.advance(self._clock.now_ns())
-            if self._options.startup == "probe" and self._new and now - heard > PROBE_SECONDS:
-                raise self._silent("answers, and no good value came", "check its tags")
-            if 0 < self._options.silence_seconds < now - heard:
-                self._tally.phase = "silent"
-                self._tally.dropped["silence"] += 1
-                told = f"no good value for {self._options.silence_seconds:g} s"
-                raise self._silent(told, "look at the device, or raise `silence_seconds`")
+                self._listener.deliver(kept, self._now_ns())
+            self._listener.advance(self._now_ns())
+            self._check_silence()
 
-    def _silent(self, what: str, remedy: str) -> SourceError:
-        return SourceError(f"source {self._options.name!r}: {what}", remedy=remedy)
+    def _count(self, session: Session) -> None:
+        # Copies, made here: whoever asks how the source is does so on another thread.
+        self._tally.session = dict(session.counts)
+        self._tally.problems = {**session.problems, **self._refused}
+
+    def _check_silence(self) -> None:
+        """Give up a connection that brings nothing.
+
+        Raises:
+            SourceError: it does.
+        """
+        silent, longest = self._clock.monotonic() - self._heard, self._options.silence_seconds
+        told, remedy = "", "look at the device, or raise `silence_seconds`"
+        if self._options.startup == "probe" and self._new and silent > PROBE_SECONDS:
+            told, remedy = "answers, and no good value came", "check its tags"
+        elif 0 < longest < silent:
+            told = f"no good value for {longest:g} s"
+            self._tally.dropped["silence"] += 1
+        if told:
+            self._tally.phase = "silent"
+            raise SourceError(f"source {self._options.name!r}: {told}", remedy=remedy)
 
     def _recover(self) -> None:
         if self._tally.phase != "running":
@@ -180,26 +241,12 @@ class Supervisor:
             self._log.info("source.running", connections=self._tally.connections)
 
     def _timed(self, delivered: Delivered) -> Delivered | None:
-        """``delivered`` in the times that count; None where its clock made a leap ahead."""
-        if not isinstance(delivered, Readings) or not len(delivered):
-            return delivered
-        offset = int(delivered.times_ns[-1]) - delivered.arrived_ns
-        fresh = delivered.tag not in self._seen
-        self._seen.add(delivered.tag)
-        if self._options.clock == "arrival":
-            return replace(delivered, times_ns=delivered.times_ns - np.int64(offset))
-        if offset > self._offset_ns + JUMP_NS:
-            self._ahead += 1
-            if self._ahead < JUMP_READINGS:
-                self._tally.dropped["clock"] += len(delivered)
-                return None
-        self._ahead = 0
-        if offset > -JUMP_NS:
-            self._offset_ns = max(0, offset)
-        if fresh and self._live.snapshot and len(delivered) == 1:
-            opened = np.array([self._opened_ns], np.int64)
-            return replace(delivered, times_ns=np.maximum(delivered.times_ns, opened))
+        if isinstance(delivered, Readings):
+            return self._source_clock.timed(delivered)
         return delivered
+
+    def _now_ns(self) -> int:
+        return self._zero_ns + round(1e9 * self._clock.monotonic())
 
     @property
     def _new(self) -> bool:
@@ -208,8 +255,8 @@ class Supervisor:
             return self._tally.last_ns == 0
         return self._tally.connections == 0
 
-    def _goes_on(self, fault: Exception) -> bool:
-        """Tell ``fault``; whether to try again."""
+    def _judge(self, fault: Exception) -> Literal["again", "wait", "end"]:
+        """Tell ``fault``; whether to try again, for other tags only, or never."""
         if isinstance(fault, FedmillError):
             error = fault
         else:
@@ -219,16 +266,18 @@ class Supervisor:
             )
         self._tally.error = str(error)
         startup = self._options.startup if self._new else "retry"
-        if isinstance(error, ConfigError) and startup != "error":
-            startup = "ignore"
-        if startup == "retry":
+        hopeless = isinstance(error, ConfigError)
+        if startup == "retry" and not hopeless:
+            if self._tally.phase != "silent":
+                self._tally.phase = "waiting"
             self._tell(str(error))
-            return True
+            return "again"
         self._tally.phase = "left out"
         self._log.error("source.left_out", error=str(error), startup=startup)
         if startup == "error":
             self._listener.failed(error)
-        return False
+            return "end"
+        return "wait" if hopeless else "end"
 
     def _tell(self, error: str) -> None:
         """Log ``error``, unless it is the one that was just told."""
