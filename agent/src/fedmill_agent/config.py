@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
 from fedmill_agent import shifts
+from fedmill_agent.labels.options import AnyLabels
 from fedmill_agent.sources import kinds, options_type
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.store.ring import LEAST_BYTES, Discard
@@ -24,6 +25,8 @@ from fedmill_shared.topics import valid_agent_id
 
 LabelText = Annotated[str, Meta(max_length=200)]
 LabelValue = LabelText | bool | int | float | Annotated[list[LabelText], Meta(max_length=32)]
+
+_Options = TypeVar("_Options", bound=Struct)
 
 MOST_LABELS = 32
 _LABEL_NAME_RULE = "at most 32 small letters, digits and _, a letter first"
@@ -132,6 +135,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     training: TrainingSection = TrainingSection()
     store: StoreSection = StoreSection()
     sources: list[SourceOptions] = msgspec.field(default_factory=list)
+    labels: list[AnyLabels] = msgspec.field(default_factory=list)
 
 
 def schema(names: Collection[str] | None = None) -> type[AgentConfig]:
@@ -169,7 +173,8 @@ def load(path: Path) -> AgentConfig:
     folder = path.resolve().parent
     section = msgspec.structs.replace(config.agent, state=str(folder / config.agent.state))
     sources = [_absolute(source, folder) for source in config.sources]
-    return msgspec.structs.replace(config, agent=section, sources=sources)
+    labels = [_absolute(each, folder) for each in config.labels]
+    return msgspec.structs.replace(config, agent=section, sources=sources, labels=labels)
 
 
 def _faults(config: AgentConfig) -> Iterator[Fault]:
@@ -179,12 +184,17 @@ def _faults(config: AgentConfig) -> Iterator[Fault]:
     yield from _label_faults(config.agent)
     yield from _shift_faults(config.training)
     yield from _store_faults(config.store)
+    yield from _name_faults("sources", [source.name for source in config.sources])
+    yield from _name_faults("labels", [each.name for each in config.labels])
+
+
+def _name_faults(section: str, names: list[str]) -> Iterator[Fault]:
     first: dict[str, int] = {}
-    for index, source in enumerate(config.sources):
-        other = first.setdefault(source.name, index)
+    for index, name in enumerate(names):
+        other = first.setdefault(name, index)
         if other != index:
-            field = ("sources", index, "name")
-            problem = f"{name_of(field)} is {show(source.name)}: sources[{other}] has the same name"
+            field = (section, index, "name")
+            problem = f"{name_of(field)} is {show(name)}: {section}[{other}] has the same name"
             yield Fault(field, problem, "rename one of the two")
 
 
@@ -236,8 +246,8 @@ def _kinds_in(data: Table) -> set[str] | None:
     return set(named) if kinds(named).keys() >= set(named) else None
 
 
-def _absolute(source: SourceOptions, folder: Path) -> SourceOptions:
-    """``source`` with its files: what is called ``path``, ``truth`` or ``..._file``."""
+def _absolute(source: _Options, folder: Path) -> _Options:
+    """``source``, or where labels come from, with its files: ``path``, ``truth``, ``..._file``."""
     changes = {
         field: str(folder / value)
         for field in source.__struct_fields__

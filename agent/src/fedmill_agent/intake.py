@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.cutter import Cutter, cutter_for
 from fedmill_agent.inference.scorer import Scorer
+from fedmill_agent.labels.suited import refusal
 from fedmill_agent.sources.base import (
     Event,
     LabelInterval,
@@ -27,7 +28,12 @@ from fedmill_shared.log import Logger
 from fedmill_shared.signals.windows import Window
 
 if TYPE_CHECKING:
+    from fedmill_agent.labels.desk import LabelDesk
     from fedmill_agent.labels.forecast import Forecaster
+    from fedmill_agent.labels.record import LabelRecord
+
+MOST_TEXTS = 1000
+"""Different refused labels that are told apart."""
 
 
 @dataclass(slots=True)
@@ -56,12 +62,23 @@ class Intake:
         self._log = log
         window_ns = round(1e9 * job.window.length / job.rate_hz)
         self._policy = SplitPolicy(store, job.evaluation, window_ns=window_ns)
-        cutters = {source.name: cutter_for(job, source) for source in config.sources}
-        self._feeds = {
-            source.name: _Feed(source, cutters[source.name], cutters[source.name].watch(job))
-            for source in config.sources
-        }
+        self._feeds: dict[str, _Feed] = {}
+        for source in config.sources:
+            self.take_up(source)
         self.refused_labels: Counter[str] = Counter()
+
+    def take_up(self, source: SourceOptions) -> None:
+        """Expect events of ``source`` from now on.
+
+        Raises:
+            SchemaError: it does not fit the job.
+        """
+        cutter = cutter_for(self._job, source)
+        self._feeds[source.name] = _Feed(source, cutter, cutter.watch(self._job))
+
+    def drop(self, source: str) -> None:
+        """Expect nothing of ``source`` any more; what is wrong with it no longer counts."""
+        self._feeds.pop(source, None)
 
     def tags(self, source: str) -> list[str]:
         """What to ask ``source`` for."""
@@ -106,6 +123,31 @@ class Intake:
                 "the configuration has no [[sources]]", remedy="add one to read sensor data"
             )
         return errors[0] if len(errors) == len(self._feeds) else None
+
+    def follow(self, desk: "LabelDesk") -> None:
+        """Take over what is new at ``desk``, in one step with how far that goes.
+
+        Raises:
+            StoreError: the labels cannot be read or kept; they are taken over later.
+        """
+        known = self._store.labels_position
+        if desk.newest in (0, known):
+            return
+        entries, position = desk.since(known, self._job.name)
+        reasons = [refusal(self._job, entry.record) for entry in entries]
+        self._store.add_truths(entries, [bool(reason) for reason in reasons], position=position)
+        for entry, reason in zip(entries, reasons, strict=True):
+            if reason:
+                self._refuse(entry.record, reason)
+
+    def _refuse(self, record: "LabelRecord", reason: str) -> None:
+        text = record.text if len(self.refused_labels) < MOST_TEXTS else ""
+        if not self.refused_labels[text]:
+            # a label for all jobs is nobody's mistake where another job knows what it means
+            log = self._log.error if record.job else self._log.warning
+            remedy = "correct the label, or name the job that it is for"
+            log("label.refused", label=record.id, reason=reason, remedy=remedy)
+        self.refused_labels[text] += 1
 
     def accept(self, event: SourceEvent | SourceEnded) -> None:
         """Take in what a source delivered; data that no window can be made of is logged.

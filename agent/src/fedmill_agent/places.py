@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in its state folder an agent keeps what belongs to a job or to a source."""
+"""Where in its state folder an agent keeps what belongs to a job or to a source, and labels."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +40,21 @@ def sampled_sources(state: str) -> dict[str, Path]:
     """Files of raw samples that are there, by what they are called."""
     found = sorted((Path(state) / SAMPLES).glob(f"*{_SUFFIX}"))
     return {unquote(path.name.removesuffix(_SUFFIX)): path for path in found}
+
+
+def labels_file(state: str) -> Path:
+    """All labels that came by themselves."""
+    return Path(state) / "labels.sqlite"
+
+
+def labels_folder(state: str) -> Path:
+    """Labels that the command line has left for the daemon."""
+    return Path(state) / "labels"
+
+
+def good_config(state: str) -> Path:
+    """The last configuration that was good and is in use."""
+    return Path(state) / "last-good.toml"
 
 
 def _prefix(job: Job) -> str:

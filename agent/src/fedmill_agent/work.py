@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent has for a job that it accepted: store, sources, model and part in the rounds."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,17 +18,14 @@ from fedmill_agent.intake import Intake
 from fedmill_agent.participation import Participation
 from fedmill_agent.places import job_folder, versions_folder, windows_file
 from fedmill_agent.ports import Ports
-from fedmill_agent.sources import kind_of
-from fedmill_agent.sources.base import ReplayOptions, SourceOptions, at_once
-from fedmill_agent.sources.runner import SourceEnded, SourceEvent, SourceRunner
-from fedmill_agent.sources.wanted import Wanted, wanted_of
 from fedmill_agent.store.bounds import rules_of
 from fedmill_agent.store.joining import joining_of
 from fedmill_agent.store.space import Level, ample
 from fedmill_agent.store.windows import WindowStore
+from fedmill_agent.streams import Fed, Streams, Ways
 from fedmill_agent.training import protocol
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import DataError, FedmillError, JobError
+from fedmill_shared.errors import DataError, FedmillError, JobError, StoreError
 from fedmill_shared.files import make_folder, write_atomic
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import job_from_canonical
@@ -39,18 +35,10 @@ from fedmill_shared.models.sharing import shared_roles
 from fedmill_shared.schema import schema_hash
 
 if TYPE_CHECKING:
+    from fedmill_agent.labels.desk import LabelDesk
     from fedmill_agent.sources.hub import Hub
 
-STOP_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Fed:
-    """Something a source delivered to one job; ``ticket`` tells for which acceptance of it."""
-
-    job: str
-    ticket: int
-    event: SourceEvent | SourceEnded
+RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +46,8 @@ class Outside:
     """What a seat reaches the world with; shared by all seats of an agent.
 
     ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest,
-    ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any.
+    ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any, and
+    ``labels`` what people and other systems said.
     """
 
     config: AgentConfig
@@ -71,6 +60,7 @@ class Outside:
     jitter: Callable[[float], float] = full_jitter
     level: Callable[[], Level] = ample
     hub: "Hub | None" = None
+    labels: "LabelDesk | None" = None
 
 
 class Work:
@@ -86,11 +76,10 @@ class Work:
         if self.job.name != name:
             raise JobError(f"job {name!r} was announced, its text is of job {self.job.name!r}")
         self.schema = schema_hash(self.job)
-        self.ticket = outside.number()
         self._outside = outside
         self._log = log
         self._reported: Path | None = None
-        self._reading = ""
+        self._labels_due = 0.0
         config = outside.config
         self._folder = make_folder(job_folder(config.agent.state, name))
         self.store = WindowStore(
@@ -108,14 +97,7 @@ class Work:
             raise
         # Only a job that can be served is taken up again after a restart.
         write_atomic(self._folder / "job.json", text)
-        self._start()
-
-    def start_next(self, ended: str = "") -> None:
-        """Begin the next recording that waits for its turn, if ``ended`` was the one before it."""
-        if ended == self._reading:
-            self._reading = self._waiting.popleft() if self._waiting else ""
-            if self._reading:
-                self._runners[self._reading].start()
+        self.streams.start()
 
     def learnable(self) -> int:
         """Training windows with a label for this job."""
@@ -157,6 +139,7 @@ class Work:
         """Do what is due about once a second; True if a version was installed."""
         installed = self.deployment.tick()
         self.participation.tick()
+        self._follow_labels()
         if self.store.set_aside != self._reported:
             self._reported = self.store.set_aside
             self._log.error(
@@ -166,16 +149,29 @@ class Work:
             )
         return installed
 
+    def _follow_labels(self) -> None:
+        """Take over labels; where that fails it is tried again a little later."""
+        desk, now = self._outside.labels, self._outside.clock.monotonic()
+        if desk is None or now < self._labels_due:
+            return
+        try:
+            self.intake.follow(desk)
+        except StoreError as error:
+            self._labels_due = now + RETRY_SECONDS
+            self._log.error("labels.delayed", error=str(error))
+
+    def adopt(self, outside: Outside, names: Collection[str]) -> None:
+        """Go on with a changed configuration, of which the sources called ``names`` are others.
+
+        Raises:
+            SchemaError: one of them does not fit the job; the others are read.
+        """
+        self._outside = outside
+        self.streams.replace(names, outside.config.sources, self._ways())
+
     def close(self) -> None:
         """Stop the sources and close the store."""
-        self._waiting.clear()
-        if self._outside.hub is not None:
-            self._outside.hub.unsubscribe(self.ticket)
-        for runner in self._runners.values():
-            runner.stop()
-        deadline = self._outside.clock.monotonic() + STOP_SECONDS
-        for runner in self._runners.values():
-            runner.join(max(0.0, deadline - self._outside.clock.monotonic()))
+        self.streams.close()
         self.store.close()
 
     def _equip(self, text: bytes) -> None:
@@ -209,46 +205,8 @@ class Work:
             log=log,
         )
         self.deployment.resume()
-        self._runners = {
-            source.name: self._runner(source)
-            for source in config.sources
-            if isinstance(source, ReplayOptions)
-        }
-        self._live = {
-            source.name: self._wanted(source)
-            for source in config.sources
-            if source.name not in self._runners
-        }
+        self.streams = Streams(self.job, self.intake, config.sources, self._ways())
 
-    def _start(self) -> None:
-        # Recordings that are read as fast as possible go one after another: a gateway has memory
-        # for one of them, and windows come in the same order every time.
-        sources = self._outside.config.sources
-        self._waiting = deque(source.name for source in sources if at_once(source))
-        for name, runner in self._runners.items():
-            if name not in self._waiting:
-                runner.start()
-        self.start_next()
-        for name, wanted in self._live.items():
-            self._subscribe(name, wanted)
-
-    def _subscribe(self, source: str, wanted: Wanted) -> None:
-        """Have a live source deliver what this job wants."""
-        hub, job, ticket, feed = self._outside.hub, self.job.name, self.ticket, self._outside.feed
-        if hub is not None:
-            hub.subscribe(ticket, source, wanted, lambda event: feed(Fed(job, ticket, event)))
-
-    def _wanted(self, source: SourceOptions) -> Wanted:
-        names, rate_hz = [each.name for each in self.job.signals], self.job.rate_hz
-        return wanted_of(source, names, self.intake.tags(source.name), rate_hz)
-
-    def _runner(self, source: ReplayOptions) -> SourceRunner:
-        job, ticket, feed = self.job.name, self.ticket, self._outside.feed
-        return SourceRunner(
-            kind_of(source),
-            source,
-            self.intake.tags(source.name),
-            self.job.rate_hz,
-            sink=lambda event: feed(Fed(job, ticket, event)),
-            clock=self._outside.clock,
-        )
+    def _ways(self) -> Ways:
+        outside = self._outside
+        return Ways(outside.feed, outside.number, outside.clock, outside.hub)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a label says, and which of several records of it holds."""
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -119,3 +120,18 @@ class TestRank:
             record().rank.hex()
             == "0000000000000000000000000000000000baa107e0e94a8cd9fab85911faa366ba"
         )
+
+
+class TestExactTimes:
+    @given(st.integers(-(8 * 10**18), 8 * 10**18))
+    def test_seconds_with_nine_digits(self, time_ns: int) -> None:
+        """As text, every nanosecond; edges of windows are exact, too."""
+        sign, whole = "-" if time_ns < 0 else "", abs(time_ns)
+        text = f"{sign}{whole // 10**9}.{whole % 10**9:09d}"
+        assert record(start=text, end=None).start_ns == time_ns
+
+    @pytest.mark.parametrize("start", [1704067200.1, 1704067200.3, "1704067200.7", 1.7e9])
+    def test_a_number_means_its_digits(self, start: float | str) -> None:
+        """Not the binary fraction next to them."""
+        expected = round(Decimal(str(start)) * SECOND)
+        assert record(start=start, end=None).start_ns == expected

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_agent.cli import config_argument
+from fedmill_agent.cli.label_report import read_report, report_lines
 from fedmill_agent.cli.meaning import meaning, utc
 from fedmill_agent.cli.stores import disk_in_words, read_samples, samples_in_words
 from fedmill_agent.config import AgentConfig, load
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
             "agent": config.agent.id,
             "running": running,
             "predictions": msgspec.to_builtins(predictions),
+            "labels": {name: read_report(config.agent.state, name) for name in predictions},
             "samples": msgspec.to_builtins(samples),
         }
         print(msgspec.json.encode(body).decode())
@@ -85,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
         for name, phase in status.state.jobs.items():
             _show_job(name, phase)
             _show_predictions(predictions[name])
+            for line in report_lines(config.agent.state, name):
+                _show("", line)
     return 0 if running else NOT_RUNNING
 
 

@@ -84,9 +84,14 @@ class BrokerOptions(LiveOptions, frozen=True, kw_only=True):
 
 
 def connect(
-    options: BrokerOptions, filters: Sequence[str], *, qos: int = 1, will: Message | None = None
+    options: BrokerOptions,
+    filters: Sequence[str],
+    *,
+    qos: int = 1,
+    will: Message | None = None,
+    keep_seconds: int = 0,
 ) -> "PlantLink":
-    """A connection that listens to ``filters``.
+    """A connection that listens to ``filters``; what comes for it is kept so long behind its end.
 
     Raises:
         SourceError: the broker cannot be reached, refuses us or does not answer.
@@ -113,6 +118,7 @@ def connect(
             largest_packet=options.max_message_bytes,
             patience=options.connect_seconds,
             will=will,
+            keep_seconds=keep_seconds,
         )
     )
     try:

@@ -32,7 +32,7 @@ def open_session(options: RestOptions, tags: Sequence[str], clock: Clock) -> Res
         SourceError: the server cannot be reached, or refuses us.
         ConfigError: a tag is no path or leads to another server, or a file is missing.
     """
-    client, pages = _client(options), pages_of(options, tags)
+    client, pages = client_of(options), pages_of(options, tags)
     _check(options, client, pages)
     position = Position(options.position_file, Place, clock)
     session = RestSession(options, client, pages, _format(options), position=position, clock=clock)
@@ -52,7 +52,7 @@ def listed(options: RestOptions, clock: Clock) -> Iterator[Found]:
     Raises:
         SourceError: the server cannot be reached, refuses us, or answers something else.
     """
-    client, reader = _client(options), _format(options)
+    client, reader = client_of(options), _format(options)
     try:
         for page in pages_of(options, [*options.tags.values(), "$"]):
             answer = client.get(page.asked(options, clock.now_ns()), {})
@@ -110,7 +110,12 @@ def _check(options: RestOptions, client: Client, pages: Sequence[Page]) -> None:
                     raise ConfigError(f"{where}: tag {tag!r}: {error}") from error
 
 
-def _client(options: RestOptions) -> Client:
+def client_of(options: RestOptions) -> Client:
+    """Who asks the server of ``options``; nothing is connected yet.
+
+    Raises:
+        ConfigError: a file with a secret or a certificate cannot be used.
+    """
     return Client(
         options.url,
         context=_context(options) if options.url.startswith("https") else None,
