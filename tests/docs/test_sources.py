@@ -20,6 +20,8 @@ from fedmill_agent.sources.opcua.options import OpcuaOptions
 from fedmill_agent.sources.rest import RestOptions
 from fedmill_agent.sources.rest.answers import Json
 from fedmill_agent.sources.rest.pages import pages_of
+from fedmill_agent.sources.sparkplug.options import SparkplugOptions
+from fedmill_agent.sources.sparkplug.topics import place_of as sparkplug_place
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Message
 
@@ -121,3 +123,15 @@ class TestRest:
             (found,), _, _ = page.readings(reader.records(body.encode()), options, reader, 0)
             assert (float(found.values[0]), int(found.times_ns[0])) == told
             assert found.quality.tolist() == [192]
+
+
+class TestSparkplug:
+    def test_the_example_names_what_it_says(self, place: Path) -> None:
+        """Nodes, a device, metrics; what a plant tells rarely is held long."""
+        (source,) = load(place / "sparkplug.toml").sources
+        assert isinstance(source, SparkplugOptions)
+        assert (source.hold_seconds, source.secure) == (3600.0, True)
+        found = [sparkplug_place(tag) for tag in (*source.tags.values(), source.run_tag)]
+        assert {each.node for each in found} == {("Plant 1", "Press 4")}
+        assert [each.device for each in found] == ["", "Drive", "Drive", ""]
+        assert found[0].metric == "Hydraulics/Oil Temperature"
