@@ -4,6 +4,7 @@
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from math import isfinite
 
 from fedmill_agent.sources.live import Found, Readings
 from fedmill_agent.sources.modbus.answer import Answer
@@ -105,11 +106,10 @@ def _search(searched: Range) -> Searching:
 
 
 def _known(register: Register, value: Readings | None, problem: str) -> Found:
-    came = value is not None and len(value) > 0
     return Found(
         register.tag,
         type="bool" if register.is_bit else register.type,
-        value=_shown(float(value.values[-1])) if value is not None and came else "",
+        value=_shown(float(value.values[-1])) if value is not None else "",
         writable=register.kind in _WRITABLE,
         note=problem or f"{register} device {register.device}",
     )
@@ -145,4 +145,4 @@ def _as_float(data: bytes) -> str:
 
 
 def _shown(value: float) -> str:
-    return f"{value:.9g}"
+    return f"{value:.9g}" if isfinite(value) else ""
