@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records what live sources bring, one ring of raw readings each, written once a second."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmill_agent.sources.live import Readings
+from fedmill_agent.store.samples import SampleStore
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import StoreError
+from fedmill_shared.log import Logger
+
+COMMIT_SECONDS = 1.0
+REPEAT_SECONDS = 600.0
+"""How often one recording's failure is told again."""
+
+Recording = Callable[[str], SampleStore | None]
+"""Opens the ring of the source with a name; None where nothing is to be recorded."""
+
+
+def no_recording(_source: str) -> None:
+    """Record nothing."""
+
+
+@dataclass(slots=True)
+class _Ring:
+    store: SampleStore
+    told_at: float | None = None
+    set_aside: Path | None = None
+
+
+class Recorder:
+    """Owns the rings, and the thread that writes what was appended to them.
+
+    A disk that fails costs the recording, and nothing else: it is told, and tried again.
+
+    Attributes:
+        recording: opens a ring.
+    """
+
+    def __init__(self, recording: Recording, clock: Clock, log: Logger) -> None:
+        """Nothing is recorded yet."""
+        self.recording = recording
+        self._clock = clock
+        self._log = log
+        self._rings: dict[str, _Ring] = {}
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, source: str) -> None:
+        """Record ``source`` from now on, if it is to be recorded."""
+        if source in self._rings:
+            return
+        try:
+            store = self.recording(source)
+        except StoreError as error:
+            self._log.error("samples.unrecorded", source=source, error=str(error))
+            return
+        if store is None:
+            return
+        # Replaced whole: other threads go through it.
+        self._rings = {**self._rings, source: _Ring(store)}
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
+            self._thread.start()
+
+    def store(self, source: str) -> SampleStore | None:
+        """The ring of ``source``; None where it is not recorded."""
+        ring = self._rings.get(source)
+        return None if ring is None else ring.store
+
+    def take(self, source: str, readings: Sequence[Readings]) -> None:
+        """Have ``readings`` written with the next commit."""
+        store = self.store(source)
+        if store is not None:
+            store.append(readings)
+
+    def tick(self) -> None:
+        """Write what waits."""
+        for source, ring in self._rings.items():
+            try:
+                ring.store.commit()
+            except StoreError as error:
+                self._tell(source, ring, error)
+            if ring.store.set_aside != ring.set_aside:
+                ring.set_aside = ring.store.set_aside
+                self._log.error(
+                    "store.set_aside",
+                    path=str(ring.set_aside),
+                    remedy="raw samples in it no longer count; check the disk",
+                )
+
+    def end(self, source: str) -> None:
+        """Record ``source`` no longer."""
+        ring = self._rings.get(source)
+        self._rings = {name: each for name, each in self._rings.items() if name != source}
+        if ring is not None:
+            try:
+                ring.store.close()
+            except StoreError as error:
+                self._log.error("samples.unrecorded", source=source, error=str(error))
+
+    def close(self) -> None:
+        """Write what waits and close the files."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        for source in list(self._rings):
+            self.end(source)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(COMMIT_SECONDS):
+            self.tick()
+
+    def _tell(self, source: str, ring: _Ring, error: StoreError) -> None:
+        now = self._clock.monotonic()
+        if ring.told_at is None or now - ring.told_at >= REPEAT_SECONDS:
+            ring.told_at = now
+            self._log.error("samples.unrecorded", source=source, error=str(error))
+
+
+def settled(store: SampleStore) -> None:
+    """Have all that was appended be readable; where the disk fails, what is there already is."""
+    with suppress(StoreError):
+        store.commit()
