@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from fedmill_agent.cli import main
 from fedmill_agent.config import load
 from fedmill_agent.cutter import cutter_for
+from fedmill_agent.sources import live_of
+from fedmill_agent.sources.base import LabelInterval
+from fedmill_agent.sources.live import Readings
 from fedmill_agent.sources.modbus import ModbusOptions
 from fedmill_agent.sources.mqtt.messages import Messages
 from fedmill_agent.sources.mqtt.options import MqttOptions
@@ -22,6 +26,8 @@ from fedmill_agent.sources.rest.answers import Json
 from fedmill_agent.sources.rest.pages import pages_of
 from fedmill_agent.sources.sparkplug.options import SparkplugOptions
 from fedmill_agent.sources.sparkplug.topics import place_of as sparkplug_place
+from fedmill_agent.sources.tail import TailOptions
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Message
 
@@ -135,3 +141,23 @@ class TestSparkplug:
         assert {each.node for each in found} == {("Plant 1", "Press 4")}
         assert [each.device for each in found] == ["", "Drive", "Drive", ""]
         assert found[0].metric == "Hydraulics/Oil Temperature"
+
+
+class TestTail:
+    def test_the_example_reads_such_a_file(self, place: Path, tmp_path: Path) -> None:
+        """Two parts, a status text and a finding, as a logger in Berlin writes them."""
+        (source,) = load(place / "tail.toml").sources
+        assert isinstance(source, TailOptions)
+        assert Path(source.path).is_absolute()
+        (tmp_path / "bench-2_1.csv").write_text(
+            "Zeit;Kraft;Weg;Teil;Befund\n31.07.2024 12:00:00;1,5;2;A;gut\n"
+            "31.07.2024 12:00:01;Bad Input;3;B;Riss\n",
+            encoding="cp1252",
+        )
+        own = structs.replace(source, path=str(tmp_path / "bench-2_*.csv"), start="beginning")
+        session = live_of(own).open(own, ["Teil", "Kraft", "Weg"], SystemClock())
+        found = session.read(0.0)
+        session.close()
+        named = [each.text for each in found if isinstance(each, Readings) and each.tag == "Teil"]
+        assert named == ["A", "B"]
+        assert [each.run for each in found if isinstance(each, LabelInterval)] == ["logger/A"]

@@ -20,8 +20,15 @@ def parse_iso(text: str) -> int:
         ValueError: not ISO 8601, or outside the years 1677 to 2262 that int64 ns can hold.
     """
     moment = datetime.fromisoformat(text.strip())
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+    return moment_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def moment_ns(moment: datetime) -> int:
+    """Nanoseconds since 1970-01-01 UTC of a moment that has a zone.
+
+    Raises:
+        ValueError: outside the years 1677 to 2262 that int64 ns can hold.
+    """
     return _bounded((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
 
 

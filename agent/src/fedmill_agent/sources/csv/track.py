@@ -27,10 +27,10 @@ def track(run: str, unit: str, period_ns: int, rows: Iterable[Stamped]) -> Itera
         start = start if buffer else stamped.time_ns
         buffer.append(stamped.row.values)
         label = stamped.row.label
-        longer = _extended(current, stamped.time_ns, label) if stamped.joined else None
+        longer = extended(current, stamped.time_ns, label) if stamped.joined else None
         if longer is None:
             ended += [current] if current else []
-            longer = None if label is None else _single(run, stamped.time_ns, label)
+            longer = None if label is None else single(run, stamped.time_ns, label)
         current = longer
     yield _samples(run, unit, start, period_ns, buffer)
     yield from ended
@@ -45,13 +45,14 @@ def _samples(
     return Samples(run, unit, start_ns, period_ns, values)
 
 
-def _single(run: str, time_ns: int, label: str | float) -> LabelInterval:
+def single(run: str, time_ns: int, label: str | float) -> LabelInterval:
+    """The label of one moment."""
     if isinstance(label, str):
         return LabelInterval(run, time_ns, time_ns, text=label)
     return LabelInterval(run, time_ns, time_ns, start_value=label, end_value=label)
 
 
-def _extended(current: LabelInterval | None, time_ns: int, label: Label) -> LabelInterval | None:
+def extended(current: LabelInterval | None, time_ns: int, label: Label) -> LabelInterval | None:
     """``current`` up to ``time_ns``: the same class, or a number on its line; else None."""
     if current is None or label is None:
         return None
