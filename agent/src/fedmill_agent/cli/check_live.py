@@ -55,8 +55,7 @@ def _mapped(source: SourceOptions, job: Job | None) -> list[Mapped]:
             for name, tag in source.tags.items()
         ]
     mapping = map_source(job.name, job.signals, source)
-    names = [signal.name for signal in job.signals]
-    wanted_of(source, names, mapping.tags, job.rate_hz)
+    wanted_of(source, job.signals, mapping.tags)
     return [
         Mapped(
             signal.name,

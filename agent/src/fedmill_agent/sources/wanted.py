@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_shared.errors import SchemaError
+from fedmill_shared.job import Signal
+from fedmill_shared.job.data import window_rate
 
 _TOLERANCE = 0.01
 MOST_FACTOR = 1000
@@ -26,25 +28,28 @@ class Wanted:
     factors: Sequence[int]
 
 
-def wanted_of(
-    source: SourceOptions, names: Sequence[str], tags: Sequence[str], rate_hz: float
-) -> Wanted:
-    """What a job with signals ``names`` at ``rate_hz`` wants of ``source``, which maps ``tags``.
+def wanted_of(source: SourceOptions, signals: Sequence[Signal], tags: Sequence[str]) -> Wanted:
+    """What a job with these ``signals`` wants of ``source``, which maps ``tags`` to them.
+
+    Signals that are slower than the job's windows may come as slowly as the job says. What tells a
+    state is picked and not filtered.
 
     Raises:
         SchemaError: a signal comes at a rate that is no whole multiple of the job's.
     """
     rates: dict[str, float] = getattr(source, "rates", {})
+    rate_hz = window_rate(signals)
     factors = []
-    for name in names:
-        ratio = rates.get(name, rate_hz) / rate_hz
-        factor = max(1, round(ratio))
-        if abs(ratio / factor - 1) > _TOLERANCE or factor > MOST_FACTOR:
+    for signal in signals:
+        comes = rates.get(signal.name, signal.rate_hz)
+        factor = max(1, round(comes / rate_hz))
+        slow = signal.rate_hz * (1 - _TOLERANCE) <= comes <= rate_hz
+        if factor > MOST_FACTOR or not (slow or abs(comes / rate_hz / factor - 1) <= _TOLERANCE):
             raise SchemaError(
-                f"source {source.name!r}: signal {name!r} comes at {rates[name]:g} Hz, the job "
-                f"wants {rate_hz:g} Hz",
+                f"source {source.name!r}: signal {signal.name!r} comes at {comes:g} Hz, the job "
+                f"wants {signal.rate_hz:g} Hz",
                 remedy="let the source sample at the job's rate or at a whole multiple of it, at "
                 f"most {MOST_FACTOR} times, and say so under `rates`",
             )
-        factors.append(factor)
+        factors.append(1 if signal.role == "regime" else factor)
     return Wanted(tuple(tags), rate_hz, tuple(factors))
