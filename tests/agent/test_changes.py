@@ -24,14 +24,14 @@ class TestChanges:
         """With what needs a restart."""
         new = structs.replace(
             OLD,
-            agent=AgentSection(id="b", log_level="debug"),
+            agent=AgentSection(id="b", labels={"line": "A"}),
             broker=BrokerSection(port=1884),
             training=TrainingSection(nice=5),
             store=StoreSection(max_age_days=3.0),
         )
         assert changes(OLD, new) == [
             Change("agent.id", restart=True),
-            Change("agent.log_level"),
+            Change("agent.labels"),
             Change("broker.port", restart=True),
             Change("training.nice"),
             Change("store.max_age_days"),
@@ -61,12 +61,12 @@ class TestAdopted:
         """The rest is new."""
         new = structs.replace(
             OLD,
-            agent=AgentSection(id="b", log_level="debug"),
+            agent=AgentSection(id="b", labels={"line": "A"}),
             broker=BrokerSection(host="other"),
             training=TrainingSection(nice=5),
         )
         taken = adopted(OLD, new)
-        assert taken.agent == AgentSection(id="a", log_level="debug")
+        assert taken.agent == AgentSection(id="a", labels={"line": "A"})
         assert taken.broker == OLD.broker
         assert taken.training.nice == 5
         assert all(each.restart for each in changes(taken, new))

@@ -26,10 +26,10 @@ from tests.agent.kit import (
 )
 
 from fedmill_agent import daemon as daemon_module
+from fedmill_agent.announcements import STRANGERS_LIMIT
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
 from fedmill_agent.daemon import (
     BACKLOG_LIMIT,
-    STRANGERS_LIMIT,
     Daemon,
     subscriptions,
 )
@@ -554,15 +554,15 @@ class TestIgnore:
         base = versions.newest.version
         plant.coordinator.tell("version", versions.notice(), retain=False)
         plant.coordinator.tell("round", RoundNotice(job="press", round=1, base=base), retain=False)
-        agent.until(lambda: ("press", "round") in agent.daemon._heard)
-        assert len({job for job, _ in agent.daemon._heard}) == STRANGERS_LIMIT
+        agent.until(lambda: ("press", "round") in agent.daemon._heard._newest)
+        assert len({job for job, _ in agent.daemon._heard._newest}) == STRANGERS_LIMIT
         plant.coordinator.offer(JOB, state="running")
         agent.until(lambda: plant.said("update"))
         for number in range(40):
             plant.coordinator.tell("round", RoundNotice(job=f"k-{number}", round=1), retain=False)
-        agent.until(lambda: ("k-39", "round") in agent.daemon._heard)
-        assert ("press", "round") in agent.daemon._heard
-        assert len({job for job, _ in agent.daemon._heard}) == STRANGERS_LIMIT + 1
+        agent.until(lambda: ("k-39", "round") in agent.daemon._heard._newest)
+        assert ("press", "round") in agent.daemon._heard._newest
+        assert len({job for job, _ in agent.daemon._heard._newest}) == STRANGERS_LIMIT + 1
 
     def test_messages_of_unknown_jobs(self, plant: Plant) -> None:
         """They may belong to another fleet."""
@@ -890,7 +890,10 @@ class TestChange:
         assert agent.journal.of("windows.lost") == agent.journal.of("source.failed") == []
         seat = agent.daemon._seats["press"]
         late = Samples("late", "late", 0, 1, np.ones((1, LENGTH)))
-        for ticket in (seat._work.ticket - 1, seat._work.ticket):
+        for ticket in (
+            seat._work.streams.ticket("stream") - 1,
+            seat._work.streams.ticket("stream"),
+        ):
             assert "late" not in seat._work.intake._feeds["stream"].cutter._windower._runs
             agent.daemon._take(Fed("press", ticket, SourceEvent("stream", late)))
         assert "late" in seat._work.intake._feeds["stream"].cutter._windower._runs

@@ -8,9 +8,19 @@ from msgspec import Struct, structs, to_builtins
 from fedmill_agent.config import AgentConfig
 
 RESTART = frozenset(
-    {"agent.id", "agent.state", "agent.jobs", "broker.host", "broker.port", "store.min_free_bytes"}
+    {
+        "agent.id",
+        "agent.state",
+        "agent.jobs",
+        "agent.log_level",
+        "broker.host",
+        "broker.port",
+        "store.min_free_bytes",
+    }
 )
-"""What is read once: who the agent is, where it writes, and whom it talks to."""
+"""What is read once: who the agent is, where and what it writes, and whom it talks to."""
+ANEW = ("agent.labels", "store", "training.enabled", "labels")
+"""What a job is taken up anew for, as after a restart of the agent."""
 SECTIONS = ("agent", "broker", "training", "store")
 LISTS = ("sources", "labels")
 
@@ -55,6 +65,15 @@ def touches(found: Sequence[Change], *sections: str) -> bool:
         if not each.restart
         for section in sections
     )
+
+
+def named(found: Sequence[Change], section: str) -> list[str]:
+    """Names of the entries of the list ``section`` that changed."""
+    return [
+        each.field.removeprefix(f"{section}.")
+        for each in found
+        if each.field.startswith(f"{section}.")
+    ]
 
 
 def _fields(old: AgentConfig, new: AgentConfig) -> Iterator[Change]:

@@ -3,22 +3,26 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, structs
 
+from fedmill_agent.announcements import Announcements
+from fedmill_agent.changes import ANEW, Change, named, touches
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.governor import INTERVAL, Gauge, Governor
 from fedmill_agent.memory import return_memory
-from fedmill_agent.plant import hub_of
+from fedmill_agent.plant import Plant
+from fedmill_agent.reloading import ConfigFile, Reloaded
 from fedmill_agent.seat import Seat
 from fedmill_agent.skew import SkewWatch
 from fedmill_agent.status import resident_bytes, write_status
-from fedmill_agent.store.space import DiskWatch
+from fedmill_agent.streams import Fed
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
-from fedmill_agent.work import Fed, Outside
+from fedmill_agent.work import Outside
 from fedmill_shared import __version__, topics
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FedmillError, FrameError, JobError, ProtocolError
@@ -51,12 +55,8 @@ CONTROL, NETWORK, SOURCES = range(3)
 LANES = (0, 64, 16)
 """Events that wait in each lane at most. What the trainer says is bounded by what it was asked."""
 SEAT_LIMIT = 256
-STRANGERS_LIMIT = 16
-"""Jobs without a seat, and without a place in the configuration, whose notices are kept."""
 BACKLOG_LIMIT = 16
 """Messages on their way out before requests for blocks pass by; the coordinator asks again."""
-STOP_SECONDS = 5.0
-"""Time that live sources have to let go of their connections."""
 ASKED_AGAIN = ("update", "block", "request")
 """What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
@@ -72,8 +72,16 @@ def subscriptions(agent: str) -> list[str]:
 class Daemon:
     """Owns the link, the trainer and one seat for each job."""
 
-    def __init__(self, config: AgentConfig, connect: Connect, clock: Clock, log: Logger) -> None:
-        """Prepare; ``connect(sink, will)`` makes the link."""
+    def __init__(
+        self,
+        config: AgentConfig,
+        connect: Connect,
+        clock: Clock,
+        log: Logger,
+        *,
+        file: ConfigFile | None = None,
+    ) -> None:
+        """Prepare; ``connect(sink, will)`` makes the link, ``file`` is what ``reload`` reads."""
         self._config = config
         self._agent = config.agent.id
         self._clock = clock
@@ -82,8 +90,7 @@ class Daemon:
         self._inbox: Inbox[Event] = Inbox(LANES)
         self._trainer = TrainerProcess(config.training, self._hear, clock)
         self._governor = Governor(config.training, Gauge(), clock)
-        self._disk = DiskWatch(self._folder, config.store.min_free_bytes, clock, log)
-        self._hub = hub_of(config, clock=clock, log=log, failed=self._fail)
+        self._plant = Plant(config, clock, log, failed=self._fail)
         self._fault: FedmillError | None = None
         self._obstacle = ""
         numbers = itertools.count(1)
@@ -94,18 +101,21 @@ class Daemon:
             number=lambda: next(numbers),
             feed=lambda event: self._inbox.put(event, SOURCES),
             clock=clock,
-            obstacle=self._governor.reason,
-            level=self._disk.level,
-            hub=self._hub,
+            obstacle=self._why_not,
+            level=self._plant.disk.level,
+            hub=self._plant.hub,
+            labels=self._plant.labels,
         )
         self._seats: dict[str, Seat] = {}
-        self._heard: dict[tuple[str, str], VersionNotice | RoundNotice] = {}
+        self._heard = Announcements()
         self._beat_due = 0.0
         self._tick_due = 0.0
         self._look_due = 0.0
         self._connected = False
         self._skew = SkewWatch(clock, log)
         self._stopping = False
+        self._file = file
+        self._reloading = False
         will = Message(
             topics.up(self._agent, "state"), encode(AgentState(online=False, newest=NEWEST))
         )
@@ -114,6 +124,10 @@ class Daemon:
     def stop(self) -> None:
         """Ask the loop to end; safe inside a signal handler."""
         self._stopping = True
+
+    def reload(self) -> None:
+        """Ask the loop to read the configuration again; safe inside a signal handler."""
+        self._reloading = True
 
     def run(self) -> None:
         """Work until ``stop``; then leave nothing behind.
@@ -124,8 +138,7 @@ class Daemon:
         self._log.info("agent.started", agent=self._agent, software=__version__, pid=os.getpid())
         try:
             self._resume()
-            if self._hub is not None:
-                self._hub.start()
+            self._plant.start()
             self._link.start()
             while not self._stopping:
                 self.step(POLL_SECONDS)
@@ -144,10 +157,13 @@ class Daemon:
         event = self._inbox.get(timeout)
         if event is not None:
             self._attempt(partial(self._take, event))
+        if self._reloading and self._file is not None:
+            self._reloading, self._beat_due = False, 0.0
+            self._file.reload(self._config, self._log, self._adopt)
         now = self._clock.monotonic()
         if now >= self._tick_due:
             self._tick_due = now + TICK_SECONDS
-            self._disk.tick()
+            self._plant.tick()
             for seat in self._seats.values():
                 self._attempt(seat.tick)
             self._trainer.tick()
@@ -156,6 +172,26 @@ class Daemon:
             self._govern()
         if now >= self._beat_due:
             self._attempt(self._beat)
+
+    def _adopt(self, config: AgentConfig, found: Sequence[Change]) -> None:
+        """Take what changed; sources and jobs that it does not touch go on undisturbed."""
+        self._config = config
+        if touches(found, "training"):
+            self._trainer.adopt(config.training)
+            self._governor = Governor(config.training, Gauge(), self._clock)
+        self._plant.adopt(config, found)
+        self._outside = replace(
+            self._outside, config=config, hub=self._plant.hub, labels=self._plant.labels
+        )
+        anew = touches(found, *ANEW)
+        for name, seat in self._seats.items():
+            if anew:
+                self._seats[name] = seat.renewed(self._outside, self._log.bind(job=name))
+            else:
+                seat.adopt(self._outside, named(found, "sources"))
+
+    def _why_not(self) -> str:
+        return self._governor.reason()
 
     def _govern(self) -> None:
         """Look at the machine; training in hand makes way within a second, and goes on after."""
@@ -235,7 +271,7 @@ class Daemon:
             case JobNotice() as notice:
                 self._offer(notice)
             case VersionNotice() | RoundNotice() as notice if self._wants(notice.job):
-                self._remember(kind, notice)
+                self._heard.remember(kind, notice, {*self._seats, *self._config.agent.jobs})
                 if isinstance(notice, RoundNotice) and not message.retained:
                     self._skew.compare(notice.sent_ns)
                 self._pass_on(notice, retained=message.retained)
@@ -243,16 +279,6 @@ class Daemon:
                 return  # each asks for a hundred thousand times its own size
             case Receipt() | BlobRequest() | Wait() as reply if reply.job in self._seats:
                 self._seats[reply.job].reply(reply)
-
-    def _remember(self, kind: str, notice: VersionNotice | RoundNotice) -> None:
-        """Keep the newest of each kind; of jobs that nobody expects, of the newest few jobs."""
-        self._heard.pop((notice.job, kind), None)
-        self._heard[notice.job, kind] = notice
-        known = {*self._seats, *self._config.agent.jobs}
-        strangers = dict.fromkeys(job for job, _ in self._heard if job not in known)
-        for job in list(strangers)[:-STRANGERS_LIMIT]:
-            for each in ("version", "round"):
-                self._heard.pop((job, each), None)
 
     def _wants(self, job: str) -> bool:
         """Whether to take part in ``job``; a stranger cannot fill the memory with jobs."""
@@ -289,9 +315,8 @@ class Daemon:
         self._seats[notice.job] = self._open(notice.job, notice.text)
         self._seats[notice.job].hear(notice, protocol)
         self._beat_due = 0.0
-        for kind in ("version", "round"):  # they may have come before the job
-            if (notice.job, kind) in self._heard:
-                self._pass_on(self._heard[notice.job, kind], retained=True)
+        for each in self._heard.of(notice.job):  # they may have come before the job
+            self._pass_on(each, retained=True)
 
     def _readable(self, notice: JobNotice) -> bool:
         """Whether the new text of a job is one; if not, the seat that works goes on."""
@@ -341,8 +366,9 @@ class Daemon:
             state,
             connected=self._connected,
             trainer_pid=self._trainer.pid,
-            disk=self._disk.status(),
-            sources=self._hub.standings() if self._hub is not None else None,
+            disk=self._plant.disk.status(),
+            sources=self._plant.standings(),
+            config=self._file.outcome if self._file is not None else Reloaded(),
         )
 
     def _state(self) -> AgentState:
@@ -362,8 +388,7 @@ class Daemon:
         self._attempt(self._leave)
         for seat in self._seats.values():
             seat.close()
-        if self._hub is not None:
-            self._hub.close(STOP_SECONDS)
+        self._plant.close()
         self._log.info("agent.stopped", agent=self._agent)
 
     def _leave(self) -> None:

@@ -2,12 +2,14 @@
 """An agent's seat in one job: whether it takes part, what it hears, and what it says of itself."""
 
 import math
+from collections.abc import Collection
 
 from fedmill_agent.cutter import MOST_FAULTS
 from fedmill_agent.memory import return_memory
 from fedmill_agent.sources.runner import SourceEnded
+from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
-from fedmill_agent.work import Fed, Outside, Work
+from fedmill_agent.work import Outside, Work
 from fedmill_shared.errors import FedmillError, FrameError
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.blocks import Block
@@ -48,6 +50,7 @@ class Seat:
         self._refusal: FedmillError | None = None
         self._work: Work | None = None
         self._job_state = "waiting"
+        self._heard: tuple[JobNotice, int] | None = None
         self._ready = False
         self._round: RoundNotice | None = None
         self._deaths = 0
@@ -67,6 +70,26 @@ class Seat:
         except FedmillError as error:
             self._refuse(error)
 
+    def renewed(self, outside: Outside, log: Logger) -> "Seat":
+        """The same seat with a changed configuration; this one is closed."""
+        self.close()
+        seat = Seat(self.name, self.text, outside, log)
+        if self._heard is not None:
+            seat.hear(*self._heard)
+        if self._round is not None:
+            seat.round(self._round)
+        return seat
+
+    def adopt(self, outside: Outside, names: Collection[str]) -> None:
+        """Go on with a changed configuration, of which the sources called ``names`` are others."""
+        self._outside = outside
+        if self._work is None:
+            return
+        try:
+            self._work.adopt(outside, names)
+        except FedmillError as error:
+            self._log.error("source.refused", kind=type(error).__name__, error=str(error))
+
     def hear(self, notice: JobNotice, protocol: int) -> None:
         """The coordinator says where the job stands, and what ``protocol`` we have in common.
 
@@ -74,6 +97,7 @@ class Seat:
         all agents in the same moment.
         """
         self._job_state = notice.state
+        self._heard = notice, protocol
         if self._work is not None:
             self._work.participation.delivery.protocol = protocol
             self._work.participation.election.over = notice.state in ENDED
@@ -143,7 +167,7 @@ class Seat:
     def feed(self, fed: Fed) -> None:
         """A source delivered something, perhaps before the job was changed."""
         work = self._work
-        if work is None or fed.ticket != work.ticket:
+        if work is None or fed.ticket != work.streams.ticket(fed.event.source):
             return
         try:
             work.intake.accept(fed.event)
@@ -153,7 +177,7 @@ class Seat:
                 self._loss_due = now + LOSS_SECONDS
                 self._log.error("windows.lost", kind=type(error).__name__, error=str(error))
         if isinstance(fed.event, SourceEnded):
-            work.start_next(fed.event.source)
+            work.streams.start_next(fed.event.source)
             self._look_for_windows(work)
 
     def reconnected(self) -> None:

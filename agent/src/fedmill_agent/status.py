@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fedmill_agent.reloading import Reloaded
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.store.space import DiskStatus
 from fedmill_shared.errors import StoreError
@@ -27,6 +28,7 @@ class Status(Struct, frozen=True, kw_only=True):
         state: what it tells the coordinator.
         disk: the disk that it writes to; None where that does not tell.
         sources: its live sources, by name.
+        config: what became of its configuration file since.
     """
 
     pid: int
@@ -36,6 +38,7 @@ class Status(Struct, frozen=True, kw_only=True):
     state: AgentState
     disk: DiskStatus | None = None
     sources: dict[str, Standing] = {}
+    config: Reloaded = Reloaded()
 
 
 def write_status(
@@ -46,6 +49,7 @@ def write_status(
     trainer_pid: int | None,
     disk: DiskStatus | None = None,
     sources: Mapping[str, Standing] | None = None,
+    config: Reloaded = Reloaded(),  # noqa: B008  it cannot change
 ) -> None:
     """Leave the daemon's state in ``folder``."""
     pid = os.getpid()
@@ -57,6 +61,7 @@ def write_status(
         state=state,
         disk=disk,
         sources=dict(sources or {}),
+        config=config,
     )
     write_atomic(folder / "status.json", msgspec.json.encode(status))
 

@@ -17,6 +17,7 @@ from fedmill_shared.errors import FedmillError, Interrupted
 SUMMARY = "The agent on a gateway: scores sensor streams, and learns from them."
 COMMANDS = {
     "run": "read the sources, score them, and take part in jobs until stopped",
+    "reload": "have the running agent take a changed configuration",
     "check": "check a configuration: broker, sources and, with --job, whether they fit",
     "discover": "list the tags that live sources offer",
     "status": "what the agent with this configuration is doing",

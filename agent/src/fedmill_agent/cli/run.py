@@ -2,12 +2,14 @@
 """``fedmill-agent run``: the daemon."""
 
 import argparse
+import signal
 from pathlib import Path
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.daemon import Daemon, subscriptions
 from fedmill_agent.memory import use_little_memory
+from fedmill_agent.reloading import ConfigFile
 from fedmill_shared import log
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import state_folder
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run until SIGTERM or Ctrl-C.
+    """Run until SIGTERM or Ctrl-C; read the configuration again at SIGHUP.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """
     use_little_memory()
     config = load(options.config)
+    file = ConfigFile(options.config)
     log.configure(level=config.agent.log_level)
     with state_folder(Path(config.agent.state), "agent"):
         daemon = Daemon(
@@ -37,8 +40,11 @@ def run(options: argparse.Namespace) -> int:
             lambda sink, will: _connect(config, sink, will),
             SystemClock(),
             log.get_logger(),
+            file=file,
         )
+        file.keep(config.agent.state, log.get_logger())
         on_stop(daemon.stop)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.reload())
         daemon.run()
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedmill_shared.errors import StoreError
+from fedmill_shared.files import sync_folder
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -70,17 +71,27 @@ def open_writer(path: Path) -> sqlite3.Connection:
         sqlite3.DatabaseError: the file is damaged (see ``is_damaged``) or cannot be opened.
         StoreError: the file was written by another version of fedmill.
     """
+    fresh = not path.exists()
     database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
         for pragma in (*PRAGMAS, f"journal_size_limit={1 << 22}"):
             database.execute(f"PRAGMA {pragma}")
         _check_version(path, database, range(_VERSION + 1))
         transact(database, upgrade)
+        if fresh:  # an undone unlink of the first journal would roll all of it back
+            _sync(path)
         _check_pages(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _sync(path: Path) -> None:
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}", remedy="check the disk") from error
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

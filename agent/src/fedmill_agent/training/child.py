@@ -78,6 +78,10 @@ class TrainerProcess:
         self._hand: _InHand | None = None
         self._last_use = clock.monotonic()
 
+    def adopt(self, settings: TrainingSection) -> None:
+        """From now on; what only counts when the process is started waits for that."""
+        self._settings = settings
+
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""

@@ -129,7 +129,7 @@ def _source(line: Line, split: str, protocol: Protocol, port: int, job: Job) -> 
     """How an agent reads ``line``."""
     names = [signal.name for signal in job.signals]
     common: Source = {"kind": protocol, "name": split, "split": split, "unit": line.name}
-    common["rates"] = dict.fromkeys(names, job.signals[0].rate_hz)
+    common["rates"] = dict.fromkeys(names, job.rate_hz)
     makers: Mapping[Protocol, Source] = {
         "opcua": {
             "url": f"opc.tcp://127.0.0.1:{port}/fedmill/",
@@ -156,7 +156,7 @@ def _source(line: Line, split: str, protocol: Protocol, port: int, job: Job) -> 
 
 
 def _registers(names: Sequence[str], job: Job) -> Source:
-    count = round(BLOCK_SECONDS * job.signals[0].rate_hz)
+    count = round(BLOCK_SECONDS * job.rate_hz)
     found: Source = {"part": "holding 1 uint16"}
     for number, name in enumerate(names):
         found[name] = {
@@ -164,7 +164,7 @@ def _registers(names: Sequence[str], job: Job) -> Source:
             "address": 2 + number * count,
             "type": "int16",
             "count": count,
-            "rate_hz": job.signals[0].rate_hz,
+            "rate_hz": job.rate_hz,
             "sequence": "holding 0 uint16",
         }
     return found
@@ -176,7 +176,7 @@ def _patient(job: Job, plan: Plan) -> Job:
     least = []
     for plant in plan.plants:
         parts = [each for each in plant.sources if each.get("split") == "train"]
-        samples = [float(str(each["seconds"])) * job.signals[0].rate_hz for each in parts]
+        samples = [float(str(each["seconds"])) * job.rate_hz for each in parts]
         windows = sum((n - window.length) // (window.stride or window.length) + 1 for n in samples)
         least.append(int(LEAST_SHARE * windows))
     federation = msgspec.structs.replace(job.federation, min_examples=min(least))
@@ -188,6 +188,6 @@ def _command(files: Sequence[Path], protocol: Protocol, port: int, job: Job) -> 
         "simulate",
         *map(str, files),
         *("--protocol", protocol, "--port", str(port)),
-        *("--rate", str(job.signals[0].rate_hz), "--block", str(BLOCK_SECONDS)),
+        *("--rate", str(job.rate_hz), "--block", str(BLOCK_SECONDS)),
         *("--idle", str(IDLE_SECONDS), "--scale", str(COUNT_G)),
     ]
