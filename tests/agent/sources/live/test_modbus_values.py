@@ -149,9 +149,9 @@ class TestSuspects:
 
 
 class TestNonsense:
-    @pytest.mark.parametrize("value", [0.0, 21.5, -3e-9, 1e12])
+    @pytest.mark.parametrize("value", [0.0, 21.5, -3e-9, 1e12, math.nan, -math.inf])
     def test_ordinary_floats_are_left_alone(self, value: float) -> None:
-        """Small and large ones too."""
+        """Small and large ones too, and those with which a device says that it has no value."""
         assert nonsense(struct.pack(">f", value), "float32", "ABCD") == ""
 
     @pytest.mark.parametrize("value", [21.5, -20.0, 1e3])

@@ -97,7 +97,6 @@ def none(register: Register, time_ns: int, now_ns: int) -> Readings:
 
 def _better(register: Register, data: bytes, value: float) -> str:
     """An order that makes more sense of a ``value`` of its own; empty where there is none."""
-    empty = bool(register.not_a_number) and np.isnan(value)
-    if empty or not register.type.startswith("float") or values.usual(value):
+    if not register.type.startswith("float") or values.usual(value):
         return ""
     return values.nonsense(data[: WIDTHS[register.type]], register.type, register.order)

@@ -6,6 +6,7 @@ Specification 1.1b3, 4.2 and 4.3). How larger values lie in registers is every d
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Literal, get_args
 
 import numpy as np
@@ -112,8 +113,8 @@ def suspects(
 
 
 def usual(value: float) -> bool:
-    """Whether some plant may measure ``value``."""
-    return value == 0.0 or _USUAL[0] <= abs(value) <= _USUAL[1]
+    """Whether a device may mean ``value``: no number at all is how many say that it is bad."""
+    return value == 0.0 or not isfinite(value) or _USUAL[0] <= abs(value) <= _USUAL[1]
 
 
 def nonsense(data: bytes, kind: str, order: str) -> str:
