@@ -323,6 +323,15 @@ class TestBeginning:
                 one.open(["a"])
             one.close()
 
+    @VERSIONS
+    def test_filters_that_are_none(
+        self, broker: Mosquitto, link: Callable[..., PlantLink], version: Version
+    ) -> None:
+        """Nothing to listen to is possible; what no broker can be asked for is told."""
+        link(broker.port, version).open([])
+        with pytest.raises(SourceError, match="cannot be asked for a#b"):
+            link(broker.port, version).open(["a#b"])
+
     def test_a_callback_of_the_library_that_fails(
         self, broker: Mosquitto, link: Callable[..., PlantLink], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -104,10 +104,12 @@ class PlantLink:
         self._connect()
         while self._greeting is None:
             self._await(deadline)
-        if self._broker.version == "5":
-            self._client.subscribe([(each, SubscribeOptions(qos=qos)) for each in filters])
-        else:
-            self._client.subscribe([(each, qos) for each in filters])
+        if not filters:
+            return
+        try:
+            self._subscribe(filters, qos)
+        except (OSError, *MALFORMED) as error:
+            raise self._error(f"cannot be asked for {', '.join(filters)}: {error}") from error
         while self._granted is None:
             self._await(deadline)
         answers = zip(filters, self._granted, strict=False)
@@ -117,6 +119,12 @@ class PlantLink:
                 f"does not let us listen to {', '.join(self.refused)}",
                 "ask the broker's keeper for the right to subscribe",
             )
+
+    def _subscribe(self, filters: Sequence[str], qos: int) -> None:
+        if self._broker.version == "5":
+            self._client.subscribe([(each, SubscribeOptions(qos=qos)) for each in filters])
+        else:
+            self._client.subscribe([(each, qos) for each in filters])
 
     def read(self, timeout: float) -> list[Message]:
         """Messages that came, in their order; waits at most ``timeout`` seconds for the first.

@@ -160,7 +160,10 @@ class TestLife:
         plant = Plant().alive()
         plant.birth(metric("Oven/Temperature", DOUBLE, 20.0, alias=1))
         told = plant.mirror.problems[TEMPERATURE]
-        assert told == "g/n was born without a metric 'Oven/Temp'"
+        assert told == (
+            "g/n was born without a metric 'Oven/Temp', "
+            "only with bdSeq, Node Control/Rebirth, Oven/Temperature"
+        )
         plant.data(metric("Oven/Temp", DOUBLE, 5.0))
         assert plant.counts == {"unknown": 1}
 

@@ -27,6 +27,8 @@ from fedmill_shared.link.base import Message
 
 LATEST_MS = 2**62 // 10**6
 QUALITY = "quality"
+SHOWN = 8
+LONGEST_PROBLEM = 400
 _MS = 10**6
 
 
@@ -112,8 +114,11 @@ class Mirror:
             if born is not None and pieces is not None:
                 self._value(pieces, born, metric, payload, arrived_ns, birth=True)
         origin = "/".join((*address.node, address.device)).rstrip("/")
+        names = [metric.name for metric in payload.metrics[:SHOWN]]
+        some = ", ".join(names) + (", ..." if len(payload.metrics) > SHOWN else "")
         for place in node.missing(address.device):
-            self._trouble(place.tag, f"{origin} was born without a metric {place.metric!r}")
+            told = f"{origin} was born without a metric {place.metric!r}, only with {some}"
+            self._trouble(place.tag, told[:LONGEST_PROBLEM])
 
     def _data(
         self, node: Node, address: Address, payload: Payload, pieces: Pieces, arrived_ns: int

@@ -38,7 +38,11 @@ class Asked:
 
 
 class SparkplugSession:
-    """Owns the connection; used by one thread, which runs it by reading."""
+    """Owns the connection; used by one thread, which runs it by reading.
+
+    Attributes:
+        requests: births that were asked for.
+    """
 
     def __init__(
         self, link: "PlantLink", mirror: Mirror, options: SparkplugOptions, clock: Clock
@@ -48,12 +52,13 @@ class SparkplugSession:
         self._mirror = mirror
         self._options = options
         self._clock = clock
+        self.requests = 0
         self._asked: dict[NodeName, Asked] = {}
         self._state: Message | None = None
 
     @property
     def counts(self) -> Counter[str]:
-        """What was left out; see ``Mirror`` and ``PlantLink``. ``rebirth``: what was asked for."""
+        """What was left out; see ``Mirror`` and ``PlantLink``."""
         return self._mirror.counts
 
     @property
@@ -98,7 +103,7 @@ class SparkplugSession:
             if quiet >= asked.wait:
                 longer = min(2 * asked.wait, LONGEST_REBIRTH_SECONDS)
                 asked.at, asked.wait = now, usual if quiet >= 4 * asked.wait else longer
-                self.counts["rebirth"] += 1
+                self.requests += 1
                 wish = rebirth_request(self._clock.now_ns() // 10**6)
                 self._link.publish(command_of(node), wish)
 

@@ -4,7 +4,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -39,7 +39,7 @@ class Publisher:
 class Stand:
     """Two signals of a line; each message has a value, a time and a quality."""
 
-    tags = ("line3/temperature:value", "line3/speed:motor.speed")
+    tags: ClassVar = ["line3/temperature:value", "line3/speed:motor.speed"]
 
     def __init__(self, folder: Path) -> None:
         self.broker = Mosquitto(folder / "broker")

@@ -8,7 +8,7 @@ birth comes first and again when a host asks for it, and each message has the ne
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
@@ -151,7 +151,7 @@ class EdgeNode:
 class Stand:
     """Temperature of the node, speed of its drive."""
 
-    tags = (f"{GROUP}/{NODE}:Oven/Temperature", f"{GROUP}/{NODE}/drive:Speed")
+    tags: ClassVar = [f"{GROUP}/{NODE}:Oven/Temperature", f"{GROUP}/{NODE}/drive:Speed"]
 
     def __init__(self, folder: Path) -> None:
         self.broker = Mosquitto(folder / "broker")
