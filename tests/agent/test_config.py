@@ -6,7 +6,7 @@ import pytest
 
 from fedmill_agent import sources
 from fedmill_agent.config import AgentConfig, load
-from fedmill_agent.sources.base import SourceKind, SourceOptions
+from fedmill_agent.sources.base import ReplayOptions, SourceKind
 from fedmill_agent.sources.csv import CsvOptions
 from fedmill_agent.sources.rig import RigOptions
 from fedmill_shared.errors import ConfigError
@@ -56,7 +56,7 @@ name = "rig"
 """
 
 
-class OtherOptions(SourceOptions, frozen=True, kw_only=True, tag="other"):
+class OtherOptions(ReplayOptions, frozen=True, kw_only=True, tag="other"):
     """A kind that a package brings."""
 
     path: str = ""

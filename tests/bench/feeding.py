@@ -16,6 +16,7 @@ from fedmill_agent.sources.live import LiveOptions
 from fedmill_agent.sources.modbus.declaration import Fields
 from fedmill_agent.sources.modbus.options import ModbusOptions
 from fedmill_agent.sources.opcua.options import OpcuaOptions
+from fedmill_agent.sources.sparkplug.options import SparkplugOptions
 from fedmill_coordinator.demo.broker import broker
 from fedmill_shared.errors import SourceError
 
@@ -47,7 +48,7 @@ class Case:
         if self.kind == "opcua":
             return [f"ns=2;s={LINE}.{name}" for name in self.columns]
         if self.kind == "sparkplug":
-            return [f"{LINE}/{name}" for name in self.columns]
+            return [f"fedmill/{LINE}:{name}" for name in self.columns]
         return self.columns
 
 
@@ -121,9 +122,7 @@ def options_of(case: Case, port: int) -> LiveOptions:
         return ModbusOptions(
             name=LINE, port=port, interval_seconds=0.1, registers=registers, tags=tags
         )
-    from fedmill_agent.sources.sparkplug import SparkplugOptions
-
-    return SparkplugOptions(name=LINE, port=port, group="fedmill", tags=tags, rates=rates)
+    return SparkplugOptions(name=LINE, port=port, tags=tags, rates=rates)
 
 
 def _free_port() -> int:

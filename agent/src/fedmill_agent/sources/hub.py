@@ -242,12 +242,15 @@ def _advance(line: _Line, now_ns: int) -> None:
 
 
 def _aligner(options: LiveOptions, wanted: Wanted) -> Aligner:
-    held = min(hold_ns(options, max(1, round(1e9 / wanted.rate_hz))), LONGEST_HOLD_NS)
+    period_ns = max(1, round(1e9 / wanted.rate_hz))
+    held = min(hold_ns(options, period_ns), LONGEST_HOLD_NS)
     return Aligner(
         options.unit or options.name,
         [
-            Column(tag, held, factor)
-            for tag, factor in zip(wanted.tags, wanted.factors, strict=True)
+            Column(tag, period_ns // 2 if sampled else held, factor)
+            for tag, factor, sampled in zip(
+                wanted.tags, wanted.factors, wanted.sampled, strict=True
+            )
         ],
         wanted.rate_hz,
         wait_ns=round(options.wait_seconds * 1e9),

@@ -193,9 +193,9 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
     rates: Annotated[
         dict[str, float],
         Meta(
-            description="Signal -> samples per second (Hz) of a source that is faster than the "
-            "job: a whole multiple of the job's rate. What the slower rate cannot show is filtered "
-            "out."
+            description="Signal -> samples per second (Hz), of signals that come as samples at a "
+            "fixed rate: waveforms, and all that is faster than the job, by a whole multiple. What "
+            "the job's rate cannot show is filtered out, and no value is held."
         ),
     ] = msgspec.field(default_factory=dict)
 
@@ -206,6 +206,15 @@ class PolledOptions(LiveOptions, frozen=True, kw_only=True):
     interval_seconds: Annotated[
         float, Meta(gt=0.0, le=86_400.0, description="Time (s) between two questions.")
     ] = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which decoding reports with its place in the file."""
+        super().__post_init__()
+        if 0 < self.silence_seconds <= self.interval_seconds:
+            raise ValueError(
+                f"`silence_seconds` {self.silence_seconds:g} is not more than `interval_seconds` "
+                f"{self.interval_seconds:g}: the source would be given up before it is asked again"
+            )
 
 
 def hold_ns(options: LiveOptions, period_ns: int) -> int:

@@ -21,11 +21,14 @@ class Wanted:
         tags: one for each of its signals.
         rate_hz: samples per second.
         factors: how many times as fast as that each tag comes.
+        sampled: whether each tag is told as samples at a known rate: what is lacking between them
+            is missing, and no value is held.
     """
 
     tags: Sequence[str]
     rate_hz: float
     factors: Sequence[int]
+    sampled: Sequence[bool]
 
 
 def wanted_of(source: SourceOptions, signals: Sequence[Signal], tags: Sequence[str]) -> Wanted:
@@ -52,4 +55,5 @@ def wanted_of(source: SourceOptions, signals: Sequence[Signal], tags: Sequence[s
                 f"most {MOST_FACTOR} times, and say so under `rates`",
             )
         factors.append(1 if signal.role == "regime" else factor)
-    return Wanted(tuple(tags), rate_hz, tuple(factors))
+    sampled = tuple(signal.name in rates for signal in signals)
+    return Wanted(tuple(tags), rate_hz, tuple(factors), sampled)

@@ -147,9 +147,8 @@ def _source(line: Line, split: str, protocol: Protocol, port: int, job: Job) -> 
         },
         "sparkplug": {
             "port": port,
-            "group": "fedmill",
-            "tags": {name: f"{line.name}/{name}" for name in names},
-            "run_tag": f"{line.name}/part",
+            "tags": {name: f"fedmill/{line.name}:{name}" for name in names},
+            "run_tag": f"fedmill/{line.name}:part",
         },
     }
     return common | makers[protocol]

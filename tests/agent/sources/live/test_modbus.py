@@ -352,7 +352,7 @@ class TestEnds:
 
     def test_a_loss_between_polls_is_noticed_at_once(self, stand: Stand) -> None:
         """Long before the next question is due."""
-        session = opened(stand.options(interval_seconds=3600.0))
+        session = opened(stand.options(interval_seconds=3600.0, silence_seconds=0.0))
         until(session, good(speed=0.0))
         stand.stop()
         assert "closed the connection" in str(lost(session))
