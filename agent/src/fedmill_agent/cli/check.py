@@ -12,6 +12,7 @@ from fedmill_agent.cli.eligibility import eligibility_lines
 from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
 from fedmill_agent.cli.trial import Delivery, Extent, read_for, read_tags
 from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.labels.options import LabelOptions
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import ReplayOptions, SourceOptions
 from fedmill_shared.clock import Clock, SystemClock
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             _attempt(problems, partial(_check_mapped, source, clock))
         else:
             _attempt(problems, partial(_check_for, source, job, clock, tallies))
+    for labels in config.labels:
+        _attempt(problems, partial(_check_labelling, labels, config.agent.id, job, clock))
     if job is not None:
         _show_job(config, job, tallies, clock)
     for problem in problems:
@@ -98,6 +101,12 @@ def _show_gateway(config: AgentConfig) -> None:
             f"{config.store.max_bytes / 1e9:.1f} GB, more than the disk has; lower it, or free "
             "some space"
         )
+
+
+def _check_labelling(options: LabelOptions, agent: str, job: Job | None, clock: Clock) -> None:
+    from fedmill_agent.cli.check_labelling import check_labelling  # noqa: PLC0415  takes memory
+
+    check_labelling(options, agent, job, clock)
 
 
 def _check_broker(config: AgentConfig) -> None:

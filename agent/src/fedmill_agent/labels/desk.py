@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fedmill_agent.config import AgentConfig
-from fedmill_agent.labels import spool
-from fedmill_agent.labels.decode import Decoded
 from fedmill_agent.labels.record import Entry
 from fedmill_agent.places import labels_file, labels_folder
 from fedmill_shared.clock import Clock
@@ -18,14 +16,16 @@ from fedmill_shared.log import Logger
 
 if TYPE_CHECKING:
     from fedmill_agent.labels.book import LabelBook
+    from fedmill_agent.labels.decode import Decoded
     from fedmill_agent.labels.feed import LabelFeed
 
 TELL_SECONDS = 60.0
 """How often it is told that labels of one origin cannot be used."""
 STOP_SECONDS = 2.0
 RETRY_SECONDS = 10.0
-MOST_FILES = 4
-"""Files that are taken in at a time: the daemon has other work."""
+MOST_FILES, MANY = 16, 500
+"""Files that are taken in at a time, and labels behind which the rest waits: the daemon has other
+work."""
 COMMAND = "fedmill-agent label"
 
 
@@ -73,15 +73,24 @@ class LabelDesk:
         try:
             if self._book is None and self._file.exists():
                 self._opened()
-            for path in spool.waiting(self._folder)[:MOST_FILES]:
-                found = spool.read(path)
-                self.take(found, COMMAND)
-                spool.done(path, damaged=bool(found.faults) and not found.records)
+            if self._folder.exists():
+                self._empty()
         except StoreError as error:
             self._due = self._clock.monotonic() + RETRY_SECONDS
             self._log.error("labels.failed", labels=COMMAND, error=str(error))
 
-    def take(self, found: Decoded, origin: str) -> int:
+    def _empty(self) -> None:
+        """Take in the files of the command line."""
+        from fedmill_agent.labels import spool  # noqa: PLC0415  many agents get no labels
+
+        for path in spool.waiting(self._folder)[:MOST_FILES]:
+            found = spool.read(path)
+            self.take(found, COMMAND)
+            spool.done(path, damaged=bool(found.faults) and not found.records)
+            if len(found.records) > MANY:
+                break
+
+    def take(self, found: "Decoded", origin: str) -> int:
         """Keep labels; what cannot be used is told. How many changed something.
 
         Raises:

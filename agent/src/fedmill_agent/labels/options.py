@@ -128,7 +128,7 @@ class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
         """How the broker is reached."""
         from fedmill_agent.sources.broker import BrokerOptions  # noqa: PLC0415  few agents need it
 
-        return BrokerOptions(**_shared(self, BrokerOptions))
+        return BrokerOptions(**_shared(self, BrokerOptions), silence_seconds=0.0)
 
 
 class RestLabels(LabelOptions, frozen=True, kw_only=True, tag="rest"):
@@ -193,7 +193,7 @@ class RestLabels(LabelOptions, frozen=True, kw_only=True, tag="rest"):
         """How the server is asked."""
         from fedmill_agent.sources.rest.options import RestOptions  # noqa: PLC0415
 
-        return RestOptions(**_shared(self, RestOptions))
+        return RestOptions(**_shared(self, RestOptions), silence_seconds=0.0)
 
 
 def _shared(options: LabelOptions, kind: type[Struct]) -> dict[str, Any]:

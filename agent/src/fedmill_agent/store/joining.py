@@ -135,17 +135,17 @@ class WindowIndex:
             inside = window.run.removeprefix(f"{window.unit}/")
             if inside != window.run:
                 self._pieces.setdefault(inside, []).append(position)
-        self._sorted: dict[tuple[str, str], Places] = {}
+        self._sorted: dict[tuple[str, str], tuple[Places, NDArray[np.int64]]] = {}
 
-    def of(self, unit: str, piece: str) -> Places:
-        """Windows of a machine, or of a part or batch in it, by their end."""
+    def of(self, unit: str, piece: str) -> tuple[Places, NDArray[np.int64]]:
+        """Windows (k,) of a machine, or of a part or batch in it, and their ends, in that order."""
         if (unit, piece) not in self._sorted:
             found = self._pieces.get(piece, []) if piece else self._units.get(unit, [])
             if piece and unit:
                 found = [place for place in found if self._windows[place].unit == unit]
             places = np.array(found, np.intp)
             order = np.argsort(self.ends[places], kind="stable")
-            self._sorted[unit, piece] = places[order]
+            self._sorted[unit, piece] = places[order], self.ends[places[order]]
         return self._sorted[unit, piece]
 
     def match(self, truth: TruthRow, tolerance_ns: int) -> Match:
@@ -153,12 +153,11 @@ class WindowIndex:
 
         A class must cover the whole window and a number its end, both but for the tolerance.
         """
-        places = self.of(truth.unit, truth.piece)
+        places, ends = self.of(truth.unit, truth.piece)
         if truth.start_ns is None or truth.end_ns is None:
             return Match(places, np.zeros(len(places), np.int64))
         start_ns = max(truth.start_ns - tolerance_ns, _EARLIEST)
         end_ns = min(truth.end_ns + tolerance_ns, _LATEST)
-        ends = self.ends[places]
         places = places[
             np.searchsorted(ends, start_ns, "left") : np.searchsorted(ends, end_ns, "right")
         ]

@@ -42,7 +42,7 @@ def remaining(
     runs = _runs(windows) if labels else {}
     lives = np.full(len(windows), np.inf)
     for (unit, piece, run), known in events.items():
-        places = runs.get(run, np.empty(0, np.intp)) if run else index.of(unit, piece)
+        places = runs.get(run, np.empty(0, np.intp)) if run else index.of(unit, piece)[0]
         _count_down(lives, index, places, known, joining.unit_ns)
     return np.where(np.isfinite(lives), lives, np.nan)
 
