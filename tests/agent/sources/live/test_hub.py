@@ -1,0 +1,596 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live sources of an agent: shared by its jobs, recorded, and changed while they run."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec import structs
+from tests.agent.kit import Journal
+from tests.agent.sources.live.scripted import Script, ScriptedOptions, ScriptedSession, block
+
+from fedmill_agent.config import StoreSection
+from fedmill_agent.places import samples_file
+from fedmill_agent.sources import hub as hub_module
+from fedmill_agent.sources import subscriber, supervisor
+from fedmill_agent.sources.base import LabelInterval, Samples
+from fedmill_agent.sources.hub import Hub
+from fedmill_agent.sources.live import STALE, Readings, reading
+from fedmill_agent.sources.recorder import Recorder
+from fedmill_agent.sources.runner import SourceEvent
+from fedmill_agent.sources.wanted import Wanted
+from fedmill_agent.store.samples import SampleStore, recording
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import FedmillError, SourceError, StoreError
+
+SECOND = 10**9
+PATIENCE = 20.0
+
+
+class Sink:
+    """A job's end: remembers what comes, or holds it up."""
+
+    def __init__(self) -> None:
+        self.events: list[SourceEvent] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.held = threading.Event()
+        self.changed = threading.Condition()
+
+    def __call__(self, event: SourceEvent) -> bool:
+        """Take an event."""
+        if not self.go_on.is_set():
+            self.held.set()
+            assert self.go_on.wait(PATIENCE)
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+        return True
+
+    @property
+    def rows(self) -> list[list[float]]:
+        """All samples."""
+        return [
+            row
+            for each in self.events
+            if isinstance(each.event, Samples)
+            for row in each.event.values.T.tolist()
+        ]
+
+    @property
+    def times(self) -> list[int]:
+        """Their times."""
+        return [
+            each.event.start_ns + n * each.event.period_ns
+            for each in self.events
+            if isinstance(each.event, Samples)
+            for n in range(each.event.values.shape[1])
+        ]
+
+    def until(self, done: Callable[[], object]) -> None:
+        """Wait until ``done``."""
+        with self.changed:
+            assert self.changed.wait_for(done, PATIENCE), self.events[-3:]
+
+
+class Plant:
+    """A hub of scripted sources, and rings on disk where wanted."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.clock, self.journal = folder, ManualClock(), Journal()
+        self.scripts: dict[str, Script] = {}
+        self.failed: list[FedmillError] = []
+        self.begin = self.clock.now_ns()
+        self.hub: Hub | None = None
+        monkeypatch.setattr(hub_module, "live_of", lambda options: self.script(options.name).live)
+        monkeypatch.setattr(supervisor, "READ_SECONDS", 0.02)
+        monkeypatch.setattr(supervisor.Backoff, "wait", lambda *_, **__: 0.0)
+
+    def script(self, name: str) -> Script:
+        """Of one source, whose sessions are kept."""
+        return self.scripts.setdefault(name, Script())
+
+    def open(self, *sources: ScriptedOptions, record: bool = False, start: bool = True) -> Hub:
+        """A hub of them."""
+        self.hub = Hub(
+            sources or [ScriptedOptions(name="line")],
+            clock=self.clock,
+            log=self.journal,
+            failed=self.failed.append,
+            **({"recording": self.recording} if record else {}),
+        )
+        if start:
+            self.hub.start()
+        return self.hub
+
+    def recording(self, source: str) -> SampleStore | None:
+        """A ring of some MB."""
+        return recording(StoreSection(), str(self.folder), source, self.clock)
+
+    def say(self, session: ScriptedSession, tag: str, value: float) -> None:
+        """A value comes now."""
+        now = self.clock.now_ns()
+        session.shelf.put(reading(tag, value, time_ns=now, arrived_ns=now))
+
+    def tell(self, session: ScriptedSession, tags: Sequence[str], first: int, count: int) -> None:
+        """Values first, first + 1, ... of every tag, a second apart; time passes."""
+        for n in range(first, first + count):
+            self.clock.advance(self.begin / SECOND + n - self.clock.now_ns() / SECOND)
+            for tag in tags:
+                session.shelf.put(
+                    reading(
+                        tag,
+                        n,
+                        time_ns=self.begin + n * SECOND,
+                        arrived_ns=self.begin + n * SECOND,
+                    )
+                )
+
+    def recorded(self, source: str = "line") -> dict[str, int]:
+        """Readings in the ring."""
+        with SampleStore.__mro__[1](samples_file(str(self.folder), source)) as reader:
+            return reader.counts()
+
+    def close(self) -> None:
+        """Close the hub; nothing is left."""
+        if self.hub is not None:
+            self.hub.close(PATIENCE)
+        names = {thread.name for thread in threading.enumerate()}
+        assert not {name for name in names if name.startswith(("source-", "backfill", "samples"))}
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+    """It is closed in the end."""
+    made = Plant(tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+
+def eventually(done: Callable[[], object]) -> None:
+    """Wait for what nobody tells."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+
+
+def wants(*tags: str, rate: float = 1.0, factors: Sequence[int] = ()) -> Wanted:
+    """A job's wish."""
+    return Wanted(tags, rate, tuple(factors) or (1,) * len(tags), (False,) * len(tags))
+
+
+class TestSharing:
+    def test_two_jobs_share_one_connection(self, plant: Plant) -> None:
+        """It reads the tags of both, and each gets its own."""
+        hub, first, second = plant.open(start=False), Sink(), Sink()
+        hub.subscribe(1, "line", wants("a", "b"), first)
+        hub.subscribe(2, "line", wants("c", "b", rate=0.5), second)
+        hub.start()
+        session = plant.script("line").session
+        assert session.tags == ("a", "b", "c")
+        for n in range(5):
+            plant.clock.advance(1)
+            for tag, value in (("a", 1.0), ("b", 2.0), ("c", 3.0 + n)):
+                plant.say(session, tag, value)
+        first.until(lambda: len(first.rows) == 5)
+        assert first.rows == [[1.0, 2.0]] * 5
+        second.until(lambda: len(second.rows) == 3)
+        assert second.rows == [[3.0, 2.0], [4.0, 2.0], [6.0, 2.0]]
+        assert {each.source for each in first.events} == {"line"}
+        assert plant.script("line").attempts == 1
+
+    def test_a_new_tag_is_a_new_connection_an_old_one_is_not(self, plant: Plant) -> None:
+        """A job that leaves does not disturb the others."""
+        hub = plant.open()
+        hub.subscribe(1, "line", wants("a"), Sink())
+        first = plant.script("line").session
+        hub.subscribe(2, "line", wants("b"), Sink())
+        second = plant.script("line").session
+        assert (first.tags, second.tags) == (("a",), ("a", "b"))
+        hub.unsubscribe(1)
+        hub.subscribe(3, "line", wants("a", "b"), Sink())
+        hub.unsubscribe(2)
+        hub.unsubscribe(99)
+        assert plant.script("line").attempts == 2
+        assert not second.closed.is_set()
+
+    def test_tags_of_the_configuration_are_read_without_a_job(self, plant: Plant) -> None:
+        """And that of the part with them; a source without tags waits for a job."""
+        mapped = ScriptedOptions(name="line", tags={"x": "a"}, run_tag="part")
+        plant.open(mapped, ScriptedOptions(name="other", run_tag="part"))
+        assert plant.script("line").session.tags == ("a", "part")
+        assert plant.script("other").attempts == 0
+
+    def test_unsubscribing_while_the_sink_is_held_up(self, plant: Plant) -> None:
+        """It waits for nobody, and nothing more comes; other jobs go on after."""
+        hub, slow, other = plant.open(start=False), Sink(), Sink()
+        slow.go_on.clear()
+        hub.subscribe(1, "line", wants("a"), slow)
+        hub.subscribe(2, "line", wants("a"), other)
+        hub.start()
+        session = plant.script("line").session
+        plant.say(session, "a", 1.0)
+        assert slow.held.wait(PATIENCE)
+        hub.unsubscribe(1)
+        hub.subscribe(3, "line", wants("a"), Sink())
+        slow.go_on.set()
+        plant.clock.advance(1)
+        plant.say(session, "a", 2.0)
+        other.until(lambda: other.rows == [[1.0], [2.0]])
+        assert slow.rows == [[1.0]]
+
+    def test_closing_while_the_sink_is_held_up(self, plant: Plant) -> None:
+        """It takes no longer than it may."""
+        hub, slow = plant.open(), Sink()
+        slow.go_on.clear()
+        hub.subscribe(1, "line", wants("a"), slow)
+        plant.say(plant.script("line").session, "a", 1.0)
+        assert slow.held.wait(PATIENCE)
+        hub.close(0.0)
+        slow.go_on.set()
+
+    def test_labels_go_to_every_job(self, plant: Plant) -> None:
+        """As they are."""
+        hub, sinks = plant.open(), [Sink(), Sink()]
+        for number, sink in enumerate(sinks):
+            hub.subscribe(number, "line", wants("a"), sink)
+        label = LabelInterval("line", 0, 1, text="good")
+        plant.script("line").session.shelf.put(label)
+        for sink in sinks:
+            sink.until(lambda sink=sink: [each.event for each in sink.events] == [label])
+
+    def test_a_lost_connection_ends_what_holds(self, plant: Plant) -> None:
+        """Until new values come the samples are missing."""
+        hub, sink = plant.open(ScriptedOptions(name="line", hold_seconds=1000.0)), Sink()
+        hub.subscribe(1, "line", wants("a"), sink)
+        session = plant.script("line").session
+        plant.say(session, "a", 1.0)
+        sink.until(lambda: sink.rows == [[1.0]])
+        plant.clock.advance(3)
+        session.shelf.fail(SourceError("gone"))
+        session = plant.script("line").session
+        plant.clock.advance(3)
+        plant.say(session, "a", 2.0)
+        sink.until(lambda: len(sink.rows) == 7)
+        assert np.isnan([row[0] for row in sink.rows]).tolist() == [False] * 3 + [True] * 3 + [
+            False
+        ]
+
+    def test_what_ends_the_agent(self, plant: Plant) -> None:
+        """The error is told."""
+        plant.script("line").refusals = deque([SourceError("refused")])
+        plant.open(ScriptedOptions(name="line", tags={"x": "a"}, startup="error"))
+        eventually(lambda: plant.failed)
+        assert str(plant.failed[0]) == "refused"
+
+
+class TestStandings:
+    def test_each_source(self, plant: Plant) -> None:
+        """With what came too late for a job."""
+        options = ScriptedOptions(name="line", tags={"x": "a"}, wait_seconds=0.0)
+        hub, sink = plant.open(options, ScriptedOptions(name="other")), Sink()
+        hub.subscribe(1, "line", wants("a", "b"), sink)
+        eventually(
+            lambda: (
+                len(plant.script("line").sessions[-1:])
+                and plant.script("line").sessions[-1].tags == ("a", "b")
+            )
+        )
+        session = plant.script("line").sessions[-1]
+        for n in range(4):
+            plant.clock.advance(1)
+            plant.say(session, "a", n)
+        sink.until(lambda: len(sink.rows) >= 2)
+        now = plant.clock.now_ns()
+        session.shelf.put(reading("b", 1.0, time_ns=now - 3 * SECOND, arrived_ns=now))
+        eventually(lambda: hub.standings()["line"].dropped == {"late": 1})
+        found = hub.standings()
+        assert list(found) == ["line", "other"]
+        assert (found["line"].phase, found["other"].phase) == ("running", "starting")
+
+
+class TestReconfigure:
+    def test_what_is_the_same_goes_on(self, plant: Plant) -> None:
+        """One changed, one is gone, one is new, one is untouched."""
+        same, changed, gone = (
+            ScriptedOptions(name=name, tags={"x": "a"}) for name in ("same", "changed", "gone")
+        )
+        hub = plant.open(same, changed, gone)
+        sessions = {name: plant.script(name).session for name in ("same", "changed", "gone")}
+        new = ScriptedOptions(name="new", tags={"x": "a"})
+        hub.reconfigure([structs.replace(same), structs.replace(changed, wait_seconds=2.0), new])
+        assert plant.script("changed").session.tags == ("a",)
+        assert plant.script("new").session.tags == ("a",)
+        assert sessions["changed"].closed.is_set()
+        eventually(sessions["gone"].closed.is_set)
+        assert not sessions["same"].closed.is_set()
+        assert plant.script("same").attempts == 1
+        assert list(hub.standings()) == ["same", "changed", "new"]
+
+    def test_jobs_read_on(self, plant: Plant) -> None:
+        """One whose source changed gets it as it is now; one whose source is gone gets nothing."""
+        first, second = ScriptedOptions(name="one"), ScriptedOptions(name="two")
+        hub, sinks = plant.open(first, second), [Sink(), Sink()]
+        for number, (name, sink) in enumerate(zip(("one", "two"), sinks, strict=True)):
+            hub.subscribe(number, name, wants("a"), sink)
+            plant.say(plant.script(name).session, "a", 1.0)
+            sink.until(lambda sink=sink: sink.rows == [[1.0]])
+        hub.reconfigure([structs.replace(first, unit="press")])
+        session = plant.script("one").session
+        plant.clock.advance(5)
+        plant.say(session, "a", 2.0)
+        sinks[0].until(lambda: sinks[0].rows == [[1.0], [2.0]])
+        last = sinks[0].events[-1].event
+        assert isinstance(last, Samples)
+        assert last.unit == "press"
+        hub.unsubscribe(0)
+        hub.unsubscribe(1)
+        assert sinks[1].rows == [[1.0]]
+
+    def test_a_hundred_times(self, plant: Plant) -> None:
+        """Nothing is opened again, nothing is lost."""
+        options = ScriptedOptions(name="line", tags={"x": "a"})
+        hub, sink = plant.open(options, record=True), Sink()
+        hub.subscribe(1, "line", wants("a"), sink)
+        session = plant.script("line").session
+        for n in range(100):
+            plant.clock.advance(1)
+            plant.say(session, "a", n)
+            hub.reconfigure([structs.replace(options)])
+        sink.until(lambda: len(sink.rows) == 100)
+        assert [row[0] for row in sink.rows] == list(range(100))
+        assert plant.script("line").attempts == 1
+
+
+class TestRecording:
+    def test_what_comes_is_kept(self, plant: Plant) -> None:
+        """And that the connection was lost: nothing held from then on."""
+        hub = plant.open(ScriptedOptions(name="line", tags={"x": "a"}), record=True)
+        session = plant.script("line").session
+        plant.tell(session, ["a"], 0, 10)
+        session.shelf.fail(SourceError("gone"))
+        assert plant.script("line").session
+        hub.close(PATIENCE)
+        plant.hub = None
+        with SampleStore.__mro__[1](samples_file(str(plant.folder), "line")) as reader:
+            found = list(reader.read(["a"]))
+        values = np.concatenate([each.values for each in found])
+        quality = np.concatenate([each.quality for each in found])
+        assert values[:10].tolist() == list(range(10))
+        assert quality.tolist() == [192] * 10 + [STALE]
+
+    def test_it_can_be_switched_off(self, plant: Plant) -> None:
+        """No file, and no thread."""
+        section = StoreSection(samples_max_bytes=0)
+        off = lambda source: recording(section, str(plant.folder), source, plant.clock)  # noqa: E731
+        plant.hub = Hub(
+            [ScriptedOptions(name="line", tags={"x": "a"})],
+            clock=plant.clock,
+            log=plant.journal,
+            failed=plant.failed.append,
+            recording=off,
+        )
+        plant.hub.start()
+        assert plant.script("line").session
+        assert "samples" not in {thread.name for thread in threading.enumerate()}
+        assert list(plant.folder.iterdir()) == []
+
+    def test_a_disk_that_fails(self, plant: Plant) -> None:
+        """It is told once, and the jobs do not notice."""
+        told = plant.journal.of
+
+        class Full:
+            set_aside = None
+            failing = True
+
+            def append(self, _: Sequence[Readings]) -> None:
+                pass
+
+            def commit(self) -> int:
+                if Full.failing:
+                    raise StoreError("disk full")
+                return 0
+
+            def close(self) -> None:
+                self.commit()
+
+        recorder = Recorder(lambda _: Full(), plant.clock, plant.journal)  # type: ignore[arg-type, return-value]
+        recorder.begin("line")
+        recorder.begin("line")
+        for _ in range(5):
+            recorder.tick()
+        assert told("samples.unrecorded") == [{"source": "line", "error": "disk full"}]
+        plant.clock.advance(700)
+        recorder.tick()
+        assert len(told("samples.unrecorded")) == 2
+        recorder.close()
+        assert len(told("samples.unrecorded")) == 3
+
+    def test_a_ring_that_cannot_be_opened(self, plant: Plant) -> None:
+        """The source is read all the same."""
+
+        def broken(_: str) -> SampleStore:
+            raise StoreError("another version wrote it")
+
+        hub = plant.hub = Hub(
+            [ScriptedOptions(name="line")],
+            clock=plant.clock,
+            log=plant.journal,
+            failed=plant.failed.append,
+            recording=broken,
+        )
+        hub.start()
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        plant.say(plant.script("line").session, "a", 1.0)
+        sink.until(lambda: sink.rows == [[1.0]])
+        assert plant.journal.of("samples.unrecorded")[0]["error"] == "another version wrote it"
+
+    def test_one_transaction_a_second(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However much comes."""
+        commits: list[float] = []
+        real = SampleStore.commit
+
+        def commit(self: SampleStore) -> int:
+            commits.append(time.monotonic())
+            return real(self)
+
+        monkeypatch.setattr(SampleStore, "commit", commit)
+        plant.open(ScriptedOptions(name="line", tags={"x": "a"}), record=True)
+        session = plant.script("line").session
+        begin = time.monotonic()
+        while not commits:
+            plant.tell(session, ["a"], 0, 50)
+            threading.Event().wait(0.01)
+        assert commits[0] - begin > 0.5
+
+    def test_rings_are_opened_anew_for_another_section(self, plant: Plant) -> None:
+        """The bounds are others, what was recorded stays."""
+        options = ScriptedOptions(name="line", tags={"x": "a"})
+        hub = plant.open(options, record=True)
+        session = plant.script("line").session
+        plant.tell(session, ["a"], 0, 5)
+        eventually(lambda: hub.standings()["line"].readings == 5)
+        hub.reconfigure([options], plant.recording)
+        plant.tell(session, ["a"], 5, 5)
+        eventually(lambda: hub.standings()["line"].readings == 10)
+        hub.close(PATIENCE)
+        plant.hub = None
+        assert plant.recorded() == {"a": 11}  # and the mark that it was closed
+        assert plant.script("line").attempts == 1
+
+
+class TestBackfill:
+    def prepared(self, plant: Plant, count: int, **fields: Any) -> tuple[Hub, ScriptedSession]:
+        """A source that has been recorded for a while."""
+        options = ScriptedOptions(name="line", tags={"x": "a", "y": "b"}, **fields)
+        hub = plant.open(options, record=True)
+        session = plant.script("line").session
+        plant.tell(session, ["a", "b"], 0, count)
+        eventually(lambda: hub.standings()["line"].readings == 2 * count)
+        return hub, session
+
+    def test_first_what_was_recorded_then_the_rest(self, plant: Plant) -> None:
+        """Without a gap, and nothing twice; another job gets live data only."""
+        hub, session = self.prepared(plant, 50)
+        late, other = Sink(), Sink()
+        hub.subscribe(1, "line", wants("a", "b"), late, backfill=True)
+        hub.subscribe(2, "line", wants("a"), other)
+        plant.tell(session, ["a", "b"], 50, 50)
+        late.until(lambda: len(late.rows) == 100)
+        assert late.rows == [[n, n] for n in range(100)]
+        assert late.times == [plant.begin + n * SECOND for n in range(100)]
+        other.until(lambda: len(other.rows) == 50)
+        assert other.rows[0] == [50.0]
+        [done] = plant.journal.of("backfill.done")
+        assert done["values"] >= 100
+        assert hub.standings()["line"].dropped == {}
+
+    def test_while_much_comes(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The job is slow and the memory small: it is read from the recording again and again."""
+        monkeypatch.setattr(subscriber, "MOST_PENDING", 64)
+        monkeypatch.setattr(subscriber, "NEARLY", 100)
+        hub, session = self.prepared(plant, 300)
+        sink = Sink()
+        sink.go_on.clear()
+        hub.subscribe(1, "line", wants("a", "b"), sink, backfill=True)
+        assert sink.held.wait(PATIENCE)
+        plant.tell(session, ["a", "b"], 300, 300)
+        eventually(lambda: hub.standings()["line"].readings == 1200)
+        sink.go_on.set()
+        for n in range(600, 900, 20):
+            plant.tell(session, ["a", "b"], n, 20)
+            threading.Event().wait(0.005)
+        sink.until(lambda: len(sink.rows) == 900)
+        assert sink.rows == [[n, n] for n in range(900)]
+
+    def test_the_connection_breaks_meanwhile(self, plant: Plant) -> None:
+        """What held is stale where it broke, in the recording as live."""
+        hub, session = self.prepared(plant, 20, hold_seconds=1000.0)
+        session.shelf.fail(SourceError("gone"))
+        session = plant.script("line").session
+        plant.tell(session, ["a", "b"], 25, 5)
+        eventually(lambda: hub.standings()["line"].readings == 50)
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        plant.tell(session, ["a", "b"], 30, 5)
+        sink.until(lambda: len(sink.rows) == 35)
+        column = [row[0] for row in sink.rows]
+        assert np.isnan(column[20:25]).all()
+        assert column[:20] + column[25:] == [*range(20), *range(25, 35)]
+
+    def test_nothing_was_recorded(self, plant: Plant) -> None:
+        """It is live at once."""
+        hub, sink = plant.open(record=True), Sink()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        session = plant.script("line").session
+        plant.tell(session, ["a"], 0, 20)
+        sink.until(lambda: len(sink.rows) == 20)
+        assert [row[0] for row in sink.rows] == list(range(20))
+
+    def test_parts_by_name(self, plant: Plant) -> None:
+        """Runs of the past are named as they were."""
+        options = ScriptedOptions(name="line", tags={"x": "a"}, run_tag="part")
+        hub = plant.open(options, record=True)
+        session = plant.script("line").session
+        for first, name in ((0, "P-1"), (5, "P-2")):
+            now = plant.begin + first * SECOND
+            nan = float("nan")
+            session.shelf.put(reading("part", nan, time_ns=now, arrived_ns=now, text=name))
+            plant.tell(session, ["a"], first, 5)
+        eventually(lambda: hub.standings()["line"].readings == 12)
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        sink.until(lambda: len(sink.rows) == 10)
+        runs = [each.event.run for each in sink.events if isinstance(each.event, Samples)]
+        assert list(dict.fromkeys(runs)) == ["line/P-1", "line/P-2"]
+
+    def test_who_leaves_meanwhile(self, plant: Plant) -> None:
+        """Reading ends; nothing is left."""
+        hub, _ = self.prepared(plant, 100)
+        sink = Sink()
+        sink.go_on.clear()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        assert sink.held.wait(PATIENCE)
+        hub.unsubscribe(1)
+        sink.go_on.set()
+        hub.close(PATIENCE)
+        assert len(sink.events) == 1
+
+    def test_a_damaged_recording(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The job gets what comes."""
+        hub, session = self.prepared(plant, 10)
+
+        def broken(*_: Any, **__: Any) -> Iterator[Readings]:
+            raise StoreError("damaged")
+
+        monkeypatch.setattr(SampleStore, "read", broken)
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        eventually(lambda: plant.journal.of("backfill.done"))
+        assert plant.journal.of("backfill.failed") == [{"error": "damaged"}]
+        plant.tell(session, ["a"], 10, 5)
+        sink.until(lambda: len(sink.rows) == 5)
+
+    def test_a_fast_tag(self, plant: Plant) -> None:
+        """The past is filtered as the present is."""
+        options = ScriptedOptions(name="line", tags={"x": "a"})
+        hub = plant.open(options, record=True)
+        session = plant.script("line").session
+        period = SECOND // 8
+        for n in range(10):
+            plant.clock.advance(10)
+            wave = np.sin(np.arange(80 * n, 80 * n + 80) / 200)
+            session.shelf.put(block("a", plant.begin + 80 * n * period, wave.tolist(), period))
+        eventually(lambda: hub.standings()["line"].readings == 800)
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a", factors=[8]), sink, backfill=True)
+        sink.until(lambda: len(sink.rows) >= 70)
+        made = np.array([row[0] for row in sink.rows])
+        np.testing.assert_allclose(made[:70], np.sin(np.arange(70) * 8 / 200), atol=0.02)
