@@ -481,3 +481,28 @@ class TestConfiguration:
             assert [entry.record.text for entry in desk.since(0, "j")[0]] == ["good"]
         finally:
             desk.close()
+
+    def test_whoever_connects_gets_all_that_is_told(self) -> None:
+        """Nothing of a connection is lost on the way to those who make it."""
+        files = {"password_file": "p", "ca_file": "a", "certificate_file": "b", "key_file": "k"}
+        known = {"name": "q", "user": "u"}
+        mqtt = MqttLabels(
+            topics=["t"],
+            host="h",
+            port=9,
+            version="3.1.1",
+            client_id="c",
+            tls=True,
+            **known,
+            **files,
+        )
+        broker = mqtt.broker()
+        names = {*MqttLabels.__struct_fields__} & {*type(broker).__struct_fields__} - {"unit"}
+        assert all(getattr(broker, name) == getattr(mqtt, name) for name in names)
+        rest = RestLabels(
+            url="https://h/x", interval_seconds=600.0, timeout_seconds=3.0, **known, **files
+        )
+        server = rest.server()
+        assert (server.user, server.key_file, server.interval_seconds) == ("u", "k", 600.0)
+        with pytest.raises(ValueError, match="would cross the network readable"):
+            MqttLabels(topics=["t"], host="10.0.0.5", **known, password_file=files["password_file"])

@@ -107,6 +107,9 @@ class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
     password_file: Annotated[
         str, Meta(description="File with the user's password and nothing else.")
     ] = ""
+    plain_password: Annotated[
+        bool, Meta(description="Send the password without TLS to another machine.")
+    ] = False
     tls: Annotated[
         bool, Meta(description="Encrypted, with the system's authorities if no `ca_file` is given.")
     ] = False
@@ -114,7 +117,7 @@ class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
         str,
         Meta(description="The authority behind the broker's certificate, PEM; with it TLS is on."),
     ] = ""
-    cert_file: Annotated[
+    certificate_file: Annotated[
         str, Meta(description="Our own certificate, PEM, where the broker wants one.")
     ] = ""
     key_file: Annotated[str, Meta(description="Its key, PEM, not encrypted.")] = ""
@@ -128,7 +131,7 @@ class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
         """How the broker is reached."""
         from fedmill_agent.sources.broker import BrokerOptions  # noqa: PLC0415  few agents need it
 
-        return BrokerOptions(**_shared(self, BrokerOptions), silence_seconds=0.0)
+        return BrokerOptions(**_connection(self, "topics", "keep_seconds"), silence_seconds=0.0)
 
 
 class RestLabels(LabelOptions, frozen=True, kw_only=True, tag="rest"):
@@ -193,13 +196,13 @@ class RestLabels(LabelOptions, frozen=True, kw_only=True, tag="rest"):
         """How the server is asked."""
         from fedmill_agent.sources.rest.options import RestOptions  # noqa: PLC0415
 
-        return RestOptions(**_shared(self, RestOptions), silence_seconds=0.0)
+        return RestOptions(**_connection(self, "records"), silence_seconds=0.0)
 
 
-def _shared(options: LabelOptions, kind: type[Struct]) -> dict[str, Any]:
-    """Fields that sources of a ``kind`` have, too; those of a label mean something else there."""
-    names = {*options.__struct_fields__} & {*kind.__struct_fields__}
-    return {name: getattr(options, name) for name in names - {"unit", "records"}}
+def _connection(options: LabelOptions, *own: str) -> dict[str, Any]:
+    """Fields that a source of this kind has, too: all but those of labels and the ``own`` ones."""
+    left = {*LabelOptions.__struct_fields__, *own} - {"name"}
+    return {name: getattr(options, name) for name in options.__struct_fields__ if name not in left}
 
 
 AnyLabels = CsvLabels | MqttLabels | RestLabels

@@ -14,7 +14,7 @@ from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.base import Message
 
 if TYPE_CHECKING:
-    from fedmill_shared.link.plant import PlantLink
+    from fedmill_shared.link.plant import PlantBroker, PlantLink
 
 LONGEST_PASSWORD = 65_535
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -97,36 +97,35 @@ def connect(
         SourceError: the broker cannot be reached, refuses us or does not answer.
         ConfigError: a password, certificate or key file cannot be used.
     """
-    from fedmill_shared.link.plant import (  # noqa: PLC0415  TLS, only where somebody connects
-        PlantBroker,
-        PlantLink,
-        tls_context,
-    )
+    from fedmill_shared.link.plant import PlantLink  # noqa: PLC0415  only where somebody connects
 
-    link = PlantLink(
-        PlantBroker(
-            host=options.host,
-            port=options.port,
-            # two connections with one name would end each other for ever
-            client_id=options.client_id or f"fedmill-{secrets.token_hex(6)}",
-            version=options.version,
-            username=options.user,
-            password=_password(options),
-            tls=tls_context(options.ca_file, options.certificate_file, options.key_file)
-            if options.secure
-            else None,
-            largest_packet=options.max_message_bytes,
-            patience=options.connect_seconds,
-            will=will,
-            keep_seconds=keep_seconds,
-        )
-    )
+    link = PlantLink(_broker_of(options, will, keep_seconds))
     try:
         link.open(filters, qos=qos)
     except BaseException:
         link.close()
         raise
     return link
+
+
+def _broker_of(options: BrokerOptions, will: Message | None, keep_seconds: int) -> "PlantBroker":
+    from fedmill_shared.link.plant import PlantBroker, tls_context  # noqa: PLC0415  takes memory
+
+    files = options.ca_file, options.certificate_file, options.key_file
+    return PlantBroker(
+        host=options.host,
+        port=options.port,
+        # two connections with one name would end each other for ever
+        client_id=options.client_id or f"fedmill-{secrets.token_hex(6)}",
+        version=options.version,
+        username=options.user,
+        password=_password(options),
+        tls=tls_context(*files) if options.secure else None,
+        largest_packet=options.max_message_bytes,
+        patience=options.connect_seconds,
+        will=will,
+        keep_seconds=keep_seconds,
+    )
 
 
 def split_tag(tag: str) -> tuple[str, str]:
