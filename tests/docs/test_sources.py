@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from pyarrow import array, table, timestamp
+from pyarrow.parquet import write_table
 
 from fedmill_agent.cli import main
 from fedmill_agent.config import load
 from fedmill_agent.cutter import cutter_for
-from fedmill_agent.sources import live_of
+from fedmill_agent.sources import kind_of, live_of
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.sources.live import Readings
 from fedmill_agent.sources.modbus import ModbusOptions
@@ -161,3 +163,23 @@ class TestTail:
         named = [each.text for each in found if isinstance(each, Readings) and each.tag == "Teil"]
         assert named == ["A", "B"]
         assert [each.run for each in found if isinstance(each, LabelInterval)] == ["logger/A"]
+
+
+class TestParquet:
+    def test_the_example_reads_such_a_file(self, place: Path) -> None:
+        """Two batches with their findings."""
+        write_table(
+            table(
+                {
+                    "timestamp": array([0, 1000, 2000, 3000], timestamp("ms")),
+                    "force_kN": [1.0, 2.0, 3.0, 4.0],
+                    "batch": ["a", "a", "b", "b"],
+                    "finding": ["good", "good", "crack", None],
+                }
+            ),
+            place / "campaign-7.parquet",
+        )
+        (source,) = load(place / "parquet.toml").sources
+        found = list(kind_of(source).read(source, ["force_kN"], 1.0))
+        labels = [(each.run, each.text) for each in found if isinstance(each, LabelInterval)]
+        assert labels == [("campaign-7-a", "good"), ("campaign-7-b", "crack")]

@@ -26,10 +26,11 @@ EXTRAS = {
         "train": {"fedmill-shared"},
         "modbus": {"pymodbus"},
         "opcua": {"asyncua", "cryptography"},
+        "parquet": {"pyarrow"},
     },
 }
 
-PINNED = {"pymodbus"}
+PINNED = {"pyarrow", "pymodbus"}
 
 
 @pytest.fixture(scope="module")

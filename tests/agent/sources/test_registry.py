@@ -10,7 +10,9 @@ from types import ModuleType
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from scipy.io import savemat
 
 from fedmill_agent import sources
@@ -48,7 +50,8 @@ PLC = SourceKind(PlcOptions, lambda _options, _tags, _rate: iter([RunEnded("x")]
 class TestRegistry:
     def test_names_are_the_tags_of_the_options(self) -> None:
         """`kind` in a configuration is the key of the registry."""
-        assert {"cmapss", "csv", "host", "mat", "rig", "tep"} <= sources.builtin()
+        files, live = {"cmapss", "csv", "mat", "parquet", "tep"}, {"host", "rest", "tail"}
+        assert files | live <= sources.builtin()
         for name, kind in sources.kinds(sources.builtin()).items():
             assert kind.options.__struct_config__.tag == name
 
@@ -167,6 +170,10 @@ def make_sample(kind: str, folder: Path) -> tuple[SourceOptions, str]:
         path = str(folder / "sample.mat")
         savemat(path, {"a": rng.random((20000, 1))})
         return sources.mat.MatOptions(name="x", path=path, label="fine"), "a"
+    if kind == "parquet":
+        columns = {"a": rng.random(20_000), "b": ["fine"] * 20_000}
+        parquet.write_table(pa.table(columns), path, row_group_size=3000)
+        return sources.parquet.ParquetOptions(name="x", path=path, label_column="b"), "a"
     if kind == "tep":
         np.savetxt(path, rng.random((9000, 52)), fmt="%.3f")
         return TepOptions(name="x", path=path, label="fine"), "xmv11"

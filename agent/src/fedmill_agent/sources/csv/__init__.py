@@ -2,30 +2,22 @@
 """Historian exports: CSV with a header, plain or gzipped, read as a stream."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice, pairwise
 from typing import Annotated, Literal
 
-import numpy as np
 from msgspec import Meta
 
 from fedmill_agent.sources.base import (
     Event,
     ReplayOptions,
-    RunEnded,
     SourceKind,
     SourceOptions,
     narrow,
 )
 from fedmill_agent.sources.csv.cells import LONGEST, Decimal, Dialect
-from fedmill_agent.sources.csv.grid import on_grid
-from fedmill_agent.sources.csv.table import Columns, Row, rows
-from fedmill_agent.sources.csv.track import track
+from fedmill_agent.sources.csv.runs import Naming, events, file_period_hz, told_hz
+from fedmill_agent.sources.csv.table import Columns, rows
 from fedmill_agent.sources.files import Encoding, stem
 from fedmill_agent.sources.timeline import parse_iso, period_ns
-from fedmill_shared.errors import DataError
-
-SPACING_ROWS = 256
-"""First rows of a file that tell how far its rows are apart."""
 
 
 class CsvOptions(ReplayOptions, frozen=True, kw_only=True, tag="csv"):
@@ -109,12 +101,7 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
         DataError: naming file, line, column and value of what cannot be used.
     """
     own = narrow(options, CsvOptions)
-    factor = (own.rate_hz or rate_hz) / rate_hz
-    if round(factor) < 1 or abs(factor - round(factor)) > 1e-6 * factor:
-        raise DataError(
-            f"{own.path}: has {own.rate_hz:g} samples per second, the job wants {rate_hz:g}",
-            remedy="resample the file, or set the job's rate to that of the file or a whole part",
-        )
+    file_hz = file_period_hz(own.path, own.rate_hz, rate_hz)
     columns = Columns(
         tags=tuple(tags),
         run=own.run_column,
@@ -123,15 +110,15 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
         label=own.label_column,
         numeric_label=own.label_kind == "number",
     )
-    start, period = parse_iso(own.start), period_ns(own.rate_hz or rate_hz)
+    start, period = parse_iso(own.start), period_ns(file_hz)
     table = rows(own.path, own.dialect, columns, start_ns=start, period_ns=period)
-    seen: set[str] = set()
-    for (run_cell, unit_cell), group in groupby(table, key=_key):
-        run = _run_name(own, run_cell, unit_cell)
-        unit = unit_cell or own.unit or stem(own.path)
-        stamped = on_grid(own.path, _once(own.path, run, seen, group), period)
-        yield from track(run, unit, period, stamped)
-        yield RunEnded(run)
+    naming = Naming(
+        own.run or stem(own.path),
+        own.unit or stem(own.path),
+        by_unit=bool(own.unit_column),
+        by_run=bool(own.run_column),
+    )
+    yield from events(own.path, table, naming, period)
 
 
 def told_rate(options: SourceOptions) -> float:
@@ -148,38 +135,7 @@ def told_rate(options: SourceOptions) -> float:
     columns = Columns(
         tags=(), run=options.run_column, unit=options.unit_column, time=options.time_column
     )
-    table = rows(options.path, options.dialect, columns, start_ns=0, period_ns=1)
-    steps = [
-        after.time_ns - before.time_ns
-        for before, after in pairwise(islice(table, SPACING_ROWS))
-        if _key(before) == _key(after)
-    ]
-    spacing = float(np.median(steps)) if steps else 0.0
-    return 1e9 / spacing if spacing > 0 else 0.0
+    return told_hz(rows(options.path, options.dialect, columns, start_ns=0, period_ns=1))
 
 
 KIND = SourceKind(CsvOptions, read, told_rate)
-
-
-def _key(row: Row) -> tuple[str, str]:
-    return row.run, row.unit
-
-
-def _run_name(own: CsvOptions, run_cell: str, unit_cell: str) -> str:
-    parts = [own.run or stem(own.path)]
-    if own.unit_column:
-        parts.append(unit_cell)
-    if own.run_column:
-        parts.append(run_cell)
-    return "-".join(parts)
-
-
-def _once(path: str, run: str, seen: set[str], group: Iterator[Row]) -> Iterator[Row]:
-    for index, row in enumerate(group):
-        if index == 0 and run in seen:
-            raise DataError(
-                f"{path}: line {row.line}: run {run!r} starts again after another run",
-                remedy="sort the file so that the rows of a run are together",
-            )
-        seen.add(run)
-        yield row
