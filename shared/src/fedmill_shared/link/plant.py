@@ -159,16 +159,22 @@ class PlantLink:
 
     def close(self, farewell: Message | None = None) -> None:
         """Send ``farewell``, retained if it says so, and disconnect, in half a second at most."""
-        with suppress(OSError, *MALFORMED):
+        deadline = self._clock.monotonic() + FAREWELL_SECONDS
+        with suppress(OSError, RuntimeError, *MALFORMED):  # broken meanwhile
             if farewell is not None and self._client.is_connected():
-                self._client.publish(
+                info = self._client.publish(
                     farewell.topic, farewell.payload, qos=1, retain=farewell.retained
                 )
+                # a socket that is closed before the answer is read may take the farewell with it
+                while not info.is_published() and self._goes_on(deadline):
+                    self._client.loop(FAREWELL_SECONDS / 10)
             self._client.disconnect()
-            deadline = self._clock.monotonic() + FAREWELL_SECONDS
-            while self._client.want_write() and self._clock.monotonic() < deadline:
+            while self._client.want_write() and self._goes_on(deadline):
                 self._client.loop(FAREWELL_SECONDS / 10)
         self._client.__del__()  # paho's only way to close the sockets that wake its loop
+
+    def _goes_on(self, deadline: float) -> bool:
+        return self._lost is None and self._clock.monotonic() < deadline
 
     def _make_client(self) -> "_Client":
         client = _Client(self._broker)

@@ -53,6 +53,13 @@ class EdgeNode:
         self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
         assert self.born.wait(PATIENCE)
+        self.settle()
+
+    def settle(self) -> None:
+        """Return once the broker has all that was said."""
+        info = self._client.publish("settled", b"", qos=1)
+        info.wait_for_publish(PATIENCE)
+        assert info.is_published()
 
     def stop(self, *, politely: bool = False) -> None:
         """Vanish, so that the will is published; or disconnect with a death of its own."""
