@@ -84,6 +84,16 @@ class Intake:
         """What to ask ``source`` for."""
         return self._feeds[source].cutter.tags
 
+    def lacks(self, source: str) -> bool:
+        """Whether windows of a live ``source`` are learned from, and none is stored yet.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        options = self._feeds[source].options
+        unit = getattr(options, "unit", "") or source
+        return options.split != "live" and not self._store.has_run(unit)
+
     @property
     def bad_windows(self) -> int:
         """Windows in which too much is wrong: they were neither scored nor stored."""

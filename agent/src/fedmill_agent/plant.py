@@ -66,8 +66,8 @@ class Plant:
 
     def adopt(self, config: AgentConfig, found: Sequence[Change]) -> None:
         """Take what changed; sources that are the same go on undisturbed."""
-        if touches(found, "sources"):
-            self._renew_hub(config)
+        if touches(found, "sources", "store"):
+            self._renew_hub(config, anew=touches(found, "store"))
             if self.hub is not None:
                 self.hub.start()
         if touches(found, "labels"):
@@ -81,14 +81,23 @@ class Plant:
             self.hub.close(STOP_SECONDS)
         self.labels.close()
 
-    def _renew_hub(self, config: AgentConfig) -> None:
+    def _renew_hub(self, config: AgentConfig, *, anew: bool = False) -> None:
         live = _live(config)
-        if self.hub is not None:
-            self.hub.reconfigure(live)
-        elif live:
-            from fedmill_agent.sources.hub import Hub  # noqa: PLC0415  few agents need it
+        if not live and self.hub is None:
+            return
+        from fedmill_agent.sources.hub import Hub  # noqa: PLC0415  few agents need it
+        from fedmill_agent.store.samples import SampleStore, recording  # noqa: PLC0415
 
-            self.hub = Hub(live, clock=self._clock, log=self._log, failed=self._failed)
+        def ring(source: str) -> SampleStore | None:
+            state = config.agent.state
+            return recording(config.store, state, source, self._clock, self.disk.level)
+
+        if self.hub is not None:
+            self.hub.reconfigure(live, ring if anew else None)
+        else:
+            self.hub = Hub(
+                live, clock=self._clock, log=self._log, failed=self._failed, recording=ring
+            )
 
 
 def _live(config: AgentConfig) -> list[SourceOptions]:

@@ -37,6 +37,17 @@ def store(tmp_path: Path) -> Iterator[WindowStore]:
         yield opened
 
 
+def test_runs_of_a_machine(store: WindowStore) -> None:
+    """Its own, and one for each part; not those of a machine that is called nearly the same."""
+    assert not store.has_run("press")
+    store.add([window(0, run="press-2"), window(1, run="press0"), window(2, run="pres/1")], "train")
+    assert not store.has_run("press")
+    store.add([window(3, run="press/P-7")], "train")
+    assert store.has_run("press")
+    store.add([window(4, run="drill")], "test")
+    assert store.has_run("drill")
+
+
 class TestLoad:
     def test_windows_come_back_with_their_labels(self, store: WindowStore) -> None:
         """Values bit for bit, ordered by run and time whatever the order of arrival."""

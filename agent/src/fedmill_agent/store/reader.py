@@ -103,6 +103,12 @@ class WindowReader:
         """Windows that were discarded to stay within bytes and age, ever."""
         return self._fact("discarded")
 
+    def has_run(self, name: str) -> bool:
+        """Whether there is a window of the run ``name``, or of one that begins with ``name/``."""
+        query = "SELECT 1 FROM windows WHERE run = ? OR (run >= ? AND run < ?) LIMIT 1"
+        bounds = name, f"{name}/", f"{name}0"  # "0" is the character after "/"
+        return self._read(lambda database: database.execute(query, bounds).fetchone() is not None)
+
     def prediction_count(self) -> int:
         """Predictions that are stored."""
         return self._read(

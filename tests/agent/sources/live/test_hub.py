@@ -25,6 +25,7 @@ from fedmill_agent.sources.recorder import Recorder
 from fedmill_agent.sources.runner import SourceEvent
 from fedmill_agent.sources.wanted import Wanted
 from fedmill_agent.store.samples import SampleStore, recording
+from fedmill_agent.store.samples_reader import SampleReader
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FedmillError, SourceError, StoreError
 
@@ -133,7 +134,7 @@ class Plant:
 
     def recorded(self, source: str = "line") -> dict[str, int]:
         """Readings in the ring."""
-        with SampleStore.__mro__[1](samples_file(str(self.folder), source)) as reader:
+        with SampleReader(samples_file(str(self.folder), source)) as reader:
             return reader.counts()
 
     def close(self) -> None:
@@ -358,7 +359,7 @@ class TestRecording:
         assert plant.script("line").session
         hub.close(PATIENCE)
         plant.hub = None
-        with SampleStore.__mro__[1](samples_file(str(plant.folder), "line")) as reader:
+        with SampleReader(samples_file(str(plant.folder), "line")) as reader:
             found = list(reader.read(["a"]))
         values = np.concatenate([each.values for each in found])
         quality = np.concatenate([each.quality for each in found])
