@@ -216,7 +216,7 @@ class TestList:
         assert (
             "job press\n  labels 5, 5 a day, half of them within 1.5 s, 95 % within 5.8 s\n" in told
         )
-        assert "  of these 1 corrected, 1 deleted, 1 refused, 1 without a window\n" in told
+        assert "  1 corrected, 1 deleted, 1 refused, 1 without a window\n" in told
         assert "  6 of 8 windows labelled: good 3, worn 3, 1 contested\n" in told
 
     def test_for_programs(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def report_lines(state: str, name: str) -> Iterator[str]:
     }
     told = ", ".join(f"{count} {what}" for what, count in fates.items() if count)
     if told:
-        yield f"of these {told}"
+        yield told
     contested = f", {report.conflicting} contested" if report.conflicting else ""
     yield f"{report.labelled} of {report.windows} windows labelled{_balance(report)}{contested}"
 
@@ -84,7 +84,8 @@ def _delay(report: LabelReport) -> str:
 
 def _span(seconds: float) -> str:
     unit, name = next((unit, name) for unit, name in _SPANS if seconds >= unit)
-    return f"{seconds / (unit or 1.0):.3g} {name}"
+    amount = seconds / (unit or 1.0)
+    return f"{amount:.0f} {name}" if amount >= 100 else f"{amount:.3g} {name}"
 
 
 def _balance(report: LabelReport) -> str:
