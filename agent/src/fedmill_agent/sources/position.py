@@ -2,6 +2,7 @@
 """How far a source was read, kept in a small file, so that a restart neither loses nor repeats."""
 
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -16,6 +17,8 @@ from fedmill_shared.files import make_folder, sha256, write_atomic
 LARGEST = 1 << 23
 SAVE_SECONDS = 1.0
 """At most this often, for the sake of flash memory; and when the source is closed."""
+
+LOOK_BACK_SECONDS = 3600.0
 
 
 class Placed(Protocol):
@@ -86,8 +89,12 @@ class Position(Generic[_Place]):
         return self._write() if due else True
 
     def close(self) -> bool:
-        """Write down what was reached; False if it cannot be."""
-        self._taken = self._reached
+        """Write down what was reached; False if it cannot be.
+
+        While an error is under way, what was handed over last may not have arrived: it comes again.
+        """
+        if sys.exc_info()[0] is None:
+            self._taken = self._reached
         return self._write()
 
     def _write(self) -> bool:
@@ -112,7 +119,15 @@ def placed(options: SourceOptions, folder: Path) -> SourceOptions:
 
 
 def unplaced(options: SourceOptions) -> SourceOptions:
-    """``options`` for a look that leaves no trace: the daemon's position stays where it is."""
+    """``options`` for a look that leaves no trace: the daemon's position stays where it is.
+
+    It looks at what is there, and does not wait for something new.
+    """
     if getattr(options, "position_file", None) is None:
         return options
-    return msgspec.structs.replace(options, position_file="")
+    changes: dict[str, object] = {"position_file": ""}
+    if hasattr(options, "start"):
+        changes["start"] = "beginning"
+    if hasattr(options, "history_seconds"):
+        changes["history_seconds"] = max(LOOK_BACK_SECONDS, options.history_seconds)
+    return msgspec.structs.replace(options, **changes)

@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fedmill_agent.cli import observe
 from fedmill_agent.cli.observe import look
 from fedmill_agent.sources.position import SAVE_SECONDS, Position, placed, unplaced
 from fedmill_agent.sources.rest import RestOptions
 from fedmill_agent.sources.rig import RigOptions
-from fedmill_shared.clock import ManualClock
+from fedmill_agent.sources.tail import TailOptions
+from fedmill_shared.clock import ManualClock, SystemClock
 from fedmill_shared.errors import ConfigError
 
 
@@ -50,6 +52,26 @@ class TestPosition:
         own.reach(Place("x", 4))
         assert own.close()
         assert position(path).load("x") == Place("x", 4)
+
+    def test_what_may_not_have_arrived_is_not_written(self, tmp_path: Path) -> None:
+        """Where whoever took it failed, it comes again."""
+        path, clock = tmp_path / "p.json", ManualClock()
+        own = position(path, clock)
+        own.reach(Place("x", 1))
+        own.take()
+        own.reach(Place("x", 2))
+        own.take()
+        own.reach(Place("x", 3))
+
+        def fail() -> None:
+            try:
+                raise OSError("the disk is full")
+            finally:
+                own.close()
+
+        with pytest.raises(OSError, match="full"):
+            fail()
+        assert position(path).load("x") == Place("x", 2)
 
     def test_of_something_else_does_not_count(self, tmp_path: Path) -> None:
         """Another path or URL is read from its own beginning."""
@@ -101,7 +123,20 @@ class TestPlaces:
         """The operator's choice."""
         own = RestOptions(name="x", position_file="/var/lib/p.json")
         assert placed(own, tmp_path) is own
-        assert unplaced(own) == RestOptions(name="x")
+        assert unplaced(own) == RestOptions(name="x", history_seconds=3600.0)
+
+    def test_a_look_shows_what_is_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file to which nothing is added in these seconds is no empty one."""
+        monkeypatch.setattr(observe, "LOOK_SECONDS", 0.1)
+        path = tmp_path / "log.csv"
+        path.write_text("v\n1\n2\n")
+        own = TailOptions(
+            name="x", path=str(path), interval_seconds=0.01, position_file=str(tmp_path / "p.json")
+        )
+        (seen,) = look(own, ["v"], SystemClock()).seen.values()
+        assert (seen.values, seen.low, seen.high) == (2, 1.0, 2.0)
 
     def test_a_look_moves_nothing(self, tmp_path: Path) -> None:
         """``check`` reads beside the daemon, which then still gets everything."""

@@ -450,11 +450,8 @@ class TestFolders:
         monkeypatch.setattr(following, "MOST_FILES", 3)
         for number in range(4):
             (tmp_path / f"{number}.csv").write_text("t,v\n")
-        with (
-            Follower(tmp_path / "*.csv") as follower,
-            pytest.raises(SourceError, match="more than 3"),
-        ):
-            follower.all()
+        with pytest.raises(SourceError, match="more than 3"):
+            Follower(tmp_path / "*.csv")
 
     def test_what_is_no_file_is_left_alone(self, tmp_path: Path) -> None:
         """Folders, pipes and links into nowhere."""
@@ -635,7 +632,7 @@ class TestErrors:
     def test_a_missing_folder(self, tmp_path: Path) -> None:
         """Cannot be opened: it is tried again, and the path is named."""
         with pytest.raises(SourceError, match="gone: No such file"):
-            Follower(tmp_path / "gone" / "log.csv", start="end")
+            Follower(tmp_path / "gone" / "log.csv")
 
     def test_a_folder_that_goes_away(self, tmp_path: Path) -> None:
         """Ends the session; a new one works when it is back."""

@@ -78,6 +78,14 @@ class Folder:
             tracked = Tracked(mark, "", self.monotonic())
             self._known[tracked.key] = tracked
 
+    def check(self) -> None:
+        """See whether the folder can be read.
+
+        Raises:
+            SourceError: it cannot, or holds too many files.
+        """
+        self._scanned()
+
     def place(self) -> Place:
         """How far everything is read."""
         return Place(

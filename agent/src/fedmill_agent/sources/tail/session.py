@@ -80,6 +80,7 @@ class TailSession:
         self._folder.close()
 
     def _begin(self) -> None:
+        self._folder.check()
         place = self._position.load(self._options.path)
         if place is not None:
             self._folder.resume(place)
