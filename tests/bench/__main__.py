@@ -15,6 +15,7 @@ from tests.bench import (
     fuzz,
     harness,
     heterogeneity,
+    ingest,
     memory,
     recovery,
     score,
@@ -41,6 +42,7 @@ BENCHES: dict[str, ModuleType] = {
     "uplink": uplink,
     "byzantine": byzantine,
     "heterogeneity": heterogeneity,
+    "ingest": ingest,
     "store": store,
 }
 

@@ -12,20 +12,22 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import psutil
-from tests.bench.feeding import CASES, Case, feeding
+from tests.bench.feeding import CASES, START_SECONDS, Case, feeding
 from tests.bench.harness import Figure, at_least, at_most, figure, folder
 
 from fedmill_agent.cutter import Cutter
-from fedmill_agent.sources import live_of
 from fedmill_agent.sources.aligner import Aligner
-from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.sources.base import Samples, SourceOptions
 from fedmill_agent.sources.columns import Column
+from fedmill_agent.sources.hub import Hub
 from fedmill_agent.sources.live import GOOD, LiveOptions, Readings
-from fedmill_agent.sources.supervisor import Listener, Supervisor
+from fedmill_agent.sources.runner import SourceEvent
+from fedmill_agent.sources.wanted import wanted_of
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.job import Cleaning, Signal, Window
 from fedmill_shared.log import get_logger
@@ -76,7 +78,7 @@ class Line:
 
     def __post_init__(self) -> None:
         tags = [f"t{i}" for i in range(self.signals)]
-        declared = [
+        self.declared = [
             Signal(name=tag, rate_hz=self.rate_hz, unit="degC", range=[-100.0, 200.0])
             for tag in tags
         ]
@@ -85,15 +87,22 @@ class Line:
         columns = [Column(tag, half) for tag in self.tags or tags]
         self.aligner = Aligner("line", columns, self.rate_hz, wait_ns=10**9)
         window = Window(length=LENGTH, stride=LENGTH // 2)
-        self.cutter = Cutter("bench", declared, window, source, cleaning=Cleaning())
+        self.cutter = Cutter("bench", self.declared, window, source, cleaning=Cleaning())
 
     def take(self, readings: list[Readings], now_ns: int) -> None:
         """One delivery of the source."""
         for each in readings:
             self.samples += len(each)
-            self.aligner.push(each)
+            self.aligner.push(each, now_ns)
         for event in self.aligner.advance(now_ns):
             self.windows += len(self.cutter.take(event))
+
+    def cut(self, event: SourceEvent) -> bool:
+        """Samples that a hub has put on the grid."""
+        if isinstance(event.event, Samples):
+            self.samples += event.event.values.size
+        self.windows += len(self.cutter.take(event.event))
+        return True
 
 
 def deliveries(signals: int, rate_hz: float) -> Iterator[tuple[list[Readings], int]]:
@@ -168,32 +177,28 @@ def _source(case: Case, place: Path, seconds: float) -> list[Figure]:
     ]
 
 
-def _read(case: Case, options: LiveOptions, seconds: float, sender: object) -> None:
-    """In a process of its own: read for a while, and say what came and what it cost."""
-    clock = SystemClock()
+def _read(case: Case, options: LiveOptions, seconds: float, sender: Connection) -> None:
+    """In a process of its own: read for a while as the daemon does, and say what it cost."""
     line = Line(case.signals, case.rate_hz, case.tags)
-    listener = Listener(
-        deliver=lambda delivered: line.take(
-            [each for each in delivered if isinstance(each, Readings)], clock.now_ns()
-        ),
-        advance=lambda now_ns: line.take([], now_ns),
-        lost=lambda now_ns: None,
-        failed=lambda error: None,
-    )
-    live = live_of(options)
-    supervisor = Supervisor(live, options, listener, clock=clock, log=get_logger())
-    supervisor.watch(case.tags)
-    end = time.monotonic() + 30
+    hub = Hub([options], clock=SystemClock(), log=get_logger(), failed=lambda _: None)
+    wanted = wanted_of(options, line.declared, case.tags)
+    hub.start()
+    hub.subscribe(1, options.name, wanted, line.cut)
+    end = time.monotonic() + START_SECONDS
     while line.samples < case.signals * case.rate_hz and time.monotonic() < end:
         time.sleep(0.05)
+    before = _lost(hub, options.name)
     first, begin, cpu = line.samples, time.monotonic(), time.process_time()
     time.sleep(seconds)
     elapsed, spent = time.monotonic() - begin, time.process_time() - cpu
     samples = (line.samples - first) / elapsed
-    lost = sum(supervisor.standing.dropped.values()) + line.aligner.counts["late"]
-    supervisor.stop()
-    supervisor.join(10)
-    sender.send((samples, line.windows, spent / elapsed, lost))  # type: ignore[attr-defined]
+    lost = _lost(hub, options.name) - before
+    hub.close(10.0)
+    sender.send((samples, line.windows, spent / elapsed, lost))
+
+
+def _lost(hub: Hub, name: str) -> int:
+    return sum(hub.standings()[name].dropped.values())
 
 
 def _plural(signals: int) -> str:

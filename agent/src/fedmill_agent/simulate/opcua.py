@@ -4,7 +4,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as Late
 from datetime import UTC
 from typing import TypeVar
@@ -55,12 +55,15 @@ class OpcUaDevice:
 
     def part(self, line: str, number: int, time_ns: int) -> None:
         """Which part is in the machine."""
-        self._write(line, PART, ua.Variant(number, ua.VariantType.Int64), time_ns)
+        self._do(self._write(line, {PART: ua.Variant(number, ua.VariantType.Int64)}, time_ns))
 
     def block(self, line: str, values: NDArray[np.float64], end_ns: int) -> None:
         """An array of samples for each tag."""
-        for tag, row in zip(self._tags[line], values, strict=True):
-            self._write(line, tag, ua.Variant(row.tolist(), ua.VariantType.Double), end_ns)
+        arrays = {
+            tag: ua.Variant(row.tolist(), ua.VariantType.Double)
+            for tag, row in zip(self._tags[line], values, strict=True)
+        }
+        self._do(self._write(line, arrays, end_ns))
 
     def close(self) -> None:
         """Stop serving."""
@@ -85,10 +88,11 @@ class OpcUaDevice:
         await server.start()
         return server
 
-    def _write(self, line: str, tag: str, value: ua.Variant, time_ns: int) -> None:
+    async def _write(self, line: str, values: Mapping[str, ua.Variant], time_ns: int) -> None:
         moment = ua.DateTime.fromtimestamp(time_ns / 1e9, UTC)
-        data = ua.DataValue(value, SourceTimestamp=moment, ServerTimestamp=moment)
-        self._do(self._nodes[line, tag].write_value(data))
+        for tag, value in values.items():
+            data = ua.DataValue(value, SourceTimestamp=moment, ServerTimestamp=moment)
+            await self._nodes[line, tag].write_value(data)
 
     def _do(self, work: Coroutine[object, object, Result]) -> Result:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
