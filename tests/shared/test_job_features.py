@@ -50,12 +50,12 @@ BROKEN = {
         '(add "envelope_spectrum" to features.steps, or remove it)'
     ),
     f"{ALL}envelope_band = [200]": (
-        "features.envelope_band is [200.0]: one number is no band (write [lowest, highest] in hz, "
+        "features.envelope_band is [200.0]: one number is no band (write [lowest, highest] in Hz, "
         "or remove it)"
     ),
     f"{ALL}envelope_band = [200, 501]": (
         "features.envelope_band is [200.0, 501.0]: both lie between 0 and 500, half the rate, the "
-        "lowest first (write [lowest, highest] in hz, or remove it)"
+        "lowest first (write [lowest, highest] in Hz, or remove it)"
     ),
     f"{ALL}envelope_band = [202, 208]": (
         "features.envelope_band is [202.0, 208.0]: frequencies in such windows are 10 apart "
@@ -65,7 +65,11 @@ BROKEN = {
         "features.envelope_top is 501.0: the highest frequency of a window is 500 (write less)"
     ),
     f"{ALL}envelope_top = 30.0": (
-        "features.envelope_bands is 4: there are 3 frequencies in windows of 100 (write at most as "
+        "features.envelope_top is 30.0: there are 3 frequencies up to it, 10 apart, for 4 bands "
+        "(write more, fewer envelope_bands, or make the windows longer)"
+    ),
+    'steps = ["envelope_spectrum"]\nenvelope_bands = 7': (
+        "features.envelope_bands is 7: there are 6 frequencies in windows of 100 (write at most as "
         "many bands, or make the windows longer)"
     ),
     f'{ALL}[model]\narchitecture = "gru"': (

@@ -53,6 +53,22 @@ BROKEN = {
         "them (write less, or make window.length longer)"
     ),
 }
+SHAFT = 'trigger = "shaft"\n'
+
+BROKEN |= {
+    f"{SHAFT}trigger_level = 3001.0": (
+        "window.trigger_level is 3001.0: shaft is between 0 and 3000 (write another, or a wider "
+        "range)"
+    ),
+    SHAFT: (
+        "window.trigger_level is 0.0: shaft must have been below 0, and is between 0 and 3000 "
+        "(write another, or a wider range)"
+    ),
+    f'{SHAFT}trigger_level = 2990.0\ntrigger_edge = "falling"\ntrigger_hysteresis = 10.0': (
+        "window.trigger_hysteresis is 10.0: shaft must have been above 3000, and is between 0 and "
+        "3000 (write another, or a wider range)"
+    ),
+}
 ORDER = 'order = "shaft"\nrevolutions = 4\nper_revolution = 32\n'
 
 BROKEN_ORDER = {
@@ -75,6 +91,10 @@ BROKEN_ORDER = {
         "window.revolutions is 6: at the highest speed in the range of shaft a window has 5 (write "
         "fewer, or make window.length longer)"
     ),
+    'order = "shaft"\nrevolutions = 1\nper_revolution = 2\nlength = 2001': (
+        "window.per_revolution is 2: a window of 2001 samples becomes 2 values (let one value "
+        "stand for at most 1000 samples)"
+    ),
     f'{ORDER}[model]\narchitecture = "wdcnn"\nkernel = 129\nstride = 129': (
         "model.kernel is 129: it does not fit a window of 128 samples (shorten the kernel or "
         "lengthen the window)"
@@ -84,7 +104,8 @@ BROKEN_ORDER = {
 
 def job(text: str) -> Job:
     """The start of a job with this at the end of ``[window]``."""
-    return decode_job(START + text, "press.toml")
+    start = START.replace("length = 100\n", "") if "length" in text else START
+    return decode_job(start + text, "press.toml")
 
 
 class TestTrigger:
@@ -97,6 +118,7 @@ class TestTrigger:
 
     def test_is_part_of_what_a_window_is(self) -> None:
         """Windows that begin elsewhere look otherwise."""
+        assert job(f"{SHAFT}trigger_level = 1.0\ntrigger_hysteresis = 0.5").window.trigger
         texts = ("", TRIGGER, TRIGGER.replace("5.0", "6.0"), f"{TRIGGER}trigger_before = 10")
         assert len({schema_hash(job(text)) for text in texts}) == 4
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows in equal steps of angle."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.interpolate import CubicHermiteSpline
 from fedmill_shared.job import Cleaning, Features, Signal
 from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.job.features import channels
+from fedmill_shared.signals import order
 from fedmill_shared.signals.order import OrderTracker, interpolate
 from fedmill_shared.signals.preparation import Preparation
 from fedmill_shared.signals.quality import Fault
@@ -106,6 +108,43 @@ class TestOrderTracker:
         found = OrderTracker.of(signals, settings).apply(values)
         assert found is not None
         assert found.tolist() == [[pytest.approx(1.0)] * 32, [25.0] * 32]
+
+    def test_a_shaft_that_ends_at_the_last_value(self) -> None:
+        """Rounding would take the last of 180 values away, at 2148 rpm and 1790 Hz exactly."""
+        signals = [
+            Signal(name="vibration", unit="g", rate_hz=1790.0),
+            Signal(name="speed", unit="rpm", rate_hz=1790.0),
+        ]
+        settings = WindowSettings(order="speed", revolutions=36, per_revolution=5)
+        values = np.stack([np.full(1791, 2.0), np.full(1791, 2148.0)]).astype(np.float32)
+        found = OrderTracker.of(signals, settings).apply(values)
+        assert found is not None
+        assert found.shape == (2, 180)
+        np.testing.assert_allclose(found[0], 2.0, rtol=1e-6)
+
+    def test_a_shaft_that_starts_slowly_costs_no_memory(self) -> None:
+        """Few values of many samples: the filter stays short, however slow the beginning."""
+        speed = np.full(100_000, 0.05)
+        speed[:1000] /= 50
+        values = np.stack([np.ones(100_000), 60 * speed]).astype(np.float32)
+        tracemalloc.start()
+        try:
+            found = tracker(revolutions=1, per_revolution=2).apply(values)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert found is not None
+        assert most < 30 << 20
+
+    def test_in_parts_as_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Points are interpolated in parts, and the bits are the same."""
+        values = window(run_up(4000, 20.0, 60.0), 1.0, 7.0)
+        whole = tracker().apply(values)
+        monkeypatch.setattr(order, "_BLOCK", 7)
+        parts = tracker().apply(values)
+        assert whole is not None
+        assert parts is not None
+        assert parts.tobytes() == whole.tobytes()
 
     @pytest.mark.parametrize("unit", [("rpm", 1500.0), ("Hz", 25.0), ("rad/s", 50 * np.pi)])
     def test_units(self, unit: tuple[str, float]) -> None:

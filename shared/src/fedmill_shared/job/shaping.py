@@ -14,6 +14,8 @@ from fedmill_shared.toml.lines import Field
 from fedmill_shared.toml.words import show
 
 MOST_VALUES = 1 << 20
+MOST_SPARED = 1000
+"""Samples of a window for each value by angle; as many as a filter can take together."""
 MOST_CHANNELS = 256
 """Rows of the model's input whose statistics fit into one message."""
 _NEEDS = {
@@ -65,6 +67,29 @@ def _trigger_faults(job: Job) -> Iterator[Fault]:
             f"a window has {window.length} samples, and the one that crosses is among them",
             "write less, or make window.length longer",
         )
+    yield from _reach_faults(job)
+
+
+def _reach_faults(job: Job) -> Iterator[Fault]:
+    """A level that the trigger cannot cross without being bad."""
+    window = job.window
+    limits = next((each.range for each in job.signals if each.name == window.trigger), [])
+    if len(limits) != 2:
+        return
+    falling, hysteresis = window.trigger_edge == "falling", window.trigger_hysteresis
+    back = window.trigger_level + (hysteresis if falling else -hysteresis)
+    low, high = limits
+    if not low <= window.trigger_level <= high:
+        field, value = "trigger_level", window.trigger_level
+        problem = f"{window.trigger} is between {low:g} and {high:g}"
+    elif back >= high if falling else back <= low:
+        field = "trigger_hysteresis" if hysteresis else "trigger_level"
+        value = getattr(window, field)
+        problem = f"{window.trigger} must have been {'above' if falling else 'below'} {back:g}, "
+        problem += f"and is between {low:g} and {high:g}"
+    else:
+        return
+    yield value_fault(("window", field), value, problem, "write another, or a wider range")
 
 
 def _order_faults(job: Job) -> Iterator[Fault]:
@@ -90,10 +115,15 @@ def _order_faults(job: Job) -> Iterator[Fault]:
     except SchemaError:
         yield value_fault(field, window.order, no_speed, "write its unit: rpm, Hz or rad/s")
         return
-    if window.revolutions * window.per_revolution > MOST_VALUES:
+    values = window.revolutions * window.per_revolution
+    if values > MOST_VALUES:
         problem = f"with per_revolution = {window.per_revolution} a window is too long"
         remedy = f"let both together make at most {MOST_VALUES} values"
         yield value_fault(("window", "revolutions"), window.revolutions, problem, remedy)
+    if window.length > MOST_SPARED * values:
+        problem = f"a window of {window.length} samples becomes {values} values"
+        remedy = f"let one value stand for at most {MOST_SPARED} samples"
+        yield value_fault(("window", "per_revolution"), window.per_revolution, problem, remedy)
     turns = to_hz * speed.range[-1] * window.length / job.rate_hz if speed.range else inf
     if turns < window.revolutions:
         yield value_fault(
@@ -145,7 +175,8 @@ def _envelope_faults(job: Job) -> Iterator[Fault]:
     features, grid = job.features, grid_of(job.signals, job.window)
     field: Field = ("features", "envelope_band")
     band, half = features.envelope_band, grid.rate / 2
-    remedy = f"write [lowest, highest] in {grid.unit}, or remove it"
+    unit = "Hz" if grid.unit == "hz" else grid.unit
+    remedy = f"write [lowest, highest] in {unit}, or remove it"
     if len(band) == 1:
         yield value_fault(field, band, "one number is no band", remedy)
     elif band and not 0 <= band[0] < band[1] <= half * (1 + 1e-9):
@@ -154,9 +185,14 @@ def _envelope_faults(job: Job) -> Iterator[Fault]:
     elif band and pass_bins(grid, features)[0] > pass_bins(grid, features)[1]:
         problem = f"frequencies in such windows are {grid.rate / grid.length:.6g} apart"
         yield value_fault(field, band, problem, "make it wider, or the windows longer")
-    if features.envelope_top > half * (1 + 1e-9):
+    top, bands, bins = features.envelope_top, features.envelope_bands, top_bin(grid, features)
+    if top > half * (1 + 1e-9):
         problem = f"the highest frequency of a window is {half:.6g}"
-        yield value_fault(
-            ("features", "envelope_top"), features.envelope_top, problem, "write less"
-        )
-    yield from _bands_faults(job, "envelope_bands", top_bin(grid, features))
+        yield value_fault(("features", "envelope_top"), top, problem, "write less")
+    elif top and bands > bins:
+        problem = f"there are {bins} frequencies up to it, {grid.rate / grid.length:.6g} apart, "
+        problem += f"for {bands} bands"
+        remedy = "write more, fewer envelope_bands, or make the windows longer"
+        yield value_fault(("features", "envelope_top"), top, problem, remedy)
+    else:
+        yield from _bands_faults(job, "envelope_bands", bins)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fedmill_shared.job import Signal
 from fedmill_shared.job import Window as WindowSettings
 from fedmill_shared.job.data import window_rate
-from fedmill_shared.signals.resample import decimate
+from fedmill_shared.signals.rates import MOST
+from fedmill_shared.signals.resample import Decimator
 from fedmill_shared.signals.units import affine
 
 Values = NDArray[np.float32]
@@ -26,6 +27,7 @@ Numbers = NDArray[np.float64]
 
 _MARGIN = 30  # outputs behind the last that the filter looks at
 _SPREAD = 4  # how much slower than on average a shaft may turn before less is filtered
+_BLOCK = 1 << 15  # points that are interpolated at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,20 +84,36 @@ class OrderTracker:
             return None
         finer = self._finer(steps[: int(np.searchsorted(angles, needed)) + 1])
         fine = self.per_revolution * finer
-        points = min(int(angles[-1] * fine) + 1, (count + _MARGIN) * finer)
-        places = np.interp(np.arange(points) / fine, angles, np.arange(angles.size))
+        # Rounding may take the last value away, of which we know that it is there.
+        turned = max(int(angles[-1] * fine), (count - 1) * finer)
+        points = np.arange(min(turned + 1, (count + _MARGIN) * finer)) / fine
+        places = np.interp(points, angles, np.arange(angles.size))
         result = np.empty((len(values), count), np.float32)
         whole = np.round(places[::finer], 9).astype(np.intp)[:count]
         result[self.picked] = values[self.picked][:, whole]
-        inputs = values[~self.picked].astype(np.float64)
-        result[~self.picked] = decimate(interpolate(inputs, places), finer)[:, :count]
+        for signal in np.flatnonzero(~self.picked):
+            result[signal] = _filtered(values[signal], places, finer)[:count]
         return result
 
     def _finer(self, steps: Numbers) -> int:
-        """How many points to interpolate for one that is kept, so that each sample has one."""
+        """How many points to interpolate for one that is kept, so that each sample has one.
+
+        At most ``MOST``, as the filter is 50 times as long.
+        """
         slowest, mean = float(steps.min()), float(steps.mean())
         wanted = ceil(1.0 / (self.per_revolution * slowest) * (1 - 1e-9))
-        return max(1, min(wanted, _SPREAD * ceil(1.0 / (self.per_revolution * mean))))
+        return max(1, min(wanted, MOST, _SPREAD * ceil(1.0 / (self.per_revolution * mean))))
+
+
+def _filtered(values: Values, places: Numbers, finer: int) -> Numbers:
+    """``values`` (samples,) at every ``finer``-th of ``places``; in parts, to spare memory."""
+    exact, decimator = values[None].astype(np.float64), Decimator(finer)
+    parts = [
+        decimator.push(interpolate(exact, places[first : first + _BLOCK]))
+        for first in range(0, places.size, _BLOCK)
+    ]
+    filtered: Numbers = np.concatenate((*parts, decimator.finish()), axis=1)[0]
+    return filtered
 
 
 def interpolate(values: Numbers, places: Numbers) -> Numbers:
