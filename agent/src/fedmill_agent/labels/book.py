@@ -8,7 +8,7 @@ Nothing is acknowledged before it is on the disk (``synchronous=FULL``).
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,14 +19,17 @@ from fedmill_agent.store.database import (
     PRAGMAS,
     Result,
     Work,
+    check_pages,
     fault,
     is_damaged,
     put_aside,
+    speaking,
     transact,
 )
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import make_folder
+from fedmill_shared.messages import UNREADABLE
 
 MOST_LABELS = 100_000
 """Of more labels the ones that changed longest ago go; jobs that took them over keep them."""
@@ -62,8 +65,7 @@ class LabelBook:
             except sqlite3.DatabaseError as error:
                 if not is_damaged(error):
                     raise
-                self.set_aside = put_aside(path, clock.now_ns())
-                self._database = self._open()
+                self._begin_anew()
             self._newest = _newest(self._database)
         except sqlite3.DatabaseError as error:
             raise fault(path, error) from error
@@ -104,17 +106,19 @@ class LabelBook:
                 ).fetchall()
             )
             reached = rows[-1][0] if len(rows) == PORTION else self._newest
-        return [_entry(row) for row in rows], reached
+        return list(_entries(rows)), reached
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(
             self._path, timeout=30, isolation_level=None, check_same_thread=False
         )
         try:
-            for pragma in (*PRAGMAS, "synchronous=FULL", f"journal_size_limit={1 << 20}"):
-                database.execute(f"PRAGMA {pragma}")
-            _check_version(self._path, database)
-            transact(database, _create)
+            with speaking():
+                for pragma in (*PRAGMAS, "synchronous=FULL", f"journal_size_limit={1 << 20}"):
+                    database.execute(f"PRAGMA {pragma}")
+                _check_version(self._path, database)
+                transact(database, _create)
+                check_pages(database)
         except BaseException:
             database.close()
             raise
@@ -122,9 +126,20 @@ class LabelBook:
 
     def _run(self, work: Work[Result]) -> Result:
         try:
+            try:
+                return transact(self._database, work, "BEGIN IMMEDIATE")
+            except sqlite3.DatabaseError as error:
+                if not is_damaged(error):
+                    raise
+            self._database.close()
+            self._begin_anew()
             return transact(self._database, work, "BEGIN IMMEDIATE")
         except sqlite3.DatabaseError as error:
             raise fault(self._path, error) from error
+
+    def _begin_anew(self) -> None:
+        self.set_aside = put_aside(self._path, self._clock.now_ns())
+        self._database = self._open()
 
     def _take(
         self, database: sqlite3.Connection, records: Iterable[LabelRecord]
@@ -171,16 +186,17 @@ def read_book(path: Path, most: int) -> tuple[int, Sequence[Entry]]:
         database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
         try:
             _check_version(path, database)
-            rows = database.execute(
-                f"SELECT {_COLUMNS} FROM labels ORDER BY seq DESC LIMIT ?",  # noqa: S608
-                (most,),
-            ).fetchall()
+            with speaking():
+                rows = database.execute(
+                    f"SELECT {_COLUMNS} FROM labels ORDER BY seq DESC LIMIT ?",  # noqa: S608
+                    (most,),
+                ).fetchall()
             (count,) = database.execute("SELECT count(*) FROM labels").fetchone()
         finally:
             database.close()
     except sqlite3.DatabaseError as error:
         raise fault(path, error) from error
-    return int(count), [_entry(row) for row in reversed(rows)]
+    return int(count), list(_entries(reversed(rows)))
 
 
 def _ordered(record: LabelRecord, held: bytes | None, now_ns: int) -> LabelRecord:
@@ -191,19 +207,30 @@ def _ordered(record: LabelRecord, held: bytes | None, now_ns: int) -> LabelRecor
     """
     if record.revision or record.made_ns is not None:
         return record
-    known = None if held is None else _decoder.decode(held)
+    known = None if held is None else _record(held)
     if known is not None and msgspec.structs.replace(known, made_ns=None) == record:
         return known
     return msgspec.structs.replace(record, made_ns=now_ns)
 
 
-def _entry(row: tuple[int, bytes, int, int]) -> Entry:
-    _, record, arrived_ns, changes = row
-    return Entry(_decoder.decode(record), arrived_ns, changes)
+def _entries(rows: Iterable[tuple[int, bytes, int, int]]) -> Iterator[Entry]:
+    """What can be read of ``rows``: a damaged label costs no other."""
+    for _, text, arrived_ns, changes in rows:
+        record = _record(text)
+        if record is not None:
+            yield Entry(record, arrived_ns, changes)
+
+
+def _record(text: bytes) -> LabelRecord | None:
+    try:
+        return _decoder.decode(text)
+    except UNREADABLE:
+        return None
 
 
 def _newest(database: sqlite3.Connection) -> int:
-    return int(database.execute("SELECT ifnull(max(seq), 0) FROM labels").fetchone()[0])
+    query = "SELECT ifnull(max(CAST(seq AS INTEGER)), 0) FROM labels"
+    return int(database.execute(query).fetchone()[0])
 
 
 def _create(database: sqlite3.Connection) -> None:

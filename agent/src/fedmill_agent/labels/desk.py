@@ -3,6 +3,7 @@
 
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -44,6 +45,7 @@ class LabelDesk:
         self._folder = labels_folder(config.agent.state)
         self._opening = threading.Lock()
         self._book: LabelBook | None = None
+        self._set_aside: Path | None = None
         self._feeds: list[LabelFeed] = []
         self._due = 0.0
         self._told: dict[str, float] = {}
@@ -96,7 +98,11 @@ class LabelDesk:
         Raises:
             StoreError: they cannot be kept.
         """
-        changed = self._opened().take(found.records) if found.records else 0
+        changed = 0
+        if found.records:
+            book = self._opened()
+            changed = book.take(found.records)
+            self._tell_set_aside(book)
         if found.faults:
             self._tell(origin, found.faults[0], len(found.faults))
         return changed
@@ -123,13 +129,18 @@ class LabelDesk:
         with self._opening:
             if self._book is None:
                 self._book = LabelBook(self._file, self._clock)
-                if self._book.set_aside is not None:
-                    self._log.error(
-                        "labels.set_aside",
-                        path=str(self._book.set_aside),
-                        remedy="jobs keep the labels that they have; check the disk",
-                    )
+                self._tell_set_aside(self._book)
             return self._book
+
+    def _tell_set_aside(self, book: "LabelBook") -> None:
+        """Say once that a damaged book was set aside, when it was opened or since."""
+        if book.set_aside != self._set_aside:
+            self._set_aside = book.set_aside
+            self._log.error(
+                "labels.set_aside",
+                path=str(book.set_aside),
+                remedy="jobs keep the labels that they have; check the disk",
+            )
 
     def _tell(self, origin: str, fault: FedmillError, count: int) -> None:
         """Say what is wrong, but not a thousand times a minute."""

@@ -7,7 +7,8 @@ transactions.
 """
 
 import sqlite3
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,14 +74,16 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """
     fresh = not path.exists()
     database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    database.text_factory = lenient
     try:
-        for pragma in (*PRAGMAS, f"journal_size_limit={1 << 22}"):
-            database.execute(f"PRAGMA {pragma}")
-        _check_version(path, database, range(_VERSION + 1))
-        transact(database, upgrade)
-        if fresh:  # an undone unlink of the first journal would roll all of it back
-            _sync(path)
-        _check_pages(database)
+        with speaking():
+            for pragma in (*PRAGMAS, f"journal_size_limit={1 << 22}"):
+                database.execute(f"PRAGMA {pragma}")
+            _check_version(path, database, range(_VERSION + 1))
+            transact(database, upgrade)
+            if fresh:  # an undone unlink of the first journal would roll all of it back
+                _sync(path)
+            check_pages(database)
     except BaseException:
         database.close()
         raise
@@ -110,8 +113,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
         )
     except sqlite3.DatabaseError as error:
         raise fault(path, error) from error
+    database.text_factory = lenient
     try:
-        _check_version(path, database, (_VERSION,))
+        with speaking():
+            _check_version(path, database, (_VERSION,))
     except sqlite3.DatabaseError as error:
         database.close()
         raise fault(path, error) from error
@@ -121,11 +126,42 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return database
 
 
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Have damage that SQLite cannot even put into words be damage like any other.
+
+    Its messages quote what is in the file, and Python refuses those that are not UTF-8.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise corrupt("its tables are damaged") from error
+
+
+def corrupt(what: str) -> sqlite3.DatabaseError:
+    """An error for damage that SQLite has not found, or has not called so."""
+    damage = sqlite3.DatabaseError(what)
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return damage
+
+
+def lenient(text: bytes) -> str:
+    """Text of a file as it can be read: one wrong bit costs one row, not all that come with it."""
+    return text.decode(errors="replace")
+
+
 def transact(
     database: sqlite3.Connection, work: Work[Result], begin: str = "BEGIN IMMEDIATE"
 ) -> Result:
-    """Do all of ``work`` in one transaction, or none of it; plain ``BEGIN`` to read one state."""
-    with database:
+    """Do all of ``work`` in one transaction, or none of it; plain ``BEGIN`` to read one state.
+
+    Raises:
+        sqlite3.DatabaseError: nothing of it was done.
+    """
+    with speaking(), database:
         database.execute(begin)
         return work(database)
 
@@ -187,9 +223,12 @@ def _check_version(path: Path, database: sqlite3.Connection, allowed: Container[
         )
 
 
-def _check_pages(database: sqlite3.Connection) -> None:
+def check_pages(database: sqlite3.Connection) -> None:
+    """Read all of a file once.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
     (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        damage = sqlite3.DatabaseError(verdict)
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
+        raise corrupt(verdict)

@@ -10,7 +10,7 @@ the ends of its tables. Each chunk has a checksum of its own, which is looked at
 import sqlite3
 from pathlib import Path
 
-from fedmill_agent.store.database import PRAGMAS, fault, transact
+from fedmill_agent.store.database import PRAGMAS, check_pages, fault, lenient, speaking, transact
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sync_folder
 
@@ -37,10 +37,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """
     database = _connect(str(path))
     try:
-        database.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        for pragma in (*PRAGMAS, "synchronous=FULL", f"journal_size_limit={_LOG_BYTES}"):
-            database.execute(f"PRAGMA {pragma}")
-        _check_layout(path, database, (0, _LAYOUT))
+        with speaking():
+            database.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            for pragma in (*PRAGMAS, "synchronous=FULL", f"journal_size_limit={_LOG_BYTES}"):
+                database.execute(f"PRAGMA {pragma}")
+            _check_layout(path, database, (0, _LAYOUT))
         if transact(database, _create):
             # The first pages were written under a journal; a power cut must not bring that back.
             _sync(path.parent)
@@ -62,7 +63,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise fault(path, error) from error
     try:
-        _check_layout(path, database, (_LAYOUT,))
+        with speaking():
+            _check_layout(path, database, (_LAYOUT,))
     except sqlite3.DatabaseError as error:
         database.close()
         raise fault(path, error) from error
@@ -73,13 +75,15 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def _connect(name: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    database = sqlite3.connect(
         name,
         uri=name.startswith("file:"),
         timeout=30,
         isolation_level=None,
         check_same_thread=False,
     )
+    database.text_factory = lenient
+    return database
 
 
 def _create(database: sqlite3.Connection) -> bool:
@@ -102,11 +106,7 @@ def _sync(folder: Path) -> None:
 def _look(database: sqlite3.Connection) -> None:
     """Check a small file whole; of a large one walk to both ends of every table."""
     if database.execute("PRAGMA page_count").fetchone()[0] <= _CHECKED_PAGES:
-        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            damage = sqlite3.DatabaseError(verdict)
-            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise damage
+        check_pages(database)
     database.execute("SELECT count(*) FROM tags").fetchone()
     for end in ("min", "max"):
         database.execute(f"SELECT {end}(first_ns) FROM chunks").fetchone()  # noqa: S608

@@ -152,7 +152,8 @@ def _page(
     found = []
     samples = 0
     cursor = database.execute(
-        "SELECT id, first_ns, pieces, data, samples FROM chunks"
+        "SELECT id, first_ns, ifnull(CAST(pieces AS BLOB), x''), ifnull(CAST(data AS BLOB), x''),"
+        " ifnull(CAST(samples AS INTEGER), 0) FROM chunks"
         " WHERE (first_ns, id) > (?, ?) AND first_ns < ? AND last_ns >= ?"
         " ORDER BY first_ns, id LIMIT ?",
         (*place, during[1], during[0], _PAGE_ROWS),
