@@ -48,7 +48,7 @@ JOB = Job(
 class Line:
     """An agent's intake of this job, its store and what scores."""
 
-    def __init__(self, folder: Path, *sources: SourceOptions) -> None:
+    def __init__(self, folder: Path, *sources: SourceOptions, job: Job = JOB) -> None:
         clock = ManualClock()
         self.sources = sources
         self.scorer = Scorer(clock)
@@ -56,12 +56,15 @@ class Line:
             folder / "w.sqlite", clock=clock, max_bytes=10**8, max_age_seconds=1e9
         )
         config = AgentConfig(agent=AgentSection(id="a"), sources=list(sources))
-        self.intake = Intake(JOB, config, self.store, self.scorer, Journal())
+        self.job = job
+        self.intake = Intake(job, config, self.store, self.scorer, Journal())
 
     def read(self) -> None:
         """Take in everything that the sources deliver."""
         for source in self.sources:
-            for event in kind_of(source).read(source, self.intake.tags(source.name), RATE):
+            for event in kind_of(source).read(
+                source, self.intake.tags(source.name), self.job.rate_hz
+            ):
                 self.intake.accept(SourceEvent(source.name, event))
 
 
@@ -130,4 +133,90 @@ class TestFeatures:
         test = line.store.load("test", task="classification")
         assert train.inputs.shape[1:] == (40, 1)
         [score] = fit_and_score(JOB, train, {"a": test}, agents=1)
+        assert score.metrics["accuracy"] > 0.95
+
+
+FAN = Job(
+    job=Task(name="fan"),
+    signals=[
+        Signal(name="vibration", unit="mm/s", rate_hz=1000.0),
+        Signal(name="flap", unit="1", rate_hz=1000.0, range=[0.0, 10.0]),
+        Signal(name="speed", unit="rpm", rate_hz=10.0),
+    ],
+    window=Window(
+        length=1000,
+        trigger="flap",
+        trigger_level=5.0,
+        trigger_hysteresis=1.0,
+        trigger_before=50,
+        order="speed",
+        revolutions=8,
+        per_revolution=32,
+    ),
+    features=Features(
+        steps=["time_statistics", "log_spectrum", "envelope_spectrum"],
+        bands=8,
+        envelope_bands=4,
+        envelope_top=4.0,
+    ),
+    labels=Labels(classes=["ok", "unbalanced"]),
+    model=Mlp(hidden=[8, 8]),
+    learning=Learning(batch_size=8, learning_rate=0.01),
+)
+
+
+def run_up(path: Path, amplitude: float, label: str) -> None:
+    """A run-up from 600 to 1500 rpm within 30 s; the flap opens every 1.5 s, once by mistake."""
+    rng, count = np.random.default_rng(3), 30_000
+    hertz = np.linspace(10.0, 25.0, count)
+    vibration = amplitude * np.sin(2 * np.pi * np.cumsum(hertz) / 1000)
+    vibration += rng.normal(0.0, 0.1, count)
+    lines = ["time,vibration,flap,speed,state"]
+    for i in range(count):
+        flap = -999.0 if i == 7300 else 9.0 * (i % 1500 > 700)
+        speed = f"{60 * hertz[i]:.1f}" if i % 100 == 0 else ""
+        lines.append(f"{i / 1000:.3f},{vibration[i]:.4f},{flap},{speed},{label}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+class TestAllTogether:
+    """Features of windows by angle that begin with an event, of signals with different rates."""
+
+    def test_learned_from_scored_and_replayed(self, lines: list[Line], tmp_path: Path) -> None:
+        """The same bits in the store, before the model and in what the exported one is shown."""
+        told = ["time_column=time", "label_column=state"]
+        sources = []
+        for split in ("train", "test"):
+            for amplitude, label in ((1.0, "ok"), (3.0, "unbalanced")):
+                path = tmp_path / f"{label}-{split}.csv"
+                run_up(path, amplitude, label)
+                made = make_source(path, None, [*told, f"split={split}"])
+                sources.append(msgspec.structs.replace(made, name=path.stem))
+        line = Line(tmp_path, *sources, job=FAN)
+        lines.append(line)
+        versions = Versions(FAN)
+        versions.advance(seed=1)
+        template, vector = versions.architecture.template, versions.newest.vector
+        line.scorer.swap("v", OnnxSession.from_template(template, vector))
+        line.read()
+        (tmp_path / "m.onnx").write_bytes(self_contained(template, vector))
+        schema = read_schema(OnnxSession.from_file(tmp_path / "m.onnx").metadata)
+
+        train = line.store.load("train", task="classification")
+        test = line.store.load("test", task="classification")
+        again = [each.values for source in sources[:2] for each in read_windows(source, schema)]
+        assert len(again) > 30
+        assert sorted(each.tobytes() for each in train.inputs) == sorted(
+            each.tobytes() for each in again
+        )
+
+        said = sorted((each.end_ns, each.outputs.tobytes()) for each in line.store.predictions())
+        session = OnnxSession.from_file(tmp_path / "m.onnx")
+        known = sorted(
+            (each.end_ns, session.run(each.values[None])[0].tobytes())
+            for source in sources
+            for each in read_windows(source, schema)
+        )
+        assert said == known
+        [score] = fit_and_score(FAN, train, {"a": test}, agents=1)
         assert score.metrics["accuracy"] > 0.95

@@ -311,6 +311,36 @@ class TestDelivery:
             "job press: 0 windows, 0 with a label to learn or test by",
         ]
 
+    def test_a_trigger_that_never_comes(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The level is named, as the runs may be long enough."""
+        cut = 'length = 8\ntrigger = "vibration"\ntrigger_level = 9.0\ntrigger_edge = "falling"'
+        hysteresis = "\ntrigger_hysteresis = 0.5"
+        text = job_file.read_text().replace("length = 8", cut + hysteresis)
+        job_file.write_text(text)
+        assert self.told(configure, job_file, capsys)[1] == (
+            "  missing: a whole window of 8 samples; vibration never falls through 9 from "
+            "above 9.5, or runs are shorter, or have gaps"
+        )
+        job_file.write_text(text.replace(hysteresis, "").replace("falling", "rising"))
+        assert "vibration never rises through 9, or" in self.told(configure, job_file, capsys)[1]
+
+    def test_a_slow_column(
+        self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Is as good as it comes, though cells in between are empty; half of it is half."""
+        slow = '[[signals]]\nname = "load"\nrate_hz = 0.25\n\n[window]'
+        job_file.write_text(job_file.read_text().replace("[window]", slow))
+        for every, share in ((4, 100), (8, 50)):
+            cells = "".join(f"r,{i},{i if i % every == 0 else ''},good\n" for i in range(64))
+            path = configure()
+            path.with_name("a.csv").write_text(f"run,vibration,load,label\n{cells}")
+            main(["check", str(path), "--job", str(job_file), "--offline"])
+            lines = [line for line in capsys.readouterr().out.splitlines() if " tag " in line]
+            assert lines[0].endswith(" 100 % good")
+            assert lines[1].endswith(f" {share} % good")
+
     def test_numbers(
         self, configure: Configure, job_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

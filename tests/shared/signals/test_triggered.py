@@ -92,6 +92,11 @@ class TestTriggered:
         """Neither cross nor come back: the one behind them decides."""
         assert starts([0, NAN, NAN, 9, NAN, 9, 0, NAN, 9], 1) == [3, 8]
 
+    def test_values_that_cannot_be(self) -> None:
+        """What a broken wire or a sensor's error number says begins no window, nor arms."""
+        assert starts([9, -999, 9, 8, 4, 9, 9], 1, falling=True, low=0.0, high=10.0) == [4]
+        assert starts([9, 0, 99, 9, -999, 9, 0, 9], 1, low=0.0, high=10.0) == [3, 7]
+
     def test_part_of_a_stroke(self) -> None:
         """Is left out at the end of a run."""
         assert starts([0, 9, 9, 0, 9, 9], 3) == [1]
@@ -175,3 +180,11 @@ class TestWindowerFor:
         )
         found = feed(windower_for(self.SIGNALS, window), [9, 9, 5, 5.5, 5, 0, 9, 0, 0, 0])
         assert [int(each.values[0, 0]) for each in found] == [1, 6]
+
+    def test_only_what_is_plausible(self) -> None:
+        """The range of the signal holds for what begins a window, too."""
+        signals = (Signal(name="force"), Signal(name="ram", range=[0.1, 100.0]))
+        window = WindowSettings(length=2, trigger="ram", trigger_level=5.0, trigger_edge="falling")
+        row = [9, -999, 9, 9, 4, 9, 9, 0.1, 9]
+        found = feed(windower_for(signals, window), row)
+        assert [int(each.values[0, 0]) for each in found] == [4, 7]

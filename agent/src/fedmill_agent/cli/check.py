@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -17,7 +18,7 @@ from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import ReplayOptions, SourceOptions
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError, DataError, FedmillError
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Signal
 from fedmill_shared.job_check import load_job
 from fedmill_shared.link.base import Disconnected, LinkEvent
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
@@ -173,7 +174,7 @@ def _check_for(source: SourceOptions, job: Job, clock: Clock, tallies: list[Tall
     print(f"source {source.name}: {amount}, {rate_hz:.6g} Hz{origin}")
     for signal, tag, extent in zip(job.signals, delivery.tags, delivery.extents, strict=True):
         unit = source.units.get(signal.name, signal.unit)
-        _show_tag(signal.name, tag, unit, extent, delivery.samples)
+        _show_tag(signal.name, tag, unit, extent, _due(signal, rate_hz, job, delivery.samples))
     counted = tally(source, job, delivery)
     for line in source_lines(source, job, delivery, counted):
         print(f"  {line}")
@@ -202,7 +203,14 @@ def _amount(source: SourceOptions, delivery: Delivery) -> str:
     return f"{delivery.samples} samples read{runs}{beginning}"
 
 
+def _due(signal: Signal, rate_hz: float, job: Job, samples: int) -> int:
+    """Of so many samples at ``rate_hz``, those in which ``signal`` has a value if all is well."""
+    if signal.rate_hz == job.rate_hz:
+        return samples
+    return min(samples, ceil(samples * signal.rate_hz / rate_hz * (1 - 1e-9)))
+
+
 def _show_tag(name: str, tag: str, unit: str, extent: Extent, samples: int) -> None:
     found = f"{extent.low:.6g} to {extent.high:.6g} {unit}".rstrip()
-    share = f"{100 * extent.good / samples:.0f} % good"
+    share = f"{100 * min(1.0, extent.good / samples):.0f} % good"
     print(f"  {name:<20} tag {tag:<16} {found if extent.good else 'nothing good'}, {share}")

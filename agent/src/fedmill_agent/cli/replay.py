@@ -68,9 +68,14 @@ def run(options: argparse.Namespace) -> int:
     if not count:
         raise DataError(
             f"{options.file}: no usable window of {schema.window.length} samples",
-            remedy="the recording is too short or all its values are missing",
+            remedy=_no_window(schema.window.trigger),
         )
     return 0
+
+
+def _no_window(trigger: str) -> str:
+    begins = f"{trigger} does not begin one, " if trigger else ""
+    return f"{begins}the recording is too short or all its values are missing"
 
 
 def make_source(path: Path, kind: str | None, settings: list[str]) -> SourceOptions:

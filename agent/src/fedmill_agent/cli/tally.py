@@ -70,7 +70,7 @@ def source_lines(
     """Windows and labels of one source, then what is missing there."""
     bad = f"{delivery.bad} are bad ({told_faults(delivery.faults)})" if delivery.bad else ""
     if not counted.windows:
-        why = bad or "runs are shorter, or have gaps"
+        why = bad or _no_window(job)
         yield f"missing: a whole window of {job.window.length} samples; {why}"
         return
     more = f", {bad}" if bad else ""
@@ -83,6 +83,19 @@ def source_lines(
         yield f"missing: labels, so nothing is learned here; {why}"
     elif unlabelled and not delivery.foreign:
         yield f"missing: labels for {unlabelled} windows, which are not learned from"
+
+
+def _no_window(job: Job) -> str:
+    """Why samples may come, and no window of them."""
+    window, rest = job.window, "runs are shorter, or have gaps"
+    if not window.trigger:
+        return rest
+    falling, from_where = window.trigger_edge == "falling", ""
+    if window.trigger_hysteresis:
+        back = window.trigger_level + window.trigger_hysteresis * (1 if falling else -1)
+        from_where = f" from {'above' if falling else 'below'} {back:g}"
+    crosses = f"{'falls' if falling else 'rises'} through {window.trigger_level:g}{from_where}"
+    return f"{window.trigger} never {crosses}, or {rest}"
 
 
 def job_lines(job: Job, tallies: Sequence[Tally], *, learns: bool) -> Iterator[str]:

@@ -2,6 +2,7 @@
 """How a job wants its streams cut."""
 
 from collections.abc import Sequence
+from math import inf
 
 from fedmill_shared.job import Signal
 from fedmill_shared.job import Window as WindowSettings
@@ -17,11 +18,15 @@ def windower_for(signals: Sequence[Signal], window: WindowSettings) -> Windower:
         TriggeredWindower,
     )
 
+    place = [signal.name for signal in signals].index(window.trigger)
+    low, high = signals[place].range or (-inf, inf)
     trigger = Trigger(
-        signal=[signal.name for signal in signals].index(window.trigger),
+        signal=place,
         level=window.trigger_level,
         falling=window.trigger_edge == "falling",
         hysteresis=window.trigger_hysteresis,
         before=window.trigger_before,
+        low=low,
+        high=high,
     )
     return TriggeredWindower(window.length, trigger)

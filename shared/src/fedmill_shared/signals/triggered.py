@@ -2,6 +2,7 @@
 """Windows that begin with an event in the stream, such as a press stroke, and not at a stride."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ class Trigger:
         falling: from above, and not from below.
         hysteresis: how far on the other side of the level it must have been since.
         before: samples of the window that lie before the one that crossed.
+        low: smallest plausible value.
+        high: largest one.
     """
 
     signal: int
@@ -26,6 +29,8 @@ class Trigger:
     falling: bool = False
     hysteresis: float = 0.0
     before: int = 0
+    low: float = -inf
+    high: float = inf
 
 
 class TriggeredWindower(Windower):
@@ -34,8 +39,8 @@ class TriggeredWindower(Windower):
     As an oscilloscope does: a window begins ``before`` samples ahead of the first sample at or
     beyond the level, once the signal has been further than the hysteresis on the other side.
     Crossings inside a window begin none; so does one that comes before the run has ``before``
-    samples. Values that are not finite neither cross nor come back. What is shorter than a window
-    at the end of a run, or before a gap, is left out.
+    samples. Values that are not finite, or not plausible, neither cross nor come back. What is
+    shorter than a window at the end of a run, or before a gap, is left out.
 
     All else is as in ``Windower``: the same windows however the samples are divided.
     """
@@ -98,6 +103,9 @@ class _Events:
         exact, level = sign * values.astype(np.float64), sign * self.trigger.level
         marks = np.where(exact >= level, 1, 0)
         marks[exact < level - self.trigger.hysteresis] = -1
+        marks[
+            (values < np.float32(self.trigger.low)) | (values > np.float32(self.trigger.high))
+        ] = 0
         sides = np.concatenate(([self._side], marks))
         newest = np.maximum.accumulate(np.where(sides != 0, np.arange(sides.size), 0))
         sides = sides[newest]
