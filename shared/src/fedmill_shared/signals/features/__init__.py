@@ -26,6 +26,8 @@ from fedmill_shared.signals.features.time_statistics import time_statistics
 
 Numbers = NDArray[np.float64]
 
+_TOGETHER = 1 << 17
+"""Values of signals that are transformed at a time: it takes ten times their memory."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -66,13 +68,18 @@ class Extractor:
 
         Every window is computed by itself: the result of one does not depend on its company.
         """
-        values = windows.astype(np.float64)
-        count = len(values)
+        count, _, length = windows.shape
         result = np.zeros((count, len(self.input_rows) + len(self.regime_rows)))
-        inputs = np.ascontiguousarray(values[:, self.inputs])
-        found = np.concatenate([step(inputs) for step in self.steps], axis=2)
-        result[:, self.input_rows] = found.reshape(count, -1)
-        result[:, self.regime_rows] = np.ascontiguousarray(values[:, self.regimes]).mean(axis=2)
+        together = max(1, _TOGETHER // length)
+        found = []
+        for first in range(0, len(self.inputs), together):
+            part = self.inputs[first : first + together]
+            inputs = np.ascontiguousarray(windows[:, part], np.float64)
+            each = np.concatenate([step(inputs) for step in self.steps], axis=2)
+            found.append(each.reshape(count, -1))
+        result[:, self.input_rows] = np.concatenate(found, axis=1)
+        regimes = np.ascontiguousarray(windows[:, self.regimes], np.float64)
+        result[:, self.regime_rows] = regimes.mean(axis=2)
         return np.clip(result, -_LARGEST, _LARGEST).astype(np.float32)[:, :, None]
 
 
