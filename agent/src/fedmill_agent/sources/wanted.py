@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a job wants of a live source: tags, and how fast."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedmill_agent.sources.base import SourceOptions
@@ -40,7 +40,9 @@ def wanted_of(source: SourceOptions, signals: Sequence[Signal], tags: Sequence[s
     Raises:
         SchemaError: a signal comes at a rate that is no whole multiple of the job's.
     """
-    rates: dict[str, float] = getattr(source, "rates", {})
+    told = getattr(source, "told_rates", None)
+    named = {signal.name: tag for signal, tag in zip(signals, tags, strict=True)}
+    rates: Mapping[str, float] = told(named) if told is not None else {}
     rate_hz = window_rate(signals)
     factors = []
     for signal in signals:

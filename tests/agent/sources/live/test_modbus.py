@@ -116,6 +116,8 @@ def server() -> Iterator[Server]:
 def stand(tmp_path: Path) -> Iterator[Stand]:
     """The stand of the contract, running."""
     made = Stand(tmp_path)
+    for tag in made.tags:
+        made.say(tag, 0.0)
     made.start()
     yield made
     made.stop()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a configuration says of a Modbus TCP server."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -110,6 +111,16 @@ class ModbusOptions(PolledOptions, frozen=True, kw_only=True, tag="modbus"):
         """
         rates = {self.tags.get(signal, signal): rate for signal, rate in self.rates.items()}
         return declared(self.registers, self.defaults, rates)
+
+    def told_rates(self, tags: Mapping[str, str]) -> Mapping[str, float]:
+        """``rates``, and those of registers that are blocks."""
+        found = self.declared
+        blocks = {
+            signal: found[tag].rate_hz
+            for signal, tag in tags.items()
+            if tag in found and found[tag].rate_hz
+        }
+        return {**blocks, **self.rates}
 
     @property
     def ranges(self) -> list[Range]:
