@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Cleaning, Features, Job, Mlp
+from fedmill_shared.job import Cleaning, Features, Job, Mlp, Window
 from fedmill_shared.models import build, manifest_of
 from fedmill_shared.models.schema import METADATA_KEY, encode_schema, read_schema, schema_of
 
@@ -47,3 +49,24 @@ class TestSchema:
             read_schema({METADATA_KEY: '{"job": 3}'})
         with pytest.raises(ModelError, match="cannot be read"):
             read_schema({METADATA_KEY: "not json"})
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"signals": ()}, "names no signals"),
+            ({"window": Window(order="spindle")}, 'window.order is "spindle"'),
+            ({"window": Window(trigger="ram")}, 'window.trigger is "ram"'),
+            (
+                {"window": Window(length=4), "features": Features(steps=["log_spectrum"])},
+                "features.bands is 16",
+            ),
+        ],
+    )
+    def test_what_cannot_be_followed_is_refused(
+        self, make_job: Callable[..., Job], changes: dict[str, Any], message: str
+    ) -> None:
+        """A schema that was changed by hand ends in a sentence, not amid a recording."""
+        job = make_job(Mlp())
+        schema = structs.replace(schema_of(job, manifest_of(build(job, 0))), **changes)
+        with pytest.raises(ModelError, match=re.escape(message)):
+            read_schema({METADATA_KEY: encode_schema(schema)})

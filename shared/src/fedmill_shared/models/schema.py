@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Cleaning, Features, Job, Signal, Window
+from fedmill_shared.job import Cleaning, Features, Job, Signal, Task, Window
 from fedmill_shared.job.data import window_rate
 from fedmill_shared.job.later import plain
 from fedmill_shared.models.manifest import Manifest
@@ -78,13 +78,35 @@ def read_schema(metadata: Mapping[str, str]) -> ModelSchema:
     """The schema in the metadata of an ONNX file.
 
     Raises:
-        ModelError: the file was not made by fedmill, or its schema cannot be read.
+        ModelError: the file was not made by fedmill, or its schema cannot be read or followed.
     """
     try:
-        return msgspec.json.decode(metadata[METADATA_KEY], type=ModelSchema)
+        schema = msgspec.json.decode(metadata[METADATA_KEY], type=ModelSchema)
     except KeyError as error:
         raise ModelError(
             f"ONNX metadata has no key {METADATA_KEY!r}", remedy="use a model exported by fedmill"
         ) from error
     except msgspec.MsgspecError as error:
         raise ModelError(f"ONNX metadata {METADATA_KEY!r} cannot be read: {error}") from error
+    _check(schema)
+    return schema
+
+
+def _check(schema: ModelSchema) -> None:
+    """Raise ModelError unless windows can be cut and features computed as ``schema`` says."""
+    from fedmill_shared.job.shaping import shaping_faults  # noqa: PLC0415  few read a schema
+
+    if not schema.signals:
+        raise ModelError(f"ONNX metadata {METADATA_KEY!r} names no signals")
+    job = Job(
+        job=Task(name=schema.job),
+        signals=list(schema.signals),
+        window=schema.window,
+        cleaning=schema.cleaning,
+        features=schema.features,
+    )
+    for fault in shaping_faults(job):
+        raise ModelError(
+            f"ONNX metadata {METADATA_KEY!r}: {fault.message}",
+            remedy="use a model as fedmill exported it",
+        )
