@@ -31,6 +31,8 @@ POKE_SECONDS = 0.05
 RATE_HZ = 20.0
 FOLDER = Path(__file__).parent / "stands"
 AWAY = ("waiting", "silent")
+AT_FIRST = {"modbus": {0.0}}
+"""What registers hold that nobody has written."""
 
 
 def _stands() -> dict[str, type[Any]]:
@@ -54,10 +56,10 @@ class Line:
         rows: all samples so far, with their times.
     """
 
-    def __init__(self, stand: Any, journal: Journal) -> None:
-        self.stand = stand
+    def __init__(self, kind: str, folder: Path, journal: Journal) -> None:
+        self.stand = stand = STANDS[kind](folder)
         self.rows: list[tuple[int, list[float]]] = []
-        self.said: dict[str, set[float]] = {tag: set() for tag in stand.tags}
+        self.said: dict[str, set[float]] = {tag: set(AT_FIRST.get(kind, ())) for tag in stand.tags}
         self.failed: list[FedmillError] = []
         self._changed = threading.Condition()
         self.hub = Hub(
@@ -137,8 +139,7 @@ def line(
     """Of every kind; it is closed in the end, and no thread or process is left."""
     monkeypatch.setattr(supervisor.Backoff, "wait", lambda *_, **__: 0.1)
     threads, children = set(threading.enumerate()), set(psutil.Process().children())
-    journal = Journal()
-    made = Line(STANDS[request.param](tmp_path), journal)
+    made = Line(request.param, tmp_path, Journal())
     try:
         yield made
     finally:

@@ -202,8 +202,6 @@ class Stand:
     def __init__(self, _folder: Path) -> None:
         self.server = Server()
         self._place = {tag: 2 * index for index, tag in enumerate(self.tags)}
-        for tag in self.tags:  # nothing was measured yet
-            self.say_bad(tag)
 
     def options(self, **changes: Any) -> ModbusOptions:
         """Quick ones."""
