@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from fedmill_agent.cli import main
-from fedmill_agent.simulate.device import Device
+from fedmill_agent.simulate.device import Device, Shape
 from fedmill_agent.simulate.modbus import ModbusDevice
 from fedmill_agent.simulate.opcua import OpcUaDevice
-from fedmill_agent.simulate.playing import Line, Pace, play, shapes
+from fedmill_agent.simulate.playing import Line, Tempo, play, shapes
 from fedmill_agent.sources import live_of
 from fedmill_agent.sources.live import GOOD, LiveOptions, Readings
 from fedmill_agent.sources.modbus.declaration import Fields
@@ -23,11 +23,11 @@ from fedmill_agent.sources.modbus.options import ModbusOptions
 from fedmill_agent.sources.opcua.options import OpcuaOptions
 from fedmill_agent.sources.rig import RigOptions, read
 from fedmill_shared.clock import SystemClock
-from fedmill_shared.errors import SourceError
+from fedmill_shared.errors import ConfigError, SourceError
 from fedmill_shared.log import get_logger
 
 RATE = 2000.0
-PACE = Pace(RATE, 400, idle=5)
+TEMPO = Tempo(RATE, 400, idle=5)
 RECORDING = RigOptions(name="one", seconds=0.6, resonance_hz=[300.0], noise_g=0.2)
 LINES = [Line(name, [RECORDING], ["vibration"]) for name in ("train", "test")]
 SCALE = 0.0001
@@ -39,6 +39,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def line_file(folder: Path, name: str) -> str:
+    """A line with one recording."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "line.toml"
+    path.write_text(
+        f'[agent]\nid = "{name}"\n[[sources]]\nkind = "rig"\nname = "r"\n'
+        'tags = { vibration = "vibration" }\n'
+    )
+    return str(path)
 
 
 def made(protocol: str, port: int) -> tuple[Device, LiveOptions, dict[str, str], float]:
@@ -62,7 +73,7 @@ def made(protocol: str, port: int) -> tuple[Device, LiveOptions, dict[str, str],
                 kind="holding",
                 address=2,
                 type="int16",
-                count=PACE.block,
+                count=TEMPO.block,
                 rate_hz=RATE,
                 sequence="holding 0 uint16",
             ),
@@ -76,10 +87,10 @@ def made(protocol: str, port: int) -> tuple[Device, LiveOptions, dict[str, str],
 def playing(device: Device) -> Iterator[None]:
     """The device plays until the context ends."""
     stopping = threading.Event()
-    device.open(shapes(LINES, PACE, SCALE))
+    device.open(shapes(LINES, TEMPO, SCALE))
     thread = threading.Thread(
         target=lambda: play(
-            device, LINES, PACE, clock=SystemClock(), wait=stopping.wait, log=get_logger()
+            device, LINES, TEMPO, clock=SystemClock(), wait=stopping.wait, log=get_logger()
         )
     )
     thread.start()
@@ -131,7 +142,7 @@ class TestDevice:
             taken.listen()
             device, *_ = made(protocol, taken.getsockname()[1])
             with pytest.raises(SourceError, match="choose another --port"):
-                device.open(shapes(LINES, PACE, SCALE))
+                device.open(shapes(LINES, TEMPO, SCALE))
 
 
 class TestCommand:
@@ -154,7 +165,64 @@ class TestCommand:
         assert main(["simulate", str(path), "--protocol", "modbus", "--rate", "10"]) == 10
         assert "map no tags" in capsys.readouterr().err
 
-    def test_a_rate_of_nothing(self, tmp_path: Path) -> None:
-        """Is a wrong command line."""
-        arguments = ["simulate", str(tmp_path / "x"), "--protocol", "modbus", "--rate", "0"]
-        assert main(arguments) == 2
+    @pytest.mark.parametrize(
+        "numbers",
+        [
+            "--rate 0",
+            "--rate nan",
+            "--rate inf",
+            "--rate 1e12",
+            "--rate 10 --block inf",
+            "--rate 10 --block 1e9",
+            "--rate 10 --scale nan",
+            "--rate 10 --idle nan",
+            "--rate 10 --idle -1",
+            "--rate 10 --idle 1e15",
+            "--rate 10 --port 0",
+            "--rate 10 --port 65536",
+        ],
+    )
+    def test_numbers_that_mean_nothing(
+        self, numbers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Are a wrong command line, told before anything is opened."""
+        path = line_file(tmp_path, "a")
+        assert main(["simulate", path, "--protocol", "modbus", *numbers.split()]) == 2
+        assert numbers.split()[-2] in capsys.readouterr().err
+
+    def test_two_lines_with_one_name(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """One would hide the other."""
+        paths = [line_file(tmp_path / each, "a") for each in "xy"]
+        assert main(["simulate", *paths, "--protocol", "modbus", "--rate", "10"]) == 10
+        assert "2 lines are called 'a'" in capsys.readouterr().err
+
+
+class TestRoom:
+    def test_more_samples_than_registers(self) -> None:
+        """Two tags of 40000 samples are more than a device can have."""
+        device = ModbusDevice("127.0.0.1", free_port())
+        with pytest.raises(ConfigError, match="need 80002 registers, a device has 65536"):
+            device.open([Shape("press", ["x", "y"], 40_000, RATE, SCALE)])
+        device.close()
+
+    def test_more_lines_than_ids(self) -> None:
+        """Numbers of devices end at 247."""
+        device = ModbusDevice("127.0.0.1", free_port())
+        with pytest.raises(ConfigError, match="248 lines"):
+            device.open([Shape(f"l{n}", ["x"], 2, RATE, SCALE) for n in range(248)])
+        device.close()
+
+    @pytest.mark.parametrize("kind", [ModbusDevice, OpcUaDevice])
+    def test_a_device_that_never_opened_leaves_nothing(
+        self, kind: type[ModbusDevice] | type[OpcUaDevice]
+    ) -> None:
+        """Not even a loop; closing it twice is closing it once."""
+        before = set(threading.enumerate())
+        device = kind("127.0.0.1", 65536)  # no such port
+        with pytest.raises(SourceError):
+            device.open([Shape("press", ["x"], 2, RATE, SCALE)])
+        device.close()
+        device.close()
+        assert set(threading.enumerate()) <= before

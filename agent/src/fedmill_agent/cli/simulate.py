@@ -2,12 +2,15 @@
 """``fedmill-agent simulate``: plays recordings as devices of a plant, behind a real protocol."""
 
 import argparse
+import math
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedmill_agent.config import load
 from fedmill_agent.simulate.device import Device
-from fedmill_agent.simulate.playing import Line, Pace, play, shapes
+from fedmill_agent.simulate.playing import MOST_SAMPLES, Line, Tempo, play, shapes
 from fedmill_agent.sources.base import ReplayOptions
 from fedmill_shared import log
 from fedmill_shared.clock import SystemClock
@@ -15,6 +18,7 @@ from fedmill_shared.errors import ConfigError, UsageError
 from fedmill_shared.stopping import on_stop
 
 PORTS = {"opcua": 4840, "modbus": 5020, "sparkplug": 1883}
+LONGEST_IDLE = 86_400.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,26 +51,59 @@ def run(options: argparse.Namespace) -> int:
     """Play until SIGTERM or Ctrl-C.
 
     Raises:
-        ConfigError: a configuration is wrong, or a library is not installed.
+        UsageError: a number of the command line cannot be used.
+        ConfigError: a configuration is wrong or does not fit the device, or a library is not
+            installed.
+        DataError: a recording cannot be read.
         SourceError: the server cannot be opened.
     """
     log.configure()
-    if not options.rate > 0 or not options.block > 0 or not options.scale > 0:
-        raise UsageError("--rate, --block and --scale must be above 0")
-    block = max(2, 2 * round(options.rate * options.block / 2))
-    pace = Pace(options.rate, block, max(0, round(options.idle * options.rate / block)))
+    tempo = _tempo(options)
     lines = [_line(path, repeat=options.repeat) for path in options.lines]
-    device = _device(options.protocol, options.host, options.port or PORTS[options.protocol])
+    _check_names(lines)
+    device = _device(options.protocol, options.host, _port(options))
     stopping = threading.Event()
     on_stop(stopping.set)
-    device.open(shapes(lines, pace, options.scale))
     logger = log.get_logger()
-    logger.info("simulate.open", protocol=options.protocol, lines=len(lines))
     try:
-        play(device, lines, pace, clock=SystemClock(), wait=stopping.wait, log=logger)
+        device.open(shapes(lines, tempo, options.scale))
+        logger.info("simulate.open", protocol=options.protocol, lines=len(lines))
+        play(device, lines, tempo, clock=SystemClock(), wait=stopping.wait, log=logger)
     finally:
         device.close()
     return 0
+
+
+def _tempo(options: argparse.Namespace) -> Tempo:
+    above = (options.rate, options.block, options.scale)
+    if not all(math.isfinite(each) and each > 0 for each in above):
+        raise UsageError("--rate, --block and --scale must be above 0, and finite")
+    if not 0 <= options.idle <= LONGEST_IDLE:
+        raise UsageError(f"--idle must be 0 to {LONGEST_IDLE:g} s")
+    samples = options.rate * options.block
+    if samples > MOST_SAMPLES:
+        raise UsageError(
+            f"a block of {samples:.6g} samples is too long, at most {MOST_SAMPLES} are shown",
+            remedy="lower --rate or --block",
+        )
+    block = max(2, 2 * round(samples / 2))
+    return Tempo(options.rate, block, round(options.idle * options.rate / block))
+
+
+def _port(options: argparse.Namespace) -> int:
+    port = PORTS[options.protocol] if options.port is None else options.port
+    if not 1 <= port <= 65535:
+        raise UsageError(f"--port is {port}: it must be 1 to 65535")
+    return int(port)
+
+
+def _check_names(lines: Sequence[Line]) -> None:
+    for name, number in Counter(line.name for line in lines).items():
+        if number > 1:
+            raise ConfigError(
+                f"{number} lines are called {name!r}",
+                remedy="give each of their files another agent.id",
+            )
 
 
 def _line(path: Path, *, repeat: bool) -> Line:

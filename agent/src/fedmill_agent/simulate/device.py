@@ -39,7 +39,7 @@ class Device(Protocol):
 
         Raises:
             SourceError: its port cannot be used, or its broker cannot be reached.
-            ConfigError: the library for it is not installed.
+            ConfigError: it cannot show so much.
         """
         ...
 
@@ -52,5 +52,5 @@ class Device(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, whether it was opened or not."""
         ...

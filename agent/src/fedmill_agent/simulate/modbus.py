@@ -7,6 +7,7 @@ Samples are int16, one register each, the tags one after the other.
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -16,10 +17,12 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from fedmill_agent.simulate.device import Shape
-from fedmill_shared.errors import SourceError
+from fedmill_shared.errors import ConfigError, SourceError
 
 SEQUENCE, PART_REGISTER, SAMPLES = 0, 1, 2
 SECONDS = 20.0
+MOST_LINES = 247
+"""Ids that a device may have."""
 _FULL = 1 << 16
 
 
@@ -35,15 +38,17 @@ class ModbusDevice:
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._ready = threading.Event()
-        self._fault: OSError | RuntimeError | None = None
-        self._thread = threading.Thread(target=self._run, name="simulate-modbus")
+        self._fault: OSError | RuntimeError | OverflowError | None = None
+        self._thread = threading.Thread(target=self._run, name="simulate-modbus", daemon=True)
 
     def open(self, shapes: Sequence[Shape]) -> None:
         """Begin to serve.
 
         Raises:
             SourceError: the port cannot be used.
+            ConfigError: there are more samples than registers, or more lines than device ids.
         """
+        _check_room(shapes)
         for number, shape in enumerate(shapes, 1):
             self._numbers[shape.line] = number
             self._scales[shape.line] = shape.scale
@@ -77,13 +82,16 @@ class ModbusDevice:
     def close(self) -> None:
         """Stop serving."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._end.set)
+            with suppress(RuntimeError):  # it ends by itself at this moment
+                self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join(SECONDS)
+        elif not self._loop.is_closed():
+            self._loop.close()
 
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, OverflowError) as error:
             self._fault = error
         finally:
             self._loop.close()
@@ -117,3 +125,16 @@ class ModbusDevice:
     ) -> ExcCodes | None:
         memory[address : address + count] = self._words[number][address : address + count].tolist()
         return None
+
+
+def _check_room(shapes: Sequence[Shape]) -> None:
+    if len(shapes) > MOST_LINES:
+        raise ConfigError(f"{len(shapes)} lines are more than the {MOST_LINES} ids of devices")
+    for shape in shapes:
+        needed = SAMPLES + len(shape.tags) * shape.block
+        if needed > _FULL:
+            raise ConfigError(
+                f"line {shape.line}: blocks of {len(shape.tags)} tags with {shape.block} samples "
+                f"need {needed} registers, a device has {_FULL}",
+                remedy="show fewer samples at a time with --block",
+            )

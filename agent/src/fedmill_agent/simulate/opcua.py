@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as Late
+from contextlib import suppress
 from datetime import UTC
 from typing import TypeVar
 
@@ -34,6 +35,7 @@ class OpcUaDevice:
         self._tags: dict[str, Sequence[str]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="simulate-opcua")
+        self._thread.daemon = True
         self._server: Server | None = None
 
     def open(self, shapes: Sequence[Shape]) -> None:
@@ -46,12 +48,15 @@ class OpcUaDevice:
         self._thread.start()
         try:
             self._server = self._do(self._start(shapes))
-        except OSError as error:
-            self._end()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise SourceError(
-                f"{self._address} cannot be served: {error.strerror or error}",
+                f"{self._address} cannot be served: {reason}",
                 remedy="choose another --port",
             ) from error
+        finally:
+            if self._server is None:
+                self._end()
 
     def part(self, line: str, number: int, time_ns: int) -> None:
         """Which part is in the machine."""
@@ -67,9 +72,12 @@ class OpcUaDevice:
 
     def close(self) -> None:
         """Stop serving."""
-        if self._server is not None:
-            self._do(self._server.stop())
-        self._end()
+        server, self._server = self._server, None
+        try:
+            if server is not None:
+                self._do(server.stop())
+        finally:
+            self._end()
 
     async def _start(self, shapes: Sequence[Shape]) -> Server:
         server = Server()
@@ -103,6 +111,13 @@ class OpcUaDevice:
             raise SourceError(f"{self._address} does not come up") from error
 
     def _end(self) -> None:
+        if self._loop.is_closed():
+            return
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        with suppress(SourceError):  # a name that is looked up may take longer
+            self._do(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
         self._loop.close()

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.log import Logger
 
+MOST_SAMPLES = 1 << 16
+"""Of one tag in a block."""
 IDLE_BLOCKS = 1
 """Blocks of zeros between two parts."""
 
@@ -38,7 +41,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Tempo:
     """How samples come.
 
     Attributes:
@@ -60,21 +63,21 @@ class Pace:
         return round(halves * self.block / 2 / self.rate_hz * 1e9)
 
 
-def blocks(line: Line, pace: Pace, log: Logger) -> Iterator[tuple[int, int, Values]]:
+def blocks(line: Line, tempo: Tempo, log: Logger) -> Iterator[tuple[int, int, Values]]:
     """Part number, blocks left of that part, and samples (tags, block), for ever.
 
     Between parts, and at the end, the part is 0 and samples are zeros.
     """
-    idle = np.zeros((len(line.tags), pace.block))
-    yield from [(0, 0, idle)] * pace.idle
+    idle = np.zeros((len(line.tags), tempo.block))
+    yield from repeat((0, 0, idle), tempo.idle)
     while True:
         for number, recording in enumerate(line.recordings, 1):
             log.info("simulate.part", line=line.name, part=number, recording=recording.name)
-            samples = _samples(recording, line.tags, pace.rate_hz)
-            count = -(-samples.shape[1] // pace.block)
-            whole = np.pad(samples, ((0, 0), (0, count * pace.block - samples.shape[1])), "edge")
+            samples = _samples(recording, line.tags, tempo.rate_hz)
+            count = -(-samples.shape[1] // tempo.block)
+            whole = np.pad(samples, ((0, 0), (0, count * tempo.block - samples.shape[1])), "edge")
             for index in range(count):
-                part = whole[:, index * pace.block : (index + 1) * pace.block]
+                part = whole[:, index * tempo.block : (index + 1) * tempo.block]
                 yield number, count - index - 1, np.nan_to_num(part)
             yield from [(0, 0, idle)] * IDLE_BLOCKS
         if not line.repeat:
@@ -87,7 +90,7 @@ def blocks(line: Line, pace: Pace, log: Logger) -> Iterator[tuple[int, int, Valu
 def play(
     device: Device,
     lines: Sequence[Line],
-    pace: Pace,
+    tempo: Tempo,
     *,
     clock: Clock,
     wait: Callable[[float], bool],
@@ -98,14 +101,14 @@ def play(
     A part is announced half a block after its first sample, and taken back half a block before its
     last: whoever hears of it a little late still has samples of that part alone.
     """
-    streams = {line.name: blocks(line, pace, log) for line in lines}
+    streams = {line.name: blocks(line, tempo, log) for line in lines}
     begin_ns, begin = clock.now_ns(), clock.monotonic()
     halves = 0
     while True:
         coming = {name: next(stream) for name, stream in streams.items()}
         for half in (1, 2):
             halves += 1
-            passed_ns = pace.time_ns(halves)
+            passed_ns = tempo.time_ns(halves)
             if wait(max(0.0, begin + passed_ns / 1e9 - clock.monotonic())):
                 return
             for name, (number, left, values) in coming.items():
@@ -115,9 +118,9 @@ def play(
                     device.block(name, values, begin_ns + passed_ns)
 
 
-def shapes(lines: Sequence[Line], pace: Pace, scale: float) -> list[Shape]:
+def shapes(lines: Sequence[Line], tempo: Tempo, scale: float) -> list[Shape]:
     """What ``lines`` show."""
-    return [Shape(line.name, line.tags, pace.block, pace.rate_hz, scale) for line in lines]
+    return [Shape(line.name, line.tags, tempo.block, tempo.rate_hz, scale) for line in lines]
 
 
 def _samples(recording: ReplayOptions, tags: Sequence[str], rate_hz: float) -> Values:
