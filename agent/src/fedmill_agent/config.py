@@ -157,13 +157,13 @@ def schema(names: Collection[str] | None = None) -> type[AgentConfig]:
     return cast("type[AgentConfig]", made)
 
 
-def load(path: Path) -> AgentConfig:
-    """Read and check ``path``; relative paths in it become absolute.
+def load(path: Path, *, copy: Path | None = None) -> AgentConfig:
+    """Read and check ``path``, or a ``copy`` of it; relative paths in it become absolute.
 
     Raises:
         ConfigError: naming file, line, field, value and what is allowed.
     """
-    text = toml.read(path, ConfigError)
+    text = toml.read(copy or path, ConfigError)
     data = toml.parse(text, str(path), ConfigError)
     config = toml.fit(data, schema(_kinds_in(data)))
     if isinstance(config, Fault):

@@ -5,6 +5,7 @@ import sys
 from typing import TextIO
 
 from fedmill_shared.lean import without
+from fedmill_shared.printable import printable
 
 with without(absent=["rich"], empty=["asyncio"]):  # pretty tracebacks and async loggers
     import structlog
@@ -42,11 +43,6 @@ def _printable(
 ) -> structlog.typing.EventDict:
     """Escape what could forge lines or steer a terminal: texts come from other machines too."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            event[key] = "".join(
-                character
-                if character.isprintable() or character == "\n"  # the renderer's own affair
-                else character.encode("unicode_escape").decode()
-                for character in value
-            )
+        if isinstance(value, str):
+            event[key] = printable(value, keep="\n")  # the renderer's own affair
     return event

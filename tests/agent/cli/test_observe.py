@@ -67,6 +67,25 @@ class TestLook:
         assert observe.LOOK_SECONDS <= found.seconds < observe.LOOK_SECONDS + 2
         assert script.sessions[0].closed.is_set()
 
+    def test_a_source_that_knows_orders_of_bytes_is_asked(self, script: Script) -> None:
+        """About tags whose bounds are known."""
+        prepared(script, block("n", SECOND, [1.0]))
+        opened = script._open
+
+        def suspecting(*arguments: object) -> object:
+            session = opened(*arguments)  # type: ignore[arg-type]
+            session.suspects = lambda tag, low, high: [(f"{tag} {low:g} {high:g}", 2.0)]  # type: ignore[attr-defined]
+            return session
+
+        script._open = suspecting  # type: ignore[method-assign,assign]
+        found = observe.look(OPTIONS, ["n", "m"], Ticking(), plausible={"n": (1.0, 3.0)})
+        assert found.suspects == {"n": [("n 1 3", 2.0)]}
+
+    def test_other_sources_suspect_nothing(self, script: Script) -> None:
+        """Most protocols say how their bytes come."""
+        prepared(script)
+        assert not observe.look(OPTIONS, ["n"], Ticking(), plausible={"n": (1.0, 3.0)}).suspects
+
     def test_two_tags_share_a_session(self, script: Script) -> None:
         """A tag that is asked for twice is asked once."""
         prepared(script, block("n", SECOND, [1.0]))
@@ -93,6 +112,18 @@ class TestCheckLive:
         with pytest.raises(SourceError, match="'n': no such node, and 1 more"):
             command.check_live(options, None, Ticking())
         assert capsys.readouterr().out.count("  wrong: ") == 2
+
+    def test_a_run_tag_that_is_not_there(
+        self, script: Script, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It is read too, and its problem told; a device's words do not steer the terminal."""
+        script.problems = {"part": "no such\x1b[2J node"}
+        prepared(script, *(block("n", i * SECOND, [1.0]) for i in range(9)))
+        options = ScriptedOptions(name="line", tags={"speed": "n"}, run_tag="part")
+        with pytest.raises(SourceError, match=r"run_tag 'part': no such\\x1b\[2J node"):
+            command.check_live(options, None, Ticking())
+        assert script.sessions[0].tags == ("n", "part")
+        assert "\x1b" not in capsys.readouterr().out
 
     def test_unmapped_without_a_job(
         self, script: Script, capsys: pytest.CaptureFixture[str]

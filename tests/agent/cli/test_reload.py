@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real daemon takes a changed configuration, without a broker."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -81,7 +82,7 @@ class TestReload:
         assert status.config.count == 5
 
     def test_what_it_says(
-        self, path: Path, daemon: object, capsys: pytest.CaptureFixture[str]
+        self, path: Path, daemon: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Nothing; what would be taken; what needs a restart; what is wrong."""
         assert main(["reload", str(path)]) == 0
@@ -97,9 +98,40 @@ class TestReload:
         assert [each["field"] for each in body["changes"]] == ["broker.port", "training.nice"]
         status = read_status(path.parent / "state")
         assert status.config.restart_required == ("broker.port",)
+        for more in (["--dry-run"], []):  # what waits for a restart goes on waiting
+            assert main(["reload", str(path), *more]) == 0
+            told = "broker.port                      changed  restart required\n"
+            assert capsys.readouterr().out == told
+        path.with_name("good.toml").write_text(TEXT)
         path.write_text(TEXT.replace("nice = 3", "nice = 99"))
         assert main(["reload", str(path)]) == 10
         assert "training.nice is 99" in capsys.readouterr().err
+        daemon.send_signal(signal.SIGHUP)  # who does not ask the command is told by the status
+        wait(path, lambda status: status.config.error)
+        assert main(["status", str(path.with_name("good.toml"))]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "config the changed file is not in use" in out
+        assert "training.nice is 99" in out
+        assert "config restart required: broker.port" in out
+
+    def test_a_daemon_of_another_user(
+        self,
+        path: Path,
+        daemon: object,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Is not ours to ask; comparing needs no right to write beside the file."""
+
+        def refuse(_pid: int, signal: int) -> None:
+            if signal:
+                raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr("os.kill", refuse)
+        monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("a file was written"))
+        assert main(["reload", str(path), "--dry-run"]) == 0
+        assert main(["reload", str(path)]) == 21
+        assert "cannot be asked: Operation not permitted" in capsys.readouterr().err
 
 
 class TestNoDaemon:

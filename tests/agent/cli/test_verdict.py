@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,29 @@ class TestFaults:
         (fault,) = faults(seen(low, high), mapped(range=[15.0, 30.0]))
         assert "outside 15 to 30 degC" in fault
         assert told in fault
+
+    def test_another_order_of_bytes_is_named_first(self) -> None:
+        """With the value that it would give, in the unit of the job."""
+        what = Mapped(
+            "temperature", "T1", "degF", 5 / 9, -160 / 9, mapped(range=[15.0, 30.0]).signal
+        )
+        look = Look({"T1": seen(4e7, 4e7)}, suspects={"T1": [("CDAB", 68.0), ("DCBA", 80.0)]})
+        (fault,) = faults_of(Pushed(name="line"), what, look)
+        assert fault.endswith("; read as CDAB it would be 20: correct its order")
+        assert what.plausible == pytest.approx((59.0, 86.0))
+
+    def test_guesses_go_by_what_is_configured(self) -> None:
+        """A scale is given whole, and a unit is tried with the scale that there is."""
+        what = Mapped("temperature", "T1", "degC", 0.1, signal=mapped(range=[15.0, 30.0]).signal)
+        scaled = replace(what, scale=0.1)
+        (fault,) = faults(seen(2000.0, 2100.0), scaled)
+        assert "with a scale of 0.01 under `scales` it would fit" in fault
+        (fault,) = faults(seen(680.0, 770.0), scaled)
+        assert "does the source have it in degF?" in fault
+
+    def test_a_scale_of_nothing_has_no_bounds(self) -> None:
+        """Nothing that the source can say would be plausible."""
+        assert replace(mapped(range=[15.0, 30.0]), factor=0.0).plausible is None
 
     def test_partly_implausible(self) -> None:
         """Some of the values may be right."""

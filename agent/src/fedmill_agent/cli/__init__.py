@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fedmill_shared import __version__
 from fedmill_shared.errors import FedmillError, Interrupted
+from fedmill_shared.printable import printable
 
 SUMMARY = "The agent on a gateway: scores sensor streams, and learns from them."
 COMMANDS = {
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
         sys.stdout.flush()
     except FedmillError as error:
-        print(f"fedmill-agent: {error}", file=sys.stderr)
+        print(f"fedmill-agent: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code

@@ -4,11 +4,13 @@
 from fedmill_agent.cli.observe import look
 from fedmill_agent.cli.verdict import Mapped, faults_of, line_of
 from fedmill_agent.cutter import map_source
-from fedmill_agent.sources.base import SourceOptions
+from fedmill_agent.sources.base import SourceOptions, narrow
+from fedmill_agent.sources.live import LiveOptions
 from fedmill_agent.sources.wanted import wanted_of
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import SourceError
 from fedmill_shared.job import Job
+from fedmill_shared.printable import printable
 
 
 def check_live(source: SourceOptions, job: Job | None, clock: Clock) -> None:
@@ -25,16 +27,25 @@ def check_live(source: SourceOptions, job: Job | None, clock: Clock) -> None:
             "`fedmill-agent discover` lists its tags"
         )
         return
-    seen = look(source, [each.tag for each in mapped], clock)
+    run_tag = narrow(source, LiveOptions).run_tag
+    seen = look(
+        source,
+        [*(each.tag for each in mapped), *([run_tag] if run_tag else [])],
+        clock,
+        plausible={each.tag: each.plausible for each in mapped if each.plausible},
+    )
     dropped = ", ".join(f"{reason} {n}" for reason, n in sorted(seen.dropped.items()) if n)
     print(
         f"source {source.name}: connected, read for {seen.seconds:.0f} s"
         + (f"; left out: {dropped}" if dropped else "")
     )
-    faults = []
+    faults = list[str]()
     for each in mapped:
-        print(f"  {line_of(each, seen)}")
+        print(f"  {printable(line_of(each, seen))}")
         faults += list(faults_of(source, each, seen))
+    if run_tag in seen.problems:
+        faults.append(f"run_tag {run_tag!r}: {seen.problems[run_tag]}")
+    faults = [printable(fault) for fault in faults]
     for fault in faults:
         print(f"  wrong: {fault}")
     if faults:
@@ -64,6 +75,8 @@ def _mapped(source: SourceOptions, job: Job | None) -> list[Mapped]:
             float(factor),
             float(offset),
             signal,
+            source.scales.get(signal.name, 1.0),
+            source.offsets.get(signal.name, 0.0),
         )
         for signal, tag, factor, offset in zip(
             job.signals, mapping.tags, mapping.factor[:, 0], mapping.offset[:, 0], strict=True

@@ -15,6 +15,7 @@ from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.sources.live import Found
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import UsageError
+from fedmill_shared.printable import printable
 
 MOST_TAGS = 100_000
 _WIDEST = 60
@@ -76,7 +77,11 @@ def _show(source: SourceOptions, found: Sequence[Found], text: str) -> None:
     matching = f" with {text!r}" if text else ""
     print(f"source {source.name}: {len(found)} tags{matching}")
     rows = [
-        [each.tag, each.type, f"{each.value} {each.unit}".strip(), _noted(each)] for each in found
+        [
+            printable(cell)
+            for cell in (each.tag, each.type, f"{each.value} {each.unit}".strip(), _noted(each))
+        ]
+        for each in found
     ]
     if not rows:
         return

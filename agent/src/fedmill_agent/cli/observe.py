@@ -9,7 +9,15 @@ import numpy as np
 
 from fedmill_agent.sources import live_of
 from fedmill_agent.sources.base import SourceOptions, narrow
-from fedmill_agent.sources.live import GOOD, STALE, LiveOptions, PolledOptions, Readings
+from fedmill_agent.sources.live import (
+    GOOD,
+    STALE,
+    LiveOptions,
+    PolledOptions,
+    Readings,
+    Session,
+    Suspecting,
+)
 from fedmill_agent.sources.position import unplaced
 from fedmill_shared.clock import Clock
 
@@ -85,17 +93,28 @@ class Look:
         seen: by tag.
         problems: tags that do not come, each with the reason.
         dropped: what was left out, and why.
+        suspects: other orders of bytes in which the newest value of a tag would be plausible, each
+            with that value; of sources that know such a thing.
         seconds: how long it was looked at.
     """
 
     seen: dict[str, Seen]
     problems: Mapping[str, str] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
+    suspects: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def look(source: SourceOptions, tags: Sequence[str], clock: Clock) -> Look:
+def look(
+    source: SourceOptions,
+    tags: Sequence[str],
+    clock: Clock,
+    *,
+    plausible: Mapping[str, tuple[float, float]] | None = None,
+) -> Look:
     """Read ``tags`` of a live ``source`` until enough of each has come, for some seconds at most.
+
+    ``plausible`` says between which bounds values of a tag are to lie, as the source has them.
 
     Raises:
         SourceError: it cannot be reached, or the connection broke.
@@ -113,10 +132,19 @@ def look(source: SourceOptions, tags: Sequence[str], clock: Clock) -> Look:
                     found.seen[each.tag].take(each)
             found.problems = dict(session.problems)
         found.dropped = Counter(session.counts)
+        found.suspects = _suspects(session, plausible or {})
     finally:
         session.close()
     found.seconds = clock.monotonic() - begin
     return found
+
+
+def _suspects(
+    session: Session, plausible: Mapping[str, tuple[float, float]]
+) -> dict[str, list[tuple[str, float]]]:
+    if not isinstance(session, Suspecting):
+        return {}
+    return {tag: session.suspects(tag, low, high) for tag, (low, high) in plausible.items()}
 
 
 def _seconds(options: LiveOptions) -> float:

@@ -36,8 +36,14 @@ def run(options: argparse.Namespace) -> int:
     """
     new = load(options.config)
     found = changes(_in_use(options.config, new), new)
-    if not options.dry_run:
-        _take(new)
+    folder = Path(new.agent.state)
+    if options.dry_run:
+        waiting = [*_waiting(folder), *(each.field for each in found if each.restart)]
+    else:
+        waiting = list(_take(folder).restart_required)
+    found = [each for each in found if not each.restart or each.field in waiting]
+    told = {each.field for each in found}
+    found += [Change(field, restart=True) for field in waiting if field not in told]
     if options.json:
         body = {"taken": not options.dry_run, "changes": found}
         print(msgspec.json.encode(body).decode())
@@ -50,21 +56,24 @@ def _in_use(path: Path, new: AgentConfig) -> AgentConfig:
     """The configuration that the daemon has, as if it stood where ``path`` does."""
     kept = good_config(new.agent.state)
     try:
-        text = kept.read_bytes()
+        kept.open("rb").close()
     except OSError as error:
         raise StoreError(
             f"{kept}: {error.strerror}", remedy="has the agent been started with this file?"
         ) from error
-    beside = path.with_name(f".{path.name}.in-use-{os.getpid()}")
+    return load(path, copy=kept)
+
+
+def _waiting(folder: Path) -> list[str]:
+    """What changed before and waits for a restart of the daemon, if it runs."""
     try:
-        beside.write_bytes(text)
-        return load(beside)
-    finally:
-        beside.unlink(missing_ok=True)
+        status = read_status(folder)
+    except StoreError:
+        return []
+    return list(status.config.restart_required) if is_alive(status) else []
 
 
-def _take(new: AgentConfig) -> None:
-    folder = Path(new.agent.state)
+def _take(folder: Path) -> Reloaded:
     status = read_status(folder)
     if not is_alive(status):
         raise StoreError(
@@ -72,10 +81,17 @@ def _take(new: AgentConfig) -> None:
             remedy="start it with `fedmill-agent run`",
         )
     before = status.config.count
-    os.kill(status.pid, signal.SIGHUP)
+    try:
+        os.kill(status.pid, signal.SIGHUP)
+    except OSError as error:
+        raise StoreError(
+            f"the agent, process {status.pid}, cannot be asked: {error.strerror}",
+            remedy="reload as the user that it runs as, or by `systemctl reload`",
+        ) from error
     outcome = _outcome(folder, before)
     if outcome.error:
         raise ConfigError(outcome.error)
+    return outcome
 
 
 def _outcome(folder: Path, before: int) -> Reloaded:

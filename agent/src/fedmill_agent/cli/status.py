@@ -23,6 +23,7 @@ from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.messages import JobPhase
+from fedmill_shared.printable import printable
 
 NOT_RUNNING = 3
 LAST = 5
@@ -133,6 +134,10 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
     if status.disk is not None:
         _show("disk", disk_in_words(status.disk))
+    if status.config.error:
+        _show("config", f"the changed file is not in use: {status.config.error}")
+    if status.config.restart_required:
+        _show("config", f"restart required: {', '.join(status.config.restart_required)}")
 
 
 def _show_source(name: str, source: Standing) -> None:
@@ -192,7 +197,7 @@ def _cut(text: str, most: int) -> str:
 def _show(label: str, text: str) -> None:
     print(
         textwrap.fill(
-            text,
+            printable(text),
             COLUMNS,
             initial_indent=f"{label:<{_INDENT}}",
             subsequent_indent=" " * _INDENT,

@@ -29,6 +29,8 @@ class Mapped:
         factor: from there to the job's unit, scale included.
         offset: in the job's unit.
         signal: of the job; None without a job.
+        scale: what the configuration says under ``scales``.
+        added: what it says under ``offsets``.
     """
 
     name: str
@@ -37,6 +39,16 @@ class Mapped:
     factor: float = 1.0
     offset: float = 0.0
     signal: Signal | None = None
+    scale: float = 1.0
+    added: float = 0.0
+
+    @property
+    def plausible(self) -> tuple[float, float] | None:
+        """Bounds of its values as the source has them; None where the job tells none."""
+        if self.signal is None or not self.signal.range or not self.factor:
+            return None
+        low, high = sorted((each - self.offset) / self.factor for each in self.signal.range)
+        return low, high
 
 
 def line_of(mapped: Mapped, look: Look) -> str:
@@ -70,39 +82,47 @@ def faults_of(source: SourceOptions, mapped: Mapped, look: Look) -> Iterator[str
         yield f"tag {mapped.tag!r}: {told}; look at the sensor, or map another tag"
     else:
         if mapped.signal is not None:
-            yield from _range_faults(mapped, mapped.signal, seen)
+            yield from _range_faults(mapped, mapped.signal, look)
             yield from _rate_faults(narrow(source, LiveOptions), mapped.signal, seen)
         yield from _clock_faults(narrow(source, LiveOptions), mapped, seen)
 
 
-def _range_faults(mapped: Mapped, signal: Signal, seen: Seen) -> Iterator[str]:
+def _range_faults(mapped: Mapped, signal: Signal, look: Look) -> Iterator[str]:
     if not signal.range:
         return
     low, high = signal.range
+    seen = look.seen[mapped.tag]
     found = sorted(_scaled(mapped, each) for each in (seen.low, seen.high))
     if low <= found[0] and found[1] <= high:
         return
     part = "is" if found[1] < low or found[0] > high else "is in part"
+    guesses = "; or ".join(_guesses(mapped, signal, look))
     yield (
         f"signal {signal.name!r} {part} outside {low:g} to {high:g} {signal.unit}: "
-        f"{found[0]:.6g} to {found[1]:.6g}; {_guess(mapped, signal, seen)}"
+        f"{found[0]:.6g} to {found[1]:.6g}; "
+        f"{guesses or 'check unit, scale, and the order of bytes and words'}"
     )
 
 
-def _guess(mapped: Mapped, signal: Signal, seen: Seen) -> str:
-    """Which other unit of the source would make the values plausible."""
+def _guesses(mapped: Mapped, signal: Signal, look: Look) -> Iterator[str]:
+    """What would make the values plausible: an order of bytes, another unit, another scale."""
+    for order, value in look.suspects.get(mapped.tag, ())[:1]:
+        yield f"read as {order} it would be {_scaled(mapped, value):.6g}: correct its order"
+    seen = look.seen[mapped.tag]
     raw = np.array([seen.low, seen.high])
     for unit in convertible(signal.unit):
         try:
             factor, offset = affine(unit, signal.unit)
         except SchemaError:
             continue
-        if unit != mapped.unit and _inside(np.sort(raw * factor + offset), signal):
-            return f"does the source have it in {unit}? Say so under `units`"
-    for scale in (0.1, 0.01, 0.001, 10.0, 100.0, 1000.0):
-        if _inside(np.sort(raw * scale * mapped.factor + mapped.offset), signal):
-            return f"with a scale of {scale:g} under `scales` it would fit"
-    return "check unit, scale, and the order of bytes and words"
+        told = (raw * mapped.scale + mapped.added) * factor + offset
+        if unit != mapped.unit and _inside(np.sort(told), signal):
+            yield f"does the source have it in {unit}? Say so under `units`"
+            break
+    for step in (0.1, 0.01, 0.001, 10.0, 100.0, 1000.0):
+        if _inside(np.sort(raw * step * mapped.factor + mapped.offset), signal):
+            yield f"with a scale of {step * mapped.scale:g} under `scales` it would fit"
+            break
 
 
 def _inside(values: "np.typing.NDArray[np.float64]", signal: Signal) -> bool:

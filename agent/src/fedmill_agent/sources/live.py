@@ -9,7 +9,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -97,6 +97,18 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Let go of everything within a few seconds, whatever state the connection is in."""
+        ...
+
+
+@runtime_checkable
+class Suspecting(Protocol):
+    """A session that can tell whether it reads a value in the wrong order of bytes."""
+
+    def suspects(self, tag: str, low: float, high: float) -> list[tuple[str, float]]:
+        """Other orders that bring the newest value of ``tag`` between bounds, each with that value.
+
+        The likeliest first; nothing where it lies between ``low`` and ``high`` as it is read.
+        """
         ...
 
 
@@ -198,6 +210,10 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
             "the job's rate cannot show is filtered out, and no value is held."
         ),
     ] = msgspec.field(default_factory=dict)
+
+    def told_rates(self, tags: Mapping[str, str]) -> Mapping[str, float]:  # noqa: ARG002
+        """``rates``, and those that a kind knows beside; ``tags`` is signal -> tag."""
+        return self.rates
 
 
 class PolledOptions(LiveOptions, frozen=True, kw_only=True):

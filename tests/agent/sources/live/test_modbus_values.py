@@ -18,6 +18,7 @@ from fedmill_agent.sources.modbus.values import (
     numbers,
     order_of,
     suspects,
+    usual,
 )
 
 CODES = {
@@ -139,9 +140,17 @@ class TestSuspects:
         kind, order = how
         data = data[: WIDTHS[kind]]
         told = {each: float(numbers(data, kind, each)[0]) for each in ORDERS[WIDTHS[kind]]}
-        within = {each: value for each, value in told.items() if low <= value <= low + span}
+        within = {
+            each: value
+            for each, value in told.items()
+            if low <= value <= low + span and usual(value)
+        }
         found = suspects(data, kind, order, low, low + span)
-        assert dict(found) == ({} if order in within else within)
+        assert dict(found) == ({} if low <= told[order] <= low + span else within)
+
+    def test_what_no_plant_measures_is_no_suspect(self) -> None:
+        """400 swapped is 6.4e-41, which lies above 0: that does not make it plausible."""
+        assert suspects(struct.pack(">f", 400.0), "float32", "ABCD", 0, 300) == []
 
     def test_bools_have_no_order(self) -> None:
         """There is nothing to suspect."""

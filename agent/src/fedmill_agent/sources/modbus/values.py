@@ -100,14 +100,15 @@ def suspects(
 
     Returns:
         For each other order that gives a plausible value, the order and the value, the nearest to
-        the middle of the range first; nothing where the value is plausible as it is.
+        the middle of the range first; nothing where the value is plausible as it is. A float that
+        no plant measures is not plausible, wherever the range begins.
     """
     if kind == "bool" or low <= _one(data, kind, order) <= high:
         return []
     told = [(each, _one(data, kind, each)) for each in ORDERS[WIDTHS[kind]] if each != order]
     middle = low / 2 + high / 2
     return sorted(
-        ((each, value) for each, value in told if low <= value <= high),
+        ((each, value) for each, value in told if low <= value <= high and usual(value)),
         key=lambda found: abs(found[1] - middle),
     )
 

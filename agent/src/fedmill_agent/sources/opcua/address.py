@@ -11,6 +11,7 @@ from uuid import UUID
 from fedmill_shared.errors import ConfigError
 
 MOST_STEPS = 32
+MOST_SHOWN, LONGEST_SHOWN = 16, 100
 _NODE = re.compile(
     r"(?:ns=(?P<index>\d{1,5});|nsu=(?P<uri>.+?);)?(?P<form>[isgb])=(?P<name>.*)", re.DOTALL
 )
@@ -38,10 +39,16 @@ class NodeName:
             if self.uri not in spaces:
                 raise ConfigError(
                     f"the server has no namespace {self.uri!r}",
-                    remedy=f"it has {', '.join(spaces[1:]) or 'none of its own'}",
+                    remedy=f"it has {_some(spaces[1:]) or 'none of its own'}",
                 )
             index = spaces.index(self.uri)
         return f"ns={index};{self.form}={self.name}" if index else f"{self.form}={self.name}"
+
+
+def _some(spaces: Sequence[str]) -> str:
+    """A server may have many, with whatever names."""
+    more = f" and {len(spaces) - MOST_SHOWN} more" if len(spaces) > MOST_SHOWN else ""
+    return ", ".join(each[:LONGEST_SHOWN] for each in spaces[:MOST_SHOWN]) + more
 
 
 @dataclass(frozen=True, slots=True)

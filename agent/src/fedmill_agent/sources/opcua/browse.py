@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
@@ -16,6 +17,8 @@ MOST_CHILDREN = 20_000
 HIERARCHICAL = ua.NodeId(ua.Int32(ObjectIds.HierarchicalReferences))
 HAS_PROPERTY = ua.NodeId(ua.Int32(ObjectIds.HasProperty))
 OBJECTS = ua.NodeId(ua.Int32(ObjectIds.ObjectsFolder))
+MOST_PAGES = 1000
+"""Parts in which a server may tell the children of one node: some have no end."""
 _FIELDS = ua.BrowseResultMask.All
 _PAGE = 1000
 
@@ -54,14 +57,14 @@ async def children(
         found: list[list[Child]] = []
         for result in results:
             mine: list[Child] = []
-            while True:
+            for page in count(1):
                 mine += [_child(each) for each in result.References or [] if _here(each)]
                 more = result.ContinuationPoint
                 if not more:
                     break
                 following = ua.BrowseNextParameters()
                 following.ContinuationPoints = [more]
-                following.ReleaseContinuationPoints = len(mine) >= left
+                following.ReleaseContinuationPoints = len(mine) >= left or page >= MOST_PAGES
                 answers = await connection.service.browse_next(following)
                 if following.ReleaseContinuationPoints or not answers:
                     break

@@ -223,7 +223,7 @@ class Connection:
 
             def bounded(data: bytes) -> None:
                 held = protocol.receive_buffer or b""
-                begun = (held + data[:_HEADER])[:_HEADER]
+                begun = (held[:_HEADER] + data[:_HEADER])[:_HEADER]
                 if len(begun) == _HEADER and begun[:3] not in _MESSAGES:
                     self._refuse(protocol, f"no message of OPC UA but {begun!r}")
                 elif len(held) + protocol._connection._incoming_size > LARGEST_MESSAGE:  # noqa: SLF001
