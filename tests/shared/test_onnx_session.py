@@ -116,7 +116,13 @@ class TestFromTemplate:
     def test_elements_of_the_schema_are_checked(self) -> None:
         """A vector that is too long would load silently."""
         model = onnx.load_model_from_string(tiny_model())
-        schema = {"job": "j", "task": "regression", "signals": [], "window": {}, "classes": []}
+        schema = {
+            "job": "j",
+            "task": "regression",
+            "signals": [{"name": "v"}],
+            "window": {},
+            "classes": [],
+        }
         schema |= {"label_unit": "1", "manifest": "", "elements": 14}
         helper.set_model_props(model, {METADATA_KEY: msgspec.json.encode(schema).decode()})
         template = model.SerializeToString()
