@@ -75,6 +75,8 @@ class Aligner:
         if any(column.factor > 1 for column in columns):
             self._lowpass = Lowpass([column.factor for column in columns])
         self._waiting: int | None = None  # tick of the first sample in the filters
+        self._edges_at: tuple[Grid, int] | None = None
+        self._known_edges: dict[int, tuple[int, int]] = {}  # by the factor of a column
         self._early = 0
         self._offset_ns: int | None = None  # source's clock ahead of ours, by the newest reading
 
@@ -91,15 +93,23 @@ class Aligner:
         for column in self._by_tag.get(readings.tag, ()):
             if self._grid is not None:
                 done += self._compare_clocks(readings, self._grid)
-            open_ns = filled_ns = NEVER
-            if self._grid is not None and self._next:
-                finer, tick = self._finer[column.factor], _finer_tick(column, self._next)
-                open_ns, filled_ns = finer.edge(tick), finer.edge(tick - 1)
-            late = column.push(readings, open_ns, filled_ns)
+            late = column.push(readings, *self._edges(column))
             if late:
                 self.counts["late"] += late
             self._offset_ns = None if now_ns is None else int(readings.times_ns[-1]) - now_ns
         return done
+
+    def _edges(self, column: Column) -> tuple[int, int]:
+        """Where the cell of the next sample begins, and the one before it."""
+        if self._grid is None or not self._next:
+            return NEVER, NEVER
+        if self._edges_at != (self._grid, self._next):
+            self._edges_at, self._known_edges = (self._grid, self._next), {}
+        known = self._known_edges.get(column.factor)
+        if known is None:
+            finer, tick = self._finer[column.factor], _finer_tick(column, self._next)
+            known = self._known_edges[column.factor] = finer.edge(tick), finer.edge(tick - 1)
+        return known
 
     def stale(self, now_ns: int) -> None:
         """The connection is lost at ``now_ns``, by the clock of ``push``: no value holds beyond."""

@@ -60,7 +60,9 @@ class Column:
         if not len(readings):
             return 0
         good = (readings.quality == GOOD) & np.isfinite(readings.values)
-        times, values = readings.times_ns, np.where(good, readings.values, np.nan)
+        times, values = readings.times_ns, readings.values
+        if not good.all():
+            values = np.where(good, values, np.nan)
         late = 0
         if int(times.min()) < open_ns:
             fresh = times >= open_ns
@@ -140,7 +142,7 @@ class Column:
         times = np.concatenate([self._times, *(times for times, _ in self._fresh)])
         values = np.concatenate([self._values, *(values for _, values in self._fresh)])
         self._fresh.clear()
-        if bool((np.diff(times) < 0).any()):
+        if bool((times[1:] < times[:-1]).any()):
             order = np.argsort(times, kind="stable")
             times, values = times[order], values[order]
         self._times, self._values = times, values
