@@ -12,6 +12,7 @@ from fedmill_agent.config import AgentConfig
 from fedmill_agent.cutter import Cutter, cutter_for
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.labels.suited import refusal
+from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.base import (
     Event,
     LabelInterval,
@@ -84,15 +85,22 @@ class Intake:
         """What to ask ``source`` for."""
         return self._feeds[source].cutter.tags
 
-    def lacks(self, source: str) -> bool:
-        """Whether windows of a live ``source`` are learned from, and none is stored yet.
+    def backfill(self, source: str) -> Backfill | None:
+        """What is wanted of the recording of a live ``source``, of whose windows the job learns.
+
+        None where the job has all of it, or windows that came before anything was recorded.
 
         Raises:
-            StoreError: the store cannot be read.
+            StoreError: the store cannot be read or written.
         """
         options = self._feeds[source].options
         unit = getattr(options, "unit", "") or source
-        return options.split != "live" and not self._store.has_run(unit)
+        if options.split == "live":
+            return None
+        since_ns = self._store.begin_backfill(source, unit)
+        if since_ns is None:
+            return None
+        return Backfill(since_ns, lambda: self._store.end_backfill(source))
 
     @property
     def bad_windows(self) -> int:

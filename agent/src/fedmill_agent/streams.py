@@ -158,7 +158,7 @@ class Streams:
                 source,
                 self._wanted[source],
                 lambda event: feed(Fed(job, ticket, event)),
-                backfill=self._intake.lacks(source),
+                backfill=self._intake.backfill(source),
             )
 
     def _runner(self, source: ReplayOptions, tags: Sequence[str], ticket: int) -> SourceRunner:

@@ -80,7 +80,7 @@ def windows(path: Path, clock: ManualClock) -> None:
             for use in (
                 lambda: store.load("train"),
                 lambda: store.label_report(0),
-                lambda: store.has_run("u"),
+                lambda: store.begin_backfill("s", "u"),
                 lambda: store.decide("unit", "u", lambda _: "train"),
                 lambda n=number: store.add([window(n)], "train"),
                 lambda: store.add_predictions([Prediction("q", 1, "v", np.ones(2, "<f4"), 1)]),

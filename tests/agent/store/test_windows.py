@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedmill_agent.sources.base import LabelInterval
-from fedmill_agent.store.reader import Prediction
+from fedmill_agent.store.reader import Prediction, run_end
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import DataError, SchemaError, StoreError
@@ -39,13 +39,13 @@ def store(tmp_path: Path) -> Iterator[WindowStore]:
 
 def test_runs_of_a_machine(store: WindowStore) -> None:
     """Its own, and one for each part; not those of a machine that is called nearly the same."""
-    assert not store.has_run("press")
+    assert store._read(lambda database: run_end(database, "press")) is None
     store.add([window(0, run="press-2"), window(1, run="press0"), window(2, run="pres/1")], "train")
-    assert not store.has_run("press")
+    assert store._read(lambda database: run_end(database, "press")) is None
     store.add([window(3, run="press/P-7")], "train")
-    assert store.has_run("press")
+    assert store._read(lambda database: run_end(database, "press")) is not None
     store.add([window(4, run="drill")], "test")
-    assert store.has_run("drill")
+    assert store._read(lambda database: run_end(database, "drill")) is not None
 
 
 class TestLoad:
@@ -233,3 +233,28 @@ class TestFaults:
         (tmp_path / "windows.db").mkdir()
         with pytest.raises(StoreError, match="check that it exists"):
             open_store(tmp_path / "windows.db")
+
+
+class TestBackfill:
+    def test_until_it_is_done(self, tmp_path: Path) -> None:
+        """It is wanted once, and after a restart in its midst from where the windows end."""
+        with open_store(tmp_path / "s") as store:
+            beginning = store.begin_backfill("line", "press")
+            assert beginning is not None
+            assert beginning < 0
+            assert store.begin_backfill("line", "press") == beginning
+            found = [window(n, "press/part 1") for n in range(3)]
+            store.add(found, "train")
+        with open_store(tmp_path / "s") as store:
+            assert store.begin_backfill("line", "press") == found[-1].end_ns + 1
+            store.end_backfill("line")
+            assert store.begin_backfill("line", "press") is None
+        with open_store(tmp_path / "s") as store:
+            assert store.begin_backfill("line", "press") is None
+            assert store.begin_backfill("other", "oven") == beginning
+
+    def test_a_store_of_before(self, tmp_path: Path) -> None:
+        """One that has windows and never began: what comes is enough."""
+        with open_store(tmp_path / "s") as store:
+            store.add([window(0, "press")], "train")
+            assert store.begin_backfill("line", "press") is None

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from fedmill_agent.sources import live_of
 from fedmill_agent.sources.aligner import Aligner
+from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.base import LabelInterval, SourceOptions, narrow
 from fedmill_agent.sources.columns import Column
 from fedmill_agent.sources.live import STALE, Delivered, LiveOptions, Readings, hold_ns
@@ -82,9 +83,7 @@ class Hub:
         """
         before = self._lines
         if recording is not None:
-            for name in before:
-                self._recorder.end(name)
-            self._recorder.recording = recording
+            self._recorder.renew(recording)
         lines: dict[str, _Line] = {}
         for options in sources:
             old = before.get(options.name)
@@ -104,7 +103,13 @@ class Hub:
             self.start()
 
     def subscribe(
-        self, number: int, source: str, wanted: Wanted, sink: Sink, *, backfill: bool = False
+        self,
+        number: int,
+        source: str,
+        wanted: Wanted,
+        sink: Sink,
+        *,
+        backfill: Backfill | None = None,
     ) -> None:
         """Deliver samples of ``source`` as ``wanted`` to ``sink`` until ``unsubscribe(number)``.
 
@@ -174,7 +179,13 @@ class Hub:
         self._recorder.begin(line.options.name)
 
     def _add(
-        self, line: _Line, number: int, wanted: Wanted, sink: Sink, *, backfill: bool = False
+        self,
+        line: _Line,
+        number: int,
+        wanted: Wanted,
+        sink: Sink,
+        *,
+        backfill: Backfill | None = None,
     ) -> None:
         name = line.options.name
         subscriber = Subscriber(
@@ -184,8 +195,8 @@ class Hub:
             self._log.bind(source=name),
         )
         ring = self._recorder.store(name)
-        if backfill and ring is not None:
-            subscriber.fill(ring)
+        if backfill is not None and ring is not None:
+            subscriber.fill(ring, backfill)
         line.subscribers = {**line.subscribers, number: (subscriber, sink)}
 
     def _watch(self, line: _Line) -> None:

@@ -4,7 +4,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmill_agent.sources.live import Readings
@@ -30,6 +30,8 @@ class _Ring:
     store: SampleStore
     told_at: float | None = None
     set_aside: Path | None = None
+    gate: threading.Lock = field(default_factory=threading.Lock)
+    over: bool = False
 
 
 class Recorder:
@@ -54,18 +56,23 @@ class Recorder:
         """Record ``source`` from now on, if it is to be recorded."""
         if source in self._rings:
             return
-        try:
-            store = self.recording(source)
-        except StoreError as error:
-            self._log.error("samples.unrecorded", source=source, error=str(error))
-            return
-        if store is None:
+        ring = self._opened(source)
+        if ring is None:
             return
         # Replaced whole: other threads go through it.
-        self._rings = {**self._rings, source: _Ring(store)}
+        self._rings = {**self._rings, source: ring}
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
             self._thread.start()
+
+    def renew(self, recording: Recording) -> None:
+        """Open all rings anew, as ``recording`` says; what comes meanwhile is in the old or new."""
+        self.recording = recording
+        before = self._rings
+        opened = {source: self._opened(source) for source in before}
+        self._rings = {source: ring for source, ring in opened.items() if ring is not None}
+        for source, ring in before.items():
+            self._close(source, ring)
 
     def store(self, source: str) -> SampleStore | None:
         """The ring of ``source``; None where it is not recorded."""
@@ -74,9 +81,11 @@ class Recorder:
 
     def take(self, source: str, readings: Sequence[Readings]) -> None:
         """Have ``readings`` written with the next commit."""
-        store = self.store(source)
-        if store is not None:
-            store.append(readings)
+        while (ring := self._rings.get(source)) is not None:
+            with ring.gate:
+                if not ring.over:
+                    ring.store.append(readings)
+                    return
 
     def tick(self) -> None:
         """Write what waits."""
@@ -84,6 +93,8 @@ class Recorder:
             try:
                 ring.store.commit()
             except StoreError as error:
+                if ring.over:
+                    continue
                 self._tell(source, ring, error)
             if ring.store.set_aside != ring.set_aside:
                 ring.set_aside = ring.store.set_aside
@@ -98,10 +109,7 @@ class Recorder:
         ring = self._rings.get(source)
         self._rings = {name: each for name, each in self._rings.items() if name != source}
         if ring is not None:
-            try:
-                ring.store.close()
-            except StoreError as error:
-                self._log.error("samples.unrecorded", source=source, error=str(error))
+            self._close(source, ring)
 
     def close(self) -> None:
         """Write what waits and close the files."""
@@ -110,6 +118,22 @@ class Recorder:
             self._thread.join()
         for source in list(self._rings):
             self.end(source)
+
+    def _opened(self, source: str) -> _Ring | None:
+        try:
+            store = self.recording(source)
+        except StoreError as error:
+            self._log.error("samples.unrecorded", source=source, error=str(error))
+            return None
+        return None if store is None else _Ring(store)
+
+    def _close(self, source: str, ring: _Ring) -> None:
+        with ring.gate:
+            ring.over = True
+        try:
+            ring.store.close()
+        except StoreError as error:
+            self._log.error("samples.unrecorded", source=source, error=str(error))
 
     def _run(self) -> None:
         while not self._stopped.wait(COMMIT_SECONDS):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from fedmill_agent.sources.aligner import Aligned, Aligner
+from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.live import Readings
 from fedmill_agent.sources.recorder import settled
 from fedmill_agent.sources.wanted import Wanted
@@ -80,11 +81,12 @@ class Subscriber:
             elif self._pending is not None:
                 self._pending.append((None, now_ns))
 
-    def fill(self, store: SampleStore) -> None:
+    def fill(self, store: SampleStore, backfill: Backfill) -> None:
         """Give what ``store`` has recorded first; at once, and before anything is delivered."""
         self._live = False
+        self._newest = dict.fromkeys(self._tags, backfill.since_ns - 1)
         self._thread = threading.Thread(
-            target=self._fill, args=(store,), name="backfill", daemon=True
+            target=self._fill, args=(store, backfill), name="backfill", daemon=True
         )
         self._thread.start()
 
@@ -99,7 +101,7 @@ class Subscriber:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _fill(self, store: SampleStore) -> None:
+    def _fill(self, store: SampleStore, backfill: Backfill) -> None:
         self._log.info("backfill.started", tags=sorted(set(self._tags)))
         given = 0
         try:
@@ -115,6 +117,8 @@ class Subscriber:
                 given += self._give(store)
                 if self._catch_up():
                     break
+            if not self._stopped.is_set():
+                backfill.done()
         except StoreError as error:
             self._log.error("backfill.failed", error=str(error))
             self._catch_up()

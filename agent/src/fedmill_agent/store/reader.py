@@ -103,12 +103,6 @@ class WindowReader:
         """Windows that were discarded to stay within bytes and age, ever."""
         return self._fact("discarded")
 
-    def has_run(self, name: str) -> bool:
-        """Whether there is a window of the run ``name``, or of one that begins with ``name/``."""
-        query = "SELECT 1 FROM windows WHERE run = ? OR (run >= ? AND run < ?) LIMIT 1"
-        bounds = name, f"{name}/", f"{name}0"  # "0" is the character after "/"
-        return self._read(lambda database: database.execute(query, bounds).fetchone() is not None)
-
     def prediction_count(self) -> int:
         """Predictions that are stored."""
         return self._read(
@@ -147,6 +141,14 @@ def fact(database: sqlite3.Connection, name: str) -> int:
     """A remembered number, 0 if there is none."""
     row = database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def run_end(database: sqlite3.Connection, name: str) -> int | None:
+    """End (ns) of the last window of the run ``name`` and of those that begin with ``name/``."""
+    bounds = name, f"{name}/", f"{name}0"  # "0" is the character after "/"
+    query = "SELECT max(end_ns) FROM windows WHERE run = ? OR (run >= ? AND run < ?)"
+    end_ns: int | None = database.execute(query, bounds).fetchone()[0]
+    return end_ns
 
 
 def _counts(database: sqlite3.Connection) -> dict[StoredSplit, int]:

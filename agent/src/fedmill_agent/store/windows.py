@@ -23,7 +23,7 @@ from fedmill_agent.store.database import (
     transact,
 )
 from fedmill_agent.store.joining import Joining
-from fedmill_agent.store.reader import Prediction, WindowReader, fact
+from fedmill_agent.store.reader import Prediction, WindowReader, fact, run_end
 from fedmill_agent.store.splits import SPLITS, Choice, StoredSplit
 from fedmill_agent.store.truths import POSITION, add_truths, discard_truths, remember_joining
 from fedmill_shared.clock import Clock
@@ -32,6 +32,7 @@ from fedmill_shared.files import make_folder
 from fedmill_shared.signals.windows import Window
 
 _OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
+_BEGINNING = -(1 << 62)
 _ROW = 256  # bytes of a label, unit or prediction, estimated high
 
 Target = tuple[str, int, int, float]
@@ -115,6 +116,30 @@ class WindowStore(WindowReader):
         """What became of the signal that a job forecasts, after windows that are stored already."""
         if targets:
             self._write(lambda database: _set_targets(database, targets))
+
+    def begin_backfill(self, source: str, run: str) -> int | None:
+        """From which source time (ns) on the recording of a live source is wanted; None: it is not.
+
+        It is wanted while there is no window of ``run``, and once begun until ``end_backfill``,
+        also after a restart: then from where the windows end.
+        """
+
+        def work(database: sqlite3.Connection) -> int | None:
+            end_ns = run_end(database, run)
+            if end_ns is not None and not fact(database, f"backfill {source}"):
+                return None
+            database.execute("REPLACE INTO facts VALUES (?, 1)", (f"backfill {source}",))
+            return _BEGINNING if end_ns is None else end_ns + 1
+
+        return self._write(work)
+
+    def end_backfill(self, source: str) -> None:
+        """All that was recorded of ``source`` was given."""
+        self._write(
+            lambda database: database.execute(
+                "DELETE FROM facts WHERE name = ?", (f"backfill {source}",)
+            )
+        )
 
     def add_predictions(self, predictions: Sequence[Prediction]) -> None:
         """Store what the model said in one transaction; the newest ones are kept."""

@@ -18,6 +18,7 @@ from fedmill_agent.config import StoreSection
 from fedmill_agent.places import samples_file
 from fedmill_agent.sources import hub as hub_module
 from fedmill_agent.sources import subscriber, supervisor
+from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.base import LabelInterval, Samples
 from fedmill_agent.sources.hub import Hub
 from fedmill_agent.sources.live import STALE, Readings, reading
@@ -31,6 +32,7 @@ from fedmill_shared.errors import FedmillError, SourceError, StoreError
 
 SECOND = 10**9
 PATIENCE = 20.0
+ALL = Backfill(-(1 << 62), lambda: None)
 
 
 class Sink:
@@ -38,6 +40,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.events: list[SourceEvent] = []
+        self.stop_at = 1 << 30  # samples
         self.go_on = threading.Event()
         self.go_on.set()
         self.held = threading.Event()
@@ -51,7 +54,7 @@ class Sink:
         with self.changed:
             self.events.append(event)
             self.changed.notify_all()
-        return True
+        return len(self.rows) < self.stop_at
 
     @property
     def rows(self) -> list[list[float]]:
@@ -428,7 +431,7 @@ class TestRecording:
         )
         hub.start()
         sink = Sink()
-        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
         plant.say(plant.script("line").session, "a", 1.0)
         sink.until(lambda: sink.rows == [[1.0]])
         assert plant.journal.of("samples.unrecorded")[0]["error"] == "another version wrote it"
@@ -466,6 +469,27 @@ class TestRecording:
         assert plant.recorded() == {"a": 11}  # and the mark that it was closed
         assert plant.script("line").attempts == 1
 
+    def test_nothing_is_lost_while_rings_are_opened_anew(self, plant: Plant) -> None:
+        """A hundred times, each while readings come and the disk is slow to open."""
+        options = ScriptedOptions(name="line", tags={"x": "a"})
+        hub = plant.open(options, record=True)
+        session = plant.script("line").session
+        told = 0
+
+        def slow(source: str) -> SampleStore | None:
+            nonlocal told
+            plant.tell(session, ["a"], told, 5)
+            told += 5
+            eventually(lambda: hub.standings()["line"].readings == told)
+            return plant.recording(source)
+
+        for _ in range(100):
+            hub.reconfigure([options], slow)
+        hub.close(PATIENCE)
+        plant.hub = None
+        assert plant.recorded() == {"a": told + 1}  # and the mark that it was closed
+        assert not plant.journal.of("samples.unrecorded")
+
 
 class TestBackfill:
     def prepared(self, plant: Plant, count: int, **fields: Any) -> tuple[Hub, ScriptedSession]:
@@ -481,7 +505,7 @@ class TestBackfill:
         """Without a gap, and nothing twice; another job gets live data only."""
         hub, session = self.prepared(plant, 50)
         late, other = Sink(), Sink()
-        hub.subscribe(1, "line", wants("a", "b"), late, backfill=True)
+        hub.subscribe(1, "line", wants("a", "b"), late, backfill=ALL)
         hub.subscribe(2, "line", wants("a"), other)
         plant.tell(session, ["a", "b"], 50, 50)
         late.until(lambda: len(late.rows) == 100)
@@ -500,7 +524,7 @@ class TestBackfill:
         hub, session = self.prepared(plant, 300)
         sink = Sink()
         sink.go_on.clear()
-        hub.subscribe(1, "line", wants("a", "b"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a", "b"), sink, backfill=ALL)
         assert sink.held.wait(PATIENCE)
         plant.tell(session, ["a", "b"], 300, 300)
         eventually(lambda: hub.standings()["line"].readings == 1200)
@@ -519,17 +543,39 @@ class TestBackfill:
         plant.tell(session, ["a", "b"], 25, 5)
         eventually(lambda: hub.standings()["line"].readings == 50)
         sink = Sink()
-        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
         plant.tell(session, ["a", "b"], 30, 5)
         sink.until(lambda: len(sink.rows) == 35)
         column = [row[0] for row in sink.rows]
         assert np.isnan(column[20:25]).all()
         assert column[:20] + column[25:] == [*range(20), *range(25, 35)]
 
+    def test_it_goes_on_after_a_restart_in_its_midst(self, plant: Plant) -> None:
+        """From where the job's windows end, without a gap and nothing twice; then it is done."""
+        hub, _ = self.prepared(plant, 100)
+        plant.journal.entries.clear()
+        first, done = Sink(), threading.Event()
+        first.stop_at = 40
+        hub.subscribe(1, "line", wants("a", "b"), first, backfill=Backfill(ALL.since_ns, done.set))
+        first.until(lambda: len(first.rows) >= 40)
+        hub.close(PATIENCE)
+        assert not done.is_set()
+        given = first.rows[:40]
+
+        options = ScriptedOptions(name="line", tags={"x": "a", "y": "b"})
+        hub, second = plant.open(options, record=True), Sink()
+        session = plant.script("line").session
+        since_ns = plant.begin + 40 * SECOND
+        hub.subscribe(1, "line", wants("a", "b"), second, backfill=Backfill(since_ns, done.set))
+        plant.tell(session, ["a", "b"], 100, 20)
+        second.until(lambda: len(second.rows) == 80)
+        assert done.wait(PATIENCE)
+        assert given + second.rows == [[n, n] for n in range(120)]
+
     def test_nothing_was_recorded(self, plant: Plant) -> None:
         """It is live at once."""
         hub, sink = plant.open(record=True), Sink()
-        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
         session = plant.script("line").session
         plant.tell(session, ["a"], 0, 20)
         sink.until(lambda: len(sink.rows) == 20)
@@ -547,7 +593,7 @@ class TestBackfill:
             plant.tell(session, ["a"], first, 5)
         eventually(lambda: hub.standings()["line"].readings == 12)
         sink = Sink()
-        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
         sink.until(lambda: len(sink.rows) == 10)
         runs = [each.event.run for each in sink.events if isinstance(each.event, Samples)]
         assert list(dict.fromkeys(runs)) == ["line/P-1", "line/P-2"]
@@ -557,7 +603,7 @@ class TestBackfill:
         hub, _ = self.prepared(plant, 100)
         sink = Sink()
         sink.go_on.clear()
-        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
         assert sink.held.wait(PATIENCE)
         hub.unsubscribe(1)
         sink.go_on.set()
@@ -573,7 +619,7 @@ class TestBackfill:
 
         monkeypatch.setattr(SampleStore, "read", broken)
         sink = Sink()
-        hub.subscribe(1, "line", wants("a"), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
         eventually(lambda: plant.journal.of("backfill.done"))
         assert plant.journal.of("backfill.failed") == [{"error": "damaged"}]
         plant.tell(session, ["a"], 10, 5)
@@ -591,7 +637,7 @@ class TestBackfill:
             session.shelf.put(block("a", plant.begin + 80 * n * period, wave.tolist(), period))
         eventually(lambda: hub.standings()["line"].readings == 800)
         sink = Sink()
-        hub.subscribe(1, "line", wants("a", factors=[8]), sink, backfill=True)
+        hub.subscribe(1, "line", wants("a", factors=[8]), sink, backfill=ALL)
         sink.until(lambda: len(sink.rows) >= 70)
         made = np.array([row[0] for row in sink.rows])
         np.testing.assert_allclose(made[:70], np.sin(np.arange(70) * 8 / 200), atol=0.02)
