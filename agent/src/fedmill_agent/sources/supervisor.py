@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+from msgspec import structs
+
 from fedmill_agent.sources.live import Delivered, Live, LiveOptions, Readings, Session
 from fedmill_agent.sources.source_clock import SourceClock
 from fedmill_agent.sources.standing import Tally
@@ -22,6 +24,8 @@ PROBE_SECONDS = 10.0
 """Time in which a good value must come where ``startup`` is ``probe``."""
 REPEAT_SECONDS = 600.0
 """How often one and the same error is told again."""
+HUNG_SECONDS = 60.0
+"""Time after which a read that has not returned is told."""
 LEAVE_SECONDS = 10.0
 """Time that an earlier connection to the same device has to end."""
 
@@ -102,6 +106,7 @@ class Supervisor:
         self._source_clock = SourceClock(options.clock, live.snapshot, self._tally.dropped)
         self._told: tuple[str, float] = ("", 0.0)
         self._heard = 0.0
+        self._round = 0.0  # when the last read was asked for
         self._thread = threading.Thread(target=self._run, name=f"source-{options.name}")
         self._thread.daemon = True
         self._begun = False
@@ -109,7 +114,12 @@ class Supervisor:
     @property
     def standing(self) -> Standing:
         """How it is."""
-        return self._tally.standing()
+        found = self._tally.standing()
+        hangs = self._clock.monotonic() - self._round
+        if found.phase != "running" or hangs <= HUNG_SECONDS:
+            return found
+        error = f"no read has returned for {hangs:.0f} s: its library hangs, or the agent is slow"
+        return structs.replace(found, phase="silent", error=error)
 
     @property
     def tags(self) -> Sequence[str]:
@@ -201,6 +211,7 @@ class Supervisor:
 
     def _read(self, session: Session) -> None:
         while not self._changed.is_set() and self._asked.issuperset(self._tags):
+            self._round = self._clock.monotonic()
             delivered = session.read(READ_SECONDS)
             self._count(session)
             kept = [each for each in map(self._timed, delivered) if each is not None]

@@ -20,6 +20,7 @@ from tests.agent.sources.live.scripted import (
 from fedmill_agent.sources import supervisor
 from fedmill_agent.sources.live import BAD, STALE, Delivered, Live, Readings, reading
 from fedmill_agent.sources.supervisor import (
+    HUNG_SECONDS,
     PROBE_SECONDS,
     REPEAT_SECONDS,
     Listener,
@@ -383,6 +384,30 @@ class TestSilence:
             stand.heard.until(lambda count=count: len(stand.heard.delivered) > count)
         stand.reads()
         assert stand.script.attempts == 1
+
+    def test_a_read_that_does_not_return(self, stands: Make) -> None:
+        """Nothing can end it; at least it does not look as if all were well."""
+        hanging, inside, go_on = threading.Event(), threading.Event(), threading.Event()
+
+        class Hanging(ScriptedSession):
+            def read(self, timeout: float) -> Sequence[Delivered]:
+                found = super().read(timeout)
+                if hanging.is_set():
+                    inside.set()
+                    assert go_on.wait(PATIENCE)
+                return found
+
+        stand = stands(script=_Opening(lambda tags: Hanging(tuple(tags))), silence_seconds=0.0)
+        session = stand.watch("a")
+        stand.say(session)
+        stand.until_phase("running")
+        hanging.set()
+        assert inside.wait(PATIENCE)
+        stand.clock.advance(HUNG_SECONDS + 5)
+        stand.until_phase("silent")
+        assert "no read has returned for" in stand.it.standing.error
+        go_on.set()
+        stand.until_phase("running")
 
 
 class TestStartup:
