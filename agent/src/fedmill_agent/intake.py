@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.cutter import Cutter, cutter_for
 from fedmill_agent.inference.scorer import Scorer
-from fedmill_agent.labels.suited import refusal
 from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.base import (
     Event,
@@ -151,6 +150,8 @@ class Intake:
         known = self._store.labels_position
         if desk.newest in (0, known):
             return
+        from fedmill_agent.labels.suited import refusal  # noqa: PLC0415  many agents get no labels
+
         entries, position = desk.since(known, self._job.name)
         reasons = [refusal(self._job, entry.record) for entry in entries]
         self._store.add_truths(entries, [bool(reason) for reason in reasons], position=position)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fedmill_agent.config import AgentConfig
-from fedmill_agent.labels.record import Entry
 from fedmill_agent.places import labels_file, labels_folder
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError, StoreError
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from fedmill_agent.labels.book import LabelBook
     from fedmill_agent.labels.decode import Decoded
     from fedmill_agent.labels.feed import LabelFeed
+    from fedmill_agent.labels.record import Entry
 
 TELL_SECONDS = 60.0
 """How often it is told that labels of one origin cannot be used."""
@@ -107,7 +107,7 @@ class LabelDesk:
             self._tell(origin, found.faults[0], len(found.faults))
         return changed
 
-    def since(self, position: int, job: str) -> tuple[list[Entry], int]:
+    def since(self, position: int, job: str) -> tuple[list["Entry"], int]:
         """See ``LabelBook``; for a position that is not ours, from the beginning."""
         if self._book is None:
             return [], position

@@ -8,11 +8,14 @@ as rows, so that a late copy of what was withdrawn changes nothing.
 import sqlite3
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from fedmill_agent.labels.record import Entry
 from fedmill_agent.store.joining import Joining, TruthRow
+
+if TYPE_CHECKING:
+    from fedmill_agent.labels.record import Entry
 
 POSITION = "labels position"
 _JOINING = "joining"
@@ -28,7 +31,7 @@ class State(IntEnum):
 
 
 def add_truths(
-    database: sqlite3.Connection, entries: Sequence[Entry], refused: Sequence[bool]
+    database: sqlite3.Connection, entries: Sequence["Entry"], refused: Sequence[bool]
 ) -> bool:
     """Keep of each identity the record with the largest rank; whether that changed anything."""
     before = database.total_changes
@@ -90,7 +93,7 @@ def read_joining(database: sqlite3.Connection) -> Joining:
     return Joining() if row is None else msgspec.json.decode(row[0], type=Joining)
 
 
-def _row(entry: Entry, *, refused: bool) -> tuple[object, ...]:
+def _row(entry: "Entry", *, refused: bool) -> tuple[object, ...]:
     record = entry.record
     state = State.REFUSED if refused else State.HOLDS
     return (

@@ -5,11 +5,11 @@ import sqlite3
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_agent.labels.record import Entry
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store import bounds
 from fedmill_agent.store.bounds import Rules, advance
@@ -30,6 +30,9 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, SchemaError
 from fedmill_shared.files import make_folder
 from fedmill_shared.signals.windows import Window
+
+if TYPE_CHECKING:
+    from fedmill_agent.labels.record import Entry
 
 _OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
 _BEGINNING = -(1 << 62)
@@ -104,7 +107,7 @@ class WindowStore(WindowReader):
             self._write(lambda database: self._add_labels(database, labels))
 
     def add_truths(
-        self, entries: Sequence[Entry], refused: Sequence[bool], *, position: int
+        self, entries: Sequence["Entry"], refused: Sequence[bool], *, position: int
     ) -> None:
         """Store labels that came by themselves, in any order and any number of times.
 
@@ -256,7 +259,7 @@ class WindowStore(WindowReader):
     def _add_truths(
         self,
         database: sqlite3.Connection,
-        entries: Sequence[Entry],
+        entries: Sequence["Entry"],
         refused: Sequence[bool],
         position: int,
     ) -> None:
