@@ -134,6 +134,15 @@ class TestWhyNot:
 
 
 class TestGovernor:
+    def test_other_settings_count_at_once(self) -> None:
+        """Also within the half second for which the last look counts."""
+        governor = Governor(STRICT, Dial(IDLE), ManualClock())
+        assert governor.reason() == ""
+        governor.adopt(TrainingSection(min_free_bytes=1 << 60))
+        assert "memory" in governor.reason()
+        governor.adopt(TrainingSection(min_free_bytes=0))
+        assert governor.reason() == ""
+
     @pytest.mark.parametrize(
         ("field", "beyond", "near", "clear", "told"),
         [

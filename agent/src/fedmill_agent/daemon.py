@@ -93,19 +93,7 @@ class Daemon:
         self._plant = Plant(config, clock, log, failed=self._fail)
         self._fault: FedmillError | None = None
         self._obstacle = ""
-        numbers = itertools.count(1)
-        self._outside = Outside(
-            config=config,
-            send=self._send,
-            submit=self._trainer.submit,
-            number=lambda: next(numbers),
-            feed=lambda event: self._inbox.put(event, SOURCES),
-            clock=clock,
-            obstacle=self._why_not,
-            level=self._plant.disk.level,
-            hub=self._plant.hub,
-            labels=self._plant.labels,
-        )
+        self._outside = self._ways_out()
         self._seats: dict[str, Seat] = {}
         self._heard = Announcements()
         self._beat_due = 0.0
@@ -120,6 +108,21 @@ class Daemon:
             topics.up(self._agent, "state"), encode(AgentState(online=False, newest=NEWEST))
         )
         self._link = connect(self._hear, will)
+
+    def _ways_out(self) -> Outside:
+        numbers = itertools.count(1)
+        return Outside(
+            config=self._config,
+            send=self._send,
+            submit=self._trainer.submit,
+            number=lambda: next(numbers),
+            feed=lambda event: self._inbox.put(event, SOURCES),
+            clock=self._clock,
+            obstacle=self._governor.reason,
+            level=self._plant.disk.level,
+            hub=self._plant.hub,
+            labels=self._plant.labels,
+        )
 
     def stop(self) -> None:
         """Ask the loop to end; safe inside a signal handler."""
@@ -159,11 +162,11 @@ class Daemon:
             self._attempt(partial(self._take, event))
         if self._reloading and self._file is not None:
             self._reloading, self._beat_due = False, 0.0
-            self._file.reload(self._config, self._log, self._adopt)
+            self._attempt(partial(self._file.reload, self._config, self._log, self._adopt))
         now = self._clock.monotonic()
         if now >= self._tick_due:
             self._tick_due = now + TICK_SECONDS
-            self._plant.tick()
+            self._attempt(self._plant.tick)
             for seat in self._seats.values():
                 self._attempt(seat.tick)
             self._trainer.tick()
@@ -178,7 +181,7 @@ class Daemon:
         self._config = config
         if touches(found, "training"):
             self._trainer.adopt(config.training)
-            self._governor = Governor(config.training, Gauge(), self._clock)
+            self._governor.adopt(config.training)
         self._plant.adopt(config, found)
         self._outside = replace(
             self._outside, config=config, hub=self._plant.hub, labels=self._plant.labels
@@ -189,9 +192,6 @@ class Daemon:
                 self._seats[name] = seat.renewed(self._outside, self._log.bind(job=name))
             else:
                 seat.adopt(self._outside, named(found, "sources"))
-
-    def _why_not(self) -> str:
-        return self._governor.reason()
 
     def _govern(self) -> None:
         """Look at the machine; training in hand makes way within a second, and goes on after."""

@@ -79,6 +79,10 @@ class Governor:
         self._found: Mapping[str, str] = {}
         self._looked: float | None = None
 
+    def adopt(self, settings: TrainingSection) -> None:
+        """Decide by other settings from now on."""
+        self._settings, self._found, self._looked = settings, {}, None
+
     def reason(self) -> str:
         """As `why_not`, at most half a second old."""
         return next(iter(self._look().values()), "")

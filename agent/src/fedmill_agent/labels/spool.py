@@ -15,7 +15,7 @@ import msgspec
 
 from fedmill_agent.labels.decode import LARGEST, Decoded, from_json
 from fedmill_agent.labels.record import Label
-from fedmill_shared.errors import DataError
+from fedmill_shared.errors import DataError, StoreError
 from fedmill_shared.files import make_folder, write_atomic
 
 PORTION = 10_000
@@ -37,7 +37,7 @@ def hand_over(folder: Path, labels: Sequence[Label], now_ns: int) -> None:
 
 def waiting(folder: Path) -> list[Path]:
     """Files that were left, the oldest first."""
-    return sorted(folder.glob("*.json"))
+    return sorted(path for path in folder.glob("*.json") if path.is_file())
 
 
 def read(path: Path) -> Decoded:
@@ -52,7 +52,21 @@ def read(path: Path) -> Decoded:
 
 
 def done(path: Path, *, damaged: bool) -> None:
-    """Remove a file whose labels were taken; a damaged one is set aside, the newest only."""
+    """Remove a file whose labels were taken; a damaged one is set aside, the newest only.
+
+    Raises:
+        StoreError: the folder does not allow it.
+    """
+    try:
+        _remove(path, damaged=damaged)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be removed: {error.strerror}",
+            remedy="give the service user the right to write its state folder",
+        ) from error
+
+
+def _remove(path: Path, *, damaged: bool) -> None:
     if damaged:
         for old in path.parent.glob("*.damaged"):
             old.unlink(missing_ok=True)
