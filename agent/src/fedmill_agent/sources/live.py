@@ -161,7 +161,8 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
         str,
         Meta(
             description="A tag whose value names the part or batch in the machine: windows of each "
-            "are a run of their own. Empty: all is one run."
+            "are a run of their own; while it is 0, empty or bad there is none, and nothing is "
+            "taken. Empty: all is one run."
         ),
     ] = ""
     startup: Annotated[

@@ -24,11 +24,11 @@ class Runs:
     _coming: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MOST_RUNS))
 
     def push(self, readings: Readings) -> None:
-        """Take in what the tag says; while it says nothing good there is no run."""
+        """Take in what the tag says; while it says nothing good, or 0, there is no run."""
         last = len(readings) - 1
         for index in range(len(readings)):
             name = readings.text if index == last else ""
-            if not name and readings.quality[index] == GOOD:
+            if not name and readings.quality[index] == GOOD and readings.values[index]:
                 name = f"{readings.values[index]:.15g}"
             run = f"{self.unit}/{name}" if name else ""
             if run != (self._coming[-1][1] if self._coming else self.current):

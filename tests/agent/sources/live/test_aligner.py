@@ -496,6 +496,13 @@ class TestRuns:
         assert list(self.told(fed(it, *batches))) == runs
         assert it.counts["no run"] == 3
 
+    def test_zero_is_no_part(self) -> None:
+        """As controllers say it that nothing is in the machine."""
+        it = aligner("a", run_tag="part")
+        batches = [at("part", 0, 7), at("a", 0, 1.0), at("part", 0.7, 0), at("a", 1, 2.0)]
+        batches += [at("a", 2, 3.0)]
+        assert list(self.told(fed(it, *batches))) == [("press/7", 1.0), "press/7"]
+
     def test_the_same_part_again(self) -> None:
         """It is said again and again, and is one run."""
         it = aligner("a", run_tag="part")
