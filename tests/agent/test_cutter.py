@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmill_agent import cutter as cutter_module
 from fedmill_agent.cutter import Cutter, told_faults
 from fedmill_agent.sources.base import LabelInterval, RunEnded, Samples
 from fedmill_agent.sources.csv import KIND, CsvOptions
@@ -69,6 +70,18 @@ class TestTake:
             made = cutter()
             made.take(samples(values))
             assert [w.end_ns for w in made.take(RunEnded("run"))] == ends
+
+    def test_much_overlap_comes_in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many windows at a time as there is room for values; all of them, and the same."""
+        whole = cutter(Window(length=4, stride=1)).take(samples(range(100)))
+        monkeypatch.setattr(cutter_module, "MOST_VALUES", 8 * 5)  # 8 values are a window
+        made = cutter(Window(length=4, stride=1))
+        batches = list(made.batches(samples(range(100))))
+        assert max(map(len, batches)) == 5
+        found = [window for batch in batches for window in batch]
+        assert [(w.start_ns, w.index) for w in found] == [(w.start_ns, w.index) for w in whole]
+        for one, other in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(one.values, other.values)
 
     def test_padded(self) -> None:
         """Where the job pads, the first window ends on the first sample."""

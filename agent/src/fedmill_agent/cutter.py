@@ -2,7 +2,7 @@
 """From a source's events to usable windows of a job: the one way that data takes, live or not."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fedmill_agent.labels.forecast import Forecaster
     from fedmill_shared.signals.rates import Resampler
 
+MOST_VALUES = 1 << 22
+"""Values of the windows that are made at once, as far as one does not have more."""
 MOST_FAULTS = 8
 """Kinds of fault that are told."""
 
@@ -83,6 +85,8 @@ class Cutter:
         self._preparation = Preparation.of(signals, cleaning, window, features)
         self._mapping = map_source(job, signals, source)
         self._windower: Windower | Forecaster = windower_for(signals, window)
+        overlapping = max(1, MOST_VALUES // (len(signals) * window.length))
+        self._portion = overlapping * (1 if window.trigger else window.stride or window.length)
         self.tags = self._mapping.tags
         self.bad = 0
         self.faults: Counter[str] = Counter()
@@ -105,13 +109,24 @@ class Cutter:
         Raises:
             DataError: no window can be made of it.
         """
+        return [window for batch in self.batches(event) for window in batch]
+
+    def batches(self, event: Event) -> Iterator[list[Window]]:
+        """The same in batches of a bounded size: windows that overlap much are much more data.
+
+        Raises:
+            DataError: no window can be made of it.
+        """
         match event:
             case Samples(run, unit, start_ns, period_ns, values):
-                found = self._push(run, unit, start_ns, period_ns, self._mapping.convert(values))
+                for first in range(0, values.shape[1], self._portion):
+                    piece = self._mapping.convert(values[:, first : first + self._portion])
+                    begin_ns = start_ns + first * period_ns
+                    yield self._usable(self._push(run, unit, begin_ns, period_ns, piece))
             case RunEnded(run):
-                found = self._end(run)
-            case _:
-                return []
+                yield self._usable(self._end(run))
+
+    def _usable(self, found: list[Window]) -> list[Window]:
         prepared = [self._preparation.apply(window) for window in found]
         for each in prepared:
             if not each.usable:

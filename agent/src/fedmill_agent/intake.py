@@ -189,10 +189,12 @@ class Intake:
     def _deliver(self, feed: _Feed, event: Event) -> None:
         if isinstance(event, LabelInterval):
             self._label(feed, event)
-        elif good := feed.cutter.take(event):
-            self._store.add_predictions(self._scorer.score(good))
-            for split, members in self._divided(feed.options.split, good).items():
-                self._store.add(members, split)
+            return
+        for good in feed.cutter.batches(event):
+            if good:
+                self._store.add_predictions(self._scorer.score(good))
+                for split, members in self._divided(feed.options.split, good).items():
+                    self._store.add(members, split)
         if feed.forecaster is not None:
             self._store.set_targets(feed.forecaster.taken())
 
