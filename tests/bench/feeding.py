@@ -21,6 +21,7 @@ from fedmill_coordinator.demo.broker import broker
 from fedmill_shared.errors import SourceError
 
 LINE = "line"
+COUNT = 0.01
 START_SECONDS = 30.0
 
 
@@ -41,6 +42,11 @@ class Case:
     def block(self) -> int:
         """Samples that are shown at a time: those of half a second."""
         return max(2, 2 * round(self.rate_hz / 4))
+
+    @property
+    def scale(self) -> float:
+        """What a value is worth; registers hold whole numbers."""
+        return COUNT if self.kind == "modbus" else 1.0
 
     @property
     def tags(self) -> list[str]:
@@ -89,7 +95,7 @@ def _served(case: Case, folder: Path, port: int) -> Iterator[LiveOptions]:
     command = [
         *(sys.executable, "-m", "fedmill_agent", "simulate", str(folder / "line.toml")),
         *("--protocol", case.kind, "--port", str(port), "--rate", str(case.rate_hz)),
-        *("--block", "0.5", "--scale", "0.01", "--repeat"),
+        *("--block", "0.5", "--scale", str(COUNT), "--repeat"),
     ]
     with child(command, folder / "server.out"):
         end = time.monotonic() + START_SECONDS

@@ -73,6 +73,7 @@ class Line:
     signals: int
     rate_hz: float
     tags: Sequence[str] = ()
+    scale: float = 1.0
     windows: int = 0
     samples: int = 0
 
@@ -82,7 +83,9 @@ class Line:
             Signal(name=tag, rate_hz=self.rate_hz, unit="degC", range=[-100.0, 200.0])
             for tag in tags
         ]
-        source = SourceOptions(name="line", units=dict.fromkeys(tags, "degF"))
+        source = SourceOptions(
+            name="line", units=dict.fromkeys(tags, "degF"), scales=dict.fromkeys(tags, self.scale)
+        )
         half = round(0.5e9 / self.rate_hz)
         columns = [Column(tag, half) for tag in self.tags or tags]
         self.aligner = Aligner("line", columns, self.rate_hz, wait_ns=10**9)
@@ -179,7 +182,7 @@ def _source(case: Case, place: Path, seconds: float) -> list[Figure]:
 
 def _read(case: Case, options: LiveOptions, seconds: float, sender: Connection) -> None:
     """In a process of its own: read for a while as the daemon does, and say what it cost."""
-    line = Line(case.signals, case.rate_hz, case.tags)
+    line = Line(case.signals, case.rate_hz, case.tags, case.scale)
     hub = Hub([options], clock=SystemClock(), log=get_logger(), failed=lambda _: None)
     wanted = wanted_of(options, line.declared, case.tags)
     hub.start()
@@ -198,7 +201,9 @@ def _read(case: Case, options: LiveOptions, seconds: float, sender: Connection) 
 
 
 def _lost(hub: Hub, name: str) -> int:
-    return sum(hub.standings()[name].dropped.values())
+    """Values that came and were not used; a poll that came late has lost none."""
+    dropped = hub.standings()[name].dropped
+    return sum(number for reason, number in dropped.items() if reason != "late poll")
 
 
 def _plural(signals: int) -> str:
