@@ -54,7 +54,6 @@ def test_from_the_device_to_the_model(protocol: Protocol, tmp_path: Path) -> Non
     per_part = (1.5 * 12_000 - window.length) // window.stride
     assert report.overall.windows == pytest.approx(2 * 2 * per_part, rel=0.2)
     assert {row.agent for row in report.agents} == {"plant-1", "plant-2"}
-    assert report.windows_scored > 0
     assert Path(report.artifacts.onnx).stat().st_size > 10_000
     for plant in plan.plants:
         status = read_status(tmp_path / "agents" / plant.agent / "state")

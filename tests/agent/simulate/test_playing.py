@@ -79,6 +79,12 @@ class TestBlocks:
         stream = blocks(line(recording(1, 0.1)), Tempo(12_000.0, 1200, idle=3), LOG)
         assert [number for number, _, _ in islice(stream, 5)] == [0, 0, 0, 1, 0]
 
+    def test_nothing_is_played_before_somebody_says_so(self) -> None:
+        """However long that takes; then at once."""
+        told = iter([False, False, True])
+        stream = blocks(line(recording(1, 0.1)), TEMPO, LOG, lambda: next(told))
+        assert [number for number, _, _ in islice(stream, 5)] == [0, 0, 1, 0, 0]
+
     def test_a_recording_that_cannot_be_read_is_told(self) -> None:
         """With the error of its own kind."""
         wrong = Line("press", [recording(1)], ["temperature"])

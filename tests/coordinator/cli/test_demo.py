@@ -38,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the demo would run, instead of running it."""
     found = SimpleNamespace()
 
-    def run_demo(data: str, plan: Plan, folder: Path, *_: object) -> Report:
+    def run_demo(data: str, plan: Plan, folder: Path, *_: object, **__: object) -> Report:
         found.data, found.plan, found.folder = data, plan, folder
         return REPORT
 
@@ -87,7 +87,7 @@ class TestOptions:
     def test_interrupted(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Exit code 130."""
 
-        def stop(*_: object) -> None:
+        def stop(*_: object, **__: object) -> None:
             raise Interrupted("the demo was stopped")
 
         monkeypatch.setattr(module, "run_demo", stop)

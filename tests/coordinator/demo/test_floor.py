@@ -11,7 +11,7 @@ from fedmill_agent.cli.simulate import add_arguments
 from fedmill_agent.config import load
 from fedmill_agent.cutter import cutter_for
 from fedmill_agent.sources.live import LiveOptions
-from fedmill_coordinator.demo.floor import PROTOCOLS, Protocol, behind
+from fedmill_coordinator.demo.floor import PROTOCOLS, Protocol, behind, listening
 from fedmill_coordinator.demo.layout import Layout
 from fedmill_coordinator.demo.recipes import Plan, rig
 from fedmill_coordinator.demo.recipes.plan import Plant
@@ -23,20 +23,20 @@ PLAN = rig.plan(0)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 class TestEveryProtocol:
     def test_configurations_load_and_fit_the_job(self, protocol: Protocol, tmp_path: Path) -> None:
-        """Those of the lines and those of the agents; a source for each line."""
+        """Those of the lines and those of the agents; a source for each line, one for ever."""
         floor = behind(PLAN, protocol, tmp_path, 4840)
         layout = Layout.write(tmp_path, floor.plan, 1883)
         for plant in floor.plan.plants:
             config = load(layout.agents[plant.agent])
-            assert [source.name for source in config.sources] == ["train", "test"]
-            assert [source.split for source in config.sources] == ["train", "test"]
+            assert [source.name for source in config.sources] == ["train", "test", "live"]
+            assert [source.split for source in config.sources] == ["train", "test", "live"]
             assert len(config.labels) == 1
             for source in config.sources:
                 assert isinstance(source, LiveOptions)
                 assert source.run_tag
                 cutter_for(floor.plan.job, source)
         lines = sorted((tmp_path / "floor").glob("*.toml"))
-        assert len(lines) == 2 * len(PLAN.plants)
+        assert len(lines) == 3 * len(PLAN.plants)
         for line in lines:
             assert load(line).agent.id == line.stem
 
@@ -50,7 +50,7 @@ class TestEveryProtocol:
         options = parser.parse_args(floor.command[1:])
         assert floor.command[0] == "simulate"
         assert options.protocol == protocol
-        named = [f"{p.agent}-{split}" for p in PLAN.plants for split in ("train", "test")]
+        named = [f"{p.agent}-{split}" for p in PLAN.plants for split in ("train", "test", "live")]
         assert [path.stem for path in options.lines] == named
 
     def test_every_part_has_its_label(self, protocol: Protocol, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ class TestEveryProtocol:
         for plant in PLAN.plants:
             with (tmp_path / "floor" / f"{plant.agent}-labels.csv").open() as file:
                 rows = list(csv.DictReader(file))
-            for split in ("train", "test"):
+            for split in ("train", "test", "live"):
                 played = tomllib.loads(
                     (tmp_path / "floor" / f"{plant.agent}-{split}.toml").read_text()
                 )["sources"]
@@ -92,3 +92,30 @@ class TestJob:
         plan = Plan(PLAN.job, [Plant("a", [{"kind": "csv", "split": "train", "path": "x"}])])
         with pytest.raises(UsageError, match="built-in rig"):
             behind(plan, "opcua", tmp_path, 4840)
+
+
+class TestListening:
+    @pytest.mark.parametrize(
+        ("told", "expected"),
+        [
+            ('{"state": {"jobs": {"j": {}}}, "sources": {"train": {"connections": 1}}}', True),
+            ('{"state": {"jobs": {"j": {}}}, "sources": {"train": {"connections": 0}}}', False),
+            ('{"state": {"jobs": {}}, "sources": {"train": {"connections": 1}}}', False),
+            ("half of", False),
+            (None, False),
+        ],
+    )
+    def test_once_all_lines_are_read_for_the_job(
+        self, tmp_path: Path, told: str | None, *, expected: bool
+    ) -> None:
+        """By what agents say of themselves; one that has said nothing yet is not there."""
+        good = tmp_path / "good"
+        good.mkdir()
+        (good / "status.json").write_text(
+            '{"pid": 1, "state": {"online": true, "jobs": {"j": {}}}, "sources": {}}'
+        )
+        other = tmp_path / "other"
+        other.mkdir()
+        if told is not None:
+            (other / "status.json").write_text(told)
+        assert listening([good, other]) is expected

@@ -3,6 +3,7 @@
 
 import argparse
 import math
+import signal
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -44,7 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle", type=float, default=0.0, help="seconds before the first part (default: none)"
     )
-    parser.add_argument("--repeat", action="store_true", help="begin again at the end")
+    parser.add_argument(
+        "--hold", action="store_true", help="wait for SIGUSR1 before the first part"
+    )
+    parser.add_argument(
+        "--repeat",
+        action="store_true",
+        help="begin again at the end; a line whose recordings all have `repeat` does so anyway",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,13 +70,24 @@ def run(options: argparse.Namespace) -> int:
     lines = [_line(path, repeat=options.repeat) for path in options.lines]
     _check_names(lines)
     device = _device(options.protocol, options.host, _port(options))
-    stopping = threading.Event()
+    stopping, begun = threading.Event(), threading.Event()
     on_stop(stopping.set)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: begun.set())
+    if not options.hold:
+        begun.set()
     logger = log.get_logger()
     try:
         device.open(shapes(lines, tempo, options.scale))
         logger.info("simulate.open", protocol=options.protocol, lines=len(lines))
-        play(device, lines, tempo, clock=SystemClock(), wait=stopping.wait, log=logger)
+        play(
+            device,
+            lines,
+            tempo,
+            clock=SystemClock(),
+            wait=stopping.wait,
+            log=logger,
+            begun=begun.is_set,
+        )
     finally:
         device.close()
     return 0
@@ -116,7 +135,8 @@ def _line(path: Path, *, repeat: bool) -> Line:
         raise ConfigError(
             f"{path}: its recordings map no tags", remedy="name them under `tags` of a source"
         )
-    return Line(config.agent.id, recordings, tags, repeat)
+    for_ever = repeat or all(each.repeat for each in recordings)
+    return Line(config.agent.id, recordings, tags, for_ever)
 
 
 def _device(protocol: str, host: str, port: int) -> Device:

@@ -63,13 +63,22 @@ class Tempo:
         return round(halves * self.block / 2 / self.rate_hz * 1e9)
 
 
-def blocks(line: Line, tempo: Tempo, log: Logger) -> Iterator[tuple[int, int, Values]]:
+def at_once() -> bool:
+    """Nobody has to say when to begin."""
+    return True
+
+
+def blocks(
+    line: Line, tempo: Tempo, log: Logger, begun: Callable[[], bool] = at_once
+) -> Iterator[tuple[int, int, Values]]:
     """Part number, blocks left of that part, and samples (tags, block), for ever.
 
-    Between parts, and at the end, the part is 0 and samples are zeros.
+    Between parts, before ``begun`` says so, and at the end, the part is 0 and samples are zeros.
     """
     idle = np.zeros((len(line.tags), tempo.block))
     yield from repeat((0, 0, idle), tempo.idle)
+    while not begun():
+        yield 0, 0, idle
     while True:
         for number, recording in enumerate(line.recordings, 1):
             log.info("simulate.part", line=line.name, part=number, recording=recording.name)
@@ -95,13 +104,14 @@ def play(
     clock: Clock,
     wait: Callable[[float], bool],
     log: Logger,
+    begun: Callable[[], bool] = at_once,
 ) -> None:
     """Play ``lines`` on an open ``device`` until ``wait``, given seconds, says True.
 
     A part is announced half a block after its first sample, and taken back half a block before its
     last: whoever hears of it a little late still has samples of that part alone.
     """
-    streams = {line.name: blocks(line, tempo, log) for line in lines}
+    streams = {line.name: blocks(line, tempo, log, begun) for line in lines}
     begin_ns, begin = clock.now_ns(), clock.monotonic()
     halves = 0
     while True:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plants of a demo behind a real protocol: their recordings are played by simulated devices.
 
-Every plant gets a line for training and one for tests. A part number says which recording is in the
-machine, and a list of labels that the quality laboratory keeps says which fault each part had.
+Every plant gets a line for training, one for tests, and one that goes on for ever. A part number
+says which recording is in the machine, and a list of labels that the quality laboratory keeps says
+which fault each part had.
 """
 
 import csv
@@ -23,10 +24,8 @@ from fedmill_shared.job import Job
 
 Protocol = Literal["opcua", "modbus", "sparkplug"]
 PROTOCOLS: tuple[Protocol, ...] = ("opcua", "modbus", "sparkplug")
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "live")
 BLOCK_SECONDS = 0.5
-IDLE_SECONDS = 8.0
-"""Before the first part, so that all agents listen."""
 COUNT_G = 0.001
 """What a count of a Modbus register is worth."""
 LEAST_SHARE = 0.8
@@ -35,10 +34,11 @@ LEAST_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One machine: its name, the number of its device, and its recordings."""
+    """One machine: its name, the number of its device, what it is for, and its recordings."""
 
     name: str
     number: int
+    split: str
     recordings: list[Source]
 
 
@@ -71,7 +71,7 @@ def behind(plan: Plan, protocol: Protocol, folder: Path, port: int) -> Floor:
             write_atomic(files[-1], _line_file(line, job))
         labels = place / f"{plant.agent}-labels.csv"
         write_atomic(labels, _labels(lines))
-        sources = [_source(line, split, protocol, port, job) for line, split in _split(lines)]
+        sources = [_source(line, protocol, port, job) for line in lines]
         laboratory: Source = {"kind": "csv", "name": "laboratory", "path": str(labels)}
         plants.append(Plant(plant.agent, sources, [laboratory]))
     changed = Plan(_patient(job, plan), plants)
@@ -79,18 +79,15 @@ def behind(plan: Plan, protocol: Protocol, folder: Path, port: int) -> Floor:
 
 
 def _lines(plant: Plant, first: int) -> list[Line]:
+    found = {
+        split: [_longer(each) for each in plant.sources if each.get("split") == split]
+        for split in SPLITS
+    }
+    played = [split for split in SPLITS if found[split]]
     return [
-        Line(
-            f"{plant.agent}-{split}",
-            first + number,
-            [_longer(each) for each in plant.sources if each.get("split") == split],
-        )
-        for number, split in enumerate(SPLITS)
+        Line(f"{plant.agent}-{split}", first + number, split, found[split])
+        for number, split in enumerate(played)
     ]
-
-
-def _split(lines: Sequence[Line]) -> list[tuple[Line, str]]:
-    return list(zip(lines, SPLITS, strict=True))
 
 
 def _longer(recording: Source) -> Source:
@@ -106,7 +103,7 @@ def _longer(recording: Source) -> Source:
 
 def _line_file(line: Line, job: Job) -> bytes:
     tags = {signal.name: signal.tag or signal.name for signal in job.signals}
-    left_out = ("split", "speed", "repeat")
+    left_out = ("split", "speed")
     sources = [
         {key: value for key, value in each.items() if key not in left_out} | {"tags": tags}
         for each in line.recordings
@@ -125,10 +122,10 @@ def _labels(lines: Sequence[Line]) -> bytes:
     return text.getvalue().encode()
 
 
-def _source(line: Line, split: str, protocol: Protocol, port: int, job: Job) -> Source:
+def _source(line: Line, protocol: Protocol, port: int, job: Job) -> Source:
     """How an agent reads ``line``."""
     names = [signal.name for signal in job.signals]
-    common: Source = {"kind": protocol, "name": split, "split": split, "unit": line.name}
+    common: Source = {"kind": protocol, "name": line.split, "split": line.split, "unit": line.name}
     common["rates"] = dict.fromkeys(names, job.rate_hz)
     makers: Mapping[Protocol, Source] = {
         "opcua": {
@@ -188,5 +185,36 @@ def _command(files: Sequence[Path], protocol: Protocol, port: int, job: Job) -> 
         *map(str, files),
         *("--protocol", protocol, "--port", str(port)),
         *("--rate", str(job.rate_hz), "--block", str(BLOCK_SECONDS)),
-        *("--idle", str(IDLE_SECONDS), "--scale", str(COUNT_G)),
+        *("--scale", str(COUNT_G), "--hold"),
     ]
+
+
+def listening(states: Sequence[Path]) -> bool:
+    """Whether every agent, whose state folders these are, has the job and reads all its lines.
+
+    They tell it every few seconds.
+    """
+    return all(_listens(state / "status.json") for state in states)
+
+
+def _listens(path: Path) -> bool:
+    try:
+        told = msgspec.json.decode(path.read_bytes(), type=_Told)
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return bool(told.state.jobs) and all(each.connections for each in told.sources.values())
+
+
+class _Standing(msgspec.Struct):
+    connections: int = 0
+
+
+class _Jobs(msgspec.Struct):
+    jobs: dict[str, object] = {}
+
+
+class _Told(msgspec.Struct):
+    """What an agent says of itself, as far as it matters here."""
+
+    state: _Jobs
+    sources: dict[str, _Standing] = {}

@@ -57,6 +57,10 @@ class Processes:
         """Process id of a child."""
         return self._children[name].pid
 
+    def begin(self, name: str) -> None:
+        """Tell a child that has waited for it to begin (SIGUSR1)."""
+        self._children[name].send_signal(signal.SIGUSR1)
+
     def dismiss(self, names: Iterable[str]) -> None:
         """Ask these to end, by SIGTERM, and return at once; the others go on."""
         for name in names:

@@ -11,7 +11,7 @@ from msgspec import json
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.demo.baselines import Baselines, Fits
 from fedmill_coordinator.demo.broker import broker, free_port
-from fedmill_coordinator.demo.floor import Floor, Protocol, behind
+from fedmill_coordinator.demo.floor import Floor, Protocol, behind, listening
 from fedmill_coordinator.demo.layout import Layout
 from fedmill_coordinator.demo.plot import Curve, line_chart
 from fedmill_coordinator.demo.processes import Processes, program
@@ -66,10 +66,12 @@ def run_demo(
             processes.start(
                 "coordinator", program("fedmill_coordinator", "serve", layout.coordinator)
             )
+            if floor is not None:
+                processes.start("floor", program("fedmill_agent", *floor.command))
             for agent, path in layout.agents.items():
                 processes.start(agent, program("fedmill_agent", "run", path))
             if floor is not None:
-                processes.start("floor", program("fedmill_agent", *floor.command))
+                _begin(layout, processes, stopped)
             _follow(settings, plan.job, processes, view, stopped)
             seconds = time.monotonic() - started
             _dismiss(settings, list(layout.agents), processes, stopped)
@@ -90,6 +92,14 @@ def _floor(plan: Plan, protocol: Protocol | None, folder: Path) -> Iterator[Floo
             yield behind(plan, protocol, folder, port)
     else:
         yield behind(plan, protocol, folder, free_port())
+
+
+def _begin(layout: Layout, processes: Processes, stopped: Callable[[], bool]) -> None:
+    """Let the machines begin once every agent reads them: no part is played to nobody."""
+    while not listening([path.parent / "state" for path in layout.agents.values()]):
+        _pause(stopped)
+        processes.check()
+    processes.begin("floor")
 
 
 def _follow(
