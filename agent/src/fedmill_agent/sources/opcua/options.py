@@ -89,6 +89,16 @@ class OpcuaOptions(LiveOptions, frozen=True, kw_only=True, tag="opcua"):
             "subscription.",
         ),
     ] = 10.0
+    wait_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=3600.0,
+            description="Time (s) that one tag may come later than the others before its values "
+            "count as missing: more than two of the server's answers, in which many tags come, are "
+            "apart.",
+        ),
+    ] = 2.5
     hold_seconds: Annotated[
         float,
         Meta(
