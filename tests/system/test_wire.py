@@ -159,11 +159,11 @@ class TestAccounting:
         """The network doubles what an agent sends: its connection carried it twice."""
         watched = watch(a_large_job())
         first, second = watched.fleet.agents
-        watched.proxies[first].duplicate(0.5, "up")
+        watched.proxies[first].duplicate(1.0, "up")
         end(watched)
         assert watched.proxies[first].counts["duplicated"] > 5
         ups = {agent: watched.counted(agent)["up"] for agent in (first, second)}
-        assert ups[first] > 1.2 * ups[second]
+        assert ups[first] > 1.5 * ups[second]
         for agent in (first, second):
             assert ups[agent] == pytest.approx(watched.carried(agent)["up"], rel=0.01)
 

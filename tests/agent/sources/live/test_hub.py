@@ -493,7 +493,8 @@ class TestRecording:
 
 class TestBackfill:
     def prepared(self, plant: Plant, count: int, **fields: Any) -> tuple[Hub, ScriptedSession]:
-        """A source that has been recorded for a while."""
+        """A source that has been recorded for a while; hours pass at once, so none is a silence."""
+        fields = {"silence_seconds": 0.0, **fields}
         options = ScriptedOptions(name="line", tags={"x": "a", "y": "b"}, **fields)
         hub = plant.open(options, record=True)
         session = plant.script("line").session
