@@ -128,7 +128,7 @@ def look(
         end = clock.monotonic() + _seconds(options)
         while clock.monotonic() < end and not _enough(found):
             for each in session.read(_READ_SECONDS):
-                if isinstance(each, Readings) and each.tag in found.seen:
+                if isinstance(each, Readings) and each.tag in found.seen and not each.historical:
                     found.seen[each.tag].take(each)
             found.problems = dict(session.problems)
         found.dropped = Counter(session.counts)

@@ -38,6 +38,7 @@ class _Line:
     subscribers: dict[int, tuple[Subscriber, Sink]] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)  # source time of each tag's last reading
     ahead_ns: int = 0  # the source's clock, by the last reading
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 class Hub:
@@ -214,13 +215,15 @@ class Hub:
 
     def _deliver(self, line: _Line, delivered: Sequence[Delivered], now_ns: int) -> None:
         readings = [each for each in delivered if isinstance(each, Readings)]
-        for each in readings:
+        present = [each for each in readings if not each.historical]
+        for each in present:
             newest = int(each.times_ns.max())
             line.newest[each.tag] = max(newest, line.newest.get(each.tag, newest))
             line.ahead_ns = newest - now_ns
-        self._recorder.take(line.options.name, readings)
+        if not self._recorder.take(line.options.name, readings):
+            line.dropped["historical"] += sum(map(len, readings)) - sum(map(len, present))
         for subscriber, sink in _all(line):
-            subscriber.deliver(readings, now_ns)
+            subscriber.deliver(present, now_ns)
             for one in delivered:
                 if isinstance(one, LabelInterval):
                     sink(SourceEvent(line.options.name, one))
@@ -272,6 +275,7 @@ def _aligner(options: LiveOptions, wanted: Wanted) -> Aligner:
 def _standing(line: _Line) -> Standing:
     found = line.supervisor.standing
     lost = Counter(found.dropped)
+    lost.update(dict(line.dropped))  # a copy: its thread counts on
     for subscriber, _ in _all(line):
         for reason, number in subscriber.counts.items():
             lost[reason] = max(lost[reason], number)

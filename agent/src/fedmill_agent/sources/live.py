@@ -36,6 +36,8 @@ class Readings:
         quality: uint16 (n,): 0 bad, 192 good, 500 stale. Only good numbers are ever used.
         arrived_ns: when they came in here, ns UTC.
         text: the newest value as text, where it is no number; for tags that name a part or batch.
+        historical: what the source kept while nobody listened. It says nothing of the present, may
+            be older than what came already, and is for the recording alone.
     """
 
     tag: str
@@ -44,6 +46,7 @@ class Readings:
     quality: NDArray[np.uint16]
     arrived_ns: int
     text: str = ""
+    historical: bool = False
 
     def __len__(self) -> int:
         return len(self.times_ns)

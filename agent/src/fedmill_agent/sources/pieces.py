@@ -14,29 +14,38 @@ class Pieces:
     def __init__(self, arrived_ns: int) -> None:
         """Of a message that came at ``arrived_ns`` (ns UTC)."""
         self._arrived_ns = arrived_ns
-        self._open: dict[str, list[tuple[int, float, int]]] = {}
+        self._open: dict[tuple[str, bool], list[tuple[int, float, int]]] = {}
         self._done: list[Readings] = []
 
-    def add(self, tag: str, time_ns: int, value: float, quality: int, text: str = "") -> None:
+    def add(
+        self,
+        tag: str,
+        time_ns: int,
+        value: float,
+        quality: int,
+        text: str = "",
+        *,
+        historical: bool = False,
+    ) -> None:
         """One value; a number that is not finite is bad, whatever its source calls it."""
         told = quality if quality != GOOD or abs(value) < float("inf") else BAD
-        self._open.setdefault(tag, []).append((time_ns, value, told))
+        self._open.setdefault((tag, historical), []).append((time_ns, value, told))
         if text:
-            self._end(tag, text[:LONGEST_TEXT])
+            self._end(tag, text[:LONGEST_TEXT], historical=historical)
 
     def add_block(self, block: Readings) -> None:
         """Values that belong together already."""
-        self._end(block.tag)
+        self._end(block.tag, historical=block.historical)
         self._done.append(block)
 
     def readings(self) -> list[Readings]:
         """All of them."""
-        for tag in list(self._open):
-            self._end(tag)
+        for tag, historical in list(self._open):
+            self._end(tag, historical=historical)
         return self._done
 
-    def _end(self, tag: str, text: str = "") -> None:
-        values = self._open.pop(tag, None)
+    def _end(self, tag: str, text: str = "", *, historical: bool) -> None:
+        values = self._open.pop((tag, historical), None)
         if not values:
             return
         times, numbers, quality = zip(*values, strict=True)
@@ -48,5 +57,6 @@ class Pieces:
                 np.array(quality, np.uint16),
                 self._arrived_ns,
                 text,
+                historical,
             )
         )

@@ -79,13 +79,14 @@ class Recorder:
         ring = self._rings.get(source)
         return None if ring is None else ring.store
 
-    def take(self, source: str, readings: Sequence[Readings]) -> None:
-        """Have ``readings`` written with the next commit."""
+    def take(self, source: str, readings: Sequence[Readings]) -> bool:
+        """Have ``readings`` written with the next commit; False where nothing is recorded."""
         while (ring := self._rings.get(source)) is not None:
             with ring.gate:
                 if not ring.over:
                     ring.store.append(readings)
-                    return
+                    return True
+        return False
 
     def tick(self) -> None:
         """Write what waits."""

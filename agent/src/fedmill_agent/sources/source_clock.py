@@ -27,7 +27,7 @@ class SourceClock:
     Args:
         kind: ``arrival`` where times are those at which values come in here.
         snapshot: whether a session begins by telling values that were measured long ago.
-        dropped: where what is left out is counted, as ``clock`` and ``time``.
+        dropped: where what is left out is counted, as ``clock``, ``time`` and ``historical``.
     """
 
     kind: Literal["source", "arrival"]
@@ -58,6 +58,8 @@ class SourceClock:
         if not len(readings):
             return None
         offset = int(readings.times_ns[-1]) - readings.arrived_ns
+        if readings.historical:
+            return self._historical(readings)
         if self.kind == "arrival":
             return replace(readings, times_ns=readings.times_ns - np.int64(offset))
         fresh = readings.tag not in self._seen
@@ -72,6 +74,17 @@ class SourceClock:
             opened = np.array([self._opened_ns + self._usual_ns], np.int64)
             return replace(readings, times_ns=np.maximum(readings.times_ns, opened))
         self._usual_ns = offset
+        return readings
+
+    def _historical(self, readings: Readings) -> Readings | None:
+        """They say nothing of the clock as it is now, and are of use at their own times only."""
+        if self.kind == "arrival":
+            self.dropped["historical"] += len(readings)
+            return None
+        newest = int(readings.times_ns.max())
+        if newest > readings.arrived_ns + self._ahead_ns + JUMP_NS:
+            self.dropped["clock"] += len(readings)
+            return None
         return readings
 
     def _was_set(self, readings: Readings) -> bool:

@@ -33,7 +33,7 @@ class Tally:
         self.session = {}
 
     def take(self, delivered: Sequence[Readings]) -> bool:
-        """Count ``delivered``; whether a good value is among it."""
+        """Count ``delivered``; whether a good value of the present is among it."""
         good = False
         for each in delivered:
             usable = (each.quality == GOOD) & np.isfinite(each.values)
@@ -41,7 +41,7 @@ class Tally:
             self.readings += len(each)
             self.stale += stale
             self.bad += len(each) - int(np.count_nonzero(usable)) - stale
-            if usable.any() or each.text:
+            if not each.historical and (usable.any() or each.text):
                 good, self.last_ns = True, each.arrived_ns
                 self.skew_ns = int(each.times_ns[-1]) - each.arrived_ns
         return good

@@ -215,9 +215,12 @@ class Supervisor:
             delivered = session.read(READ_SECONDS)
             self._count(session)
             kept = [each for each in map(self._timed, delivered) if each is not None]
-            if self._tally.take([each for each in kept if isinstance(each, Readings)]):
+            readings = [each for each in kept if isinstance(each, Readings)]
+            if self._tally.take(readings):
                 self._heard = self._clock.monotonic()
                 self._recover()
+            elif any(each.historical for each in readings):
+                self._heard = self._clock.monotonic()  # what is kept may come before the present
             if kept:
                 self._listener.deliver(kept, self._now_ns())
             self._listener.advance(self._now_ns())

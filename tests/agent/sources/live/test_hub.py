@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.agent.sources.live.scripted import Script, ScriptedOptions, ScriptedS
 from fedmill_agent.config import StoreSection
 from fedmill_agent.places import samples_file
 from fedmill_agent.sources import hub as hub_module
-from fedmill_agent.sources import subscriber, supervisor
+from fedmill_agent.sources import recorder, subscriber, supervisor
 from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.base import LabelInterval, Samples
 from fedmill_agent.sources.hub import Hub
@@ -372,7 +373,10 @@ class TestRecording:
     def test_it_can_be_switched_off(self, plant: Plant) -> None:
         """No file, and no thread."""
         section = StoreSection(samples_max_bytes=0)
-        off = lambda source: recording(section, str(plant.folder), source, plant.clock)  # noqa: E731
+
+        def off(source: str) -> SampleStore | None:
+            return recording(section, str(plant.folder), source, plant.clock)
+
         plant.hub = Hub(
             [ScriptedOptions(name="line", tags={"x": "a"})],
             clock=plant.clock,
@@ -385,8 +389,9 @@ class TestRecording:
         assert "samples" not in {thread.name for thread in threading.enumerate()}
         assert list(plant.folder.iterdir()) == []
 
-    def test_a_disk_that_fails(self, plant: Plant) -> None:
+    def test_a_disk_that_fails(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is told once, and the jobs do not notice."""
+        monkeypatch.setattr(recorder, "COMMIT_SECONDS", 3600.0)
         told = plant.journal.of
 
         class Full:
@@ -404,16 +409,16 @@ class TestRecording:
             def close(self) -> None:
                 self.commit()
 
-        recorder = Recorder(lambda _: Full(), plant.clock, plant.journal)  # type: ignore[arg-type, return-value]
-        recorder.begin("line")
-        recorder.begin("line")
+        rings = Recorder(lambda _: Full(), plant.clock, plant.journal)  # type: ignore[arg-type, return-value]
+        rings.begin("line")
+        rings.begin("line")
         for _ in range(5):
-            recorder.tick()
+            rings.tick()
         assert told("samples.unrecorded") == [{"source": "line", "error": "disk full"}]
         plant.clock.advance(700)
-        recorder.tick()
+        rings.tick()
         assert len(told("samples.unrecorded")) == 2
-        recorder.close()
+        rings.close()
         assert len(told("samples.unrecorded")) == 3
 
     def test_a_ring_that_cannot_be_opened(self, plant: Plant) -> None:
@@ -436,23 +441,35 @@ class TestRecording:
         sink.until(lambda: sink.rows == [[1.0]])
         assert plant.journal.of("samples.unrecorded")[0]["error"] == "another version wrote it"
 
-    def test_one_transaction_a_second(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However much comes."""
-        commits: list[float] = []
+    def test_much_at_once_is_one_transaction(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is written before it is due, however much comes."""
+        commits: list[str] = []
         real = SampleStore.commit
 
         def commit(self: SampleStore) -> int:
-            commits.append(time.monotonic())
+            commits.append(threading.current_thread().name)
             return real(self)
 
         monkeypatch.setattr(SampleStore, "commit", commit)
+        monkeypatch.setattr(recorder, "COMMIT_SECONDS", 3600.0)
+        hub = plant.open(ScriptedOptions(name="line", tags={"x": "a"}), record=True)
+        plant.tell(plant.script("line").session, ["a"], 0, 1000)
+        eventually(lambda: hub.standings()["line"].readings == 1000)
+        assert commits == []
+        hub.close(PATIENCE)
+        plant.hub = None
+        assert plant.recorded() == {"a": 1001}  # and the mark that it was closed
+
+    def test_what_is_due_is_written(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Again and again, while the source is read."""
+        monkeypatch.setattr(recorder, "COMMIT_SECONDS", 0.01)
         plant.open(ScriptedOptions(name="line", tags={"x": "a"}), record=True)
         session = plant.script("line").session
-        begin = time.monotonic()
-        while not commits:
-            plant.tell(session, ["a"], 0, 50)
-            threading.Event().wait(0.01)
-        assert commits[0] - begin > 0.5
+        for told in (5, 10):
+            plant.tell(session, ["a"], told - 5, 5)
+            eventually(lambda told=told: plant.recorded().get("a") == told)
 
     def test_rings_are_opened_anew_for_another_section(self, plant: Plant) -> None:
         """The bounds are others, what was recorded stays."""
@@ -491,10 +508,109 @@ class TestRecording:
         assert not plant.journal.of("samples.unrecorded")
 
 
+def kept(session: ScriptedSession, tag: str, start_ns: int, values: Sequence[float]) -> None:
+    """The source tells, one by one, what it kept a second apart while nobody listened."""
+    for n, value in enumerate(values):
+        one = block(tag, start_ns + n * SECOND, [value])
+        session.shelf.put(replace(one, historical=True))
+
+
+class TestHistory:
+    """What a source kept while nobody listened."""
+
+    @pytest.mark.parametrize("record", [True, False])
+    def test_the_present_goes_on(self, plant: Plant, *, record: bool) -> None:
+        """However much comes, and however old: kept where something is, counted where not."""
+        options = ScriptedOptions(name="line", tags={"x": "a"}, silence_seconds=0.0)
+        hub, sink = plant.open(options, record=record), Sink()
+        hub.subscribe(1, "line", wants("a"), sink)
+        session = plant.script("line").session
+        for n in range(20):
+            plant.tell(session, ["a"], n, 1)
+            kept(session, "a", plant.begin - (600 - n) * SECOND, [500.0 + n])
+        sink.until(lambda: len(sink.rows) == 20)
+        assert [row[0] for row in sink.rows] == list(range(20))
+        assert all(isinstance(each.event, Samples) for each in sink.events)
+        eventually(lambda: hub.standings()["line"].readings == 40)
+        found = hub.standings()["line"]
+        assert found.dropped == ({} if record else {"historical": 20})
+        assert found.skew_seconds == 0.0
+        hub.close(PATIENCE)
+        if record:
+            assert self.recorded(plant) == [
+                *((600 - n, 500.0 + n) for n in range(20)),
+                *((-n, float(n)) for n in range(20)),
+            ]
+
+    def recorded(self, plant: Plant) -> list[tuple[int, float]]:
+        """Seconds before the beginning and value of what is in the ring, stale marks apart."""
+        with SampleReader(samples_file(str(plant.folder), "line")) as reader:
+            return [
+                ((plant.begin - time) // SECOND, value)
+                for each in reader.read({"a"})
+                for time, value, quality in zip(
+                    each.times_ns.tolist(), each.values.tolist(), each.quality, strict=True
+                )
+                if quality != STALE
+            ]
+
+    def test_a_backfill_has_it_in_its_place(self, plant: Plant) -> None:
+        """A job that begins later sees no hole where the connection was gone."""
+        options = ScriptedOptions(
+            name="line", tags={"x": "a"}, silence_seconds=0.0, hold_seconds=1000.0
+        )
+        hub = plant.open(options, record=True)
+        session = plant.script("line").session
+        plant.tell(session, ["a"], 0, 20)
+        eventually(lambda: hub.standings()["line"].readings == 20)
+        session.shelf.fail(SourceError("gone"))
+        session = plant.script("line").session
+        plant.tell(session, ["a"], 30, 5)
+        kept(session, "a", plant.begin + 20 * SECOND, range(20, 30))
+        eventually(lambda: hub.standings()["line"].readings == 35)
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
+        plant.tell(session, ["a"], 35, 5)
+        sink.until(lambda: len(sink.rows) == 40)
+        assert [row[0] for row in sink.rows] == list(range(40))
+        assert hub.standings()["line"].dropped == {}
+
+    def test_it_comes_while_a_backfill_is_read(self, plant: Plant) -> None:
+        """What is behind it already is in the recording for others; nothing goes back."""
+        options = ScriptedOptions(name="line", tags={"x": "a"}, silence_seconds=0.0)
+        hub, sink = plant.open(options, record=True), Sink()
+        session = plant.script("line").session
+        plant.tell(session, ["a"], 0, 100)
+        eventually(lambda: hub.standings()["line"].readings == 100)
+        sink.go_on.clear()
+        hub.subscribe(1, "line", wants("a"), sink, backfill=ALL)
+        assert sink.held.wait(PATIENCE)
+        kept(session, "a", plant.begin - 1000 * SECOND, range(200))
+        plant.tell(session, ["a"], 100, 20)
+        eventually(lambda: hub.standings()["line"].readings == 320)
+        sink.go_on.set()
+        sink.until(lambda: len(sink.rows) == 120)
+        assert [row[0] for row in sink.rows] == list(range(120))
+        assert hub.standings()["line"].dropped == {}
+
+    def test_it_is_a_sign_of_life_and_not_of_the_present(self, plant: Plant) -> None:
+        """A connection that brings it is not given up, and does not count as running."""
+        options = ScriptedOptions(name="line", tags={"x": "a"}, silence_seconds=5.0)
+        hub = plant.open(options)
+        session = plant.script("line").session
+        for n in range(10):
+            plant.clock.advance(2)
+            kept(session, "a", plant.begin - 1000 * SECOND, [float(n)])
+            eventually(lambda n=n: hub.standings()["line"].readings == n + 1)
+        found = hub.standings()["line"]
+        assert (found.phase, found.connections, found.last_ns) == ("starting", 1, 0)
+        plant.say(session, "a", 1.0)
+        eventually(lambda: hub.standings()["line"].phase == "running")
+
+
 class TestBackfill:
     def prepared(self, plant: Plant, count: int, **fields: Any) -> tuple[Hub, ScriptedSession]:
-        """A source that has been recorded for a while; hours pass at once, so none is a silence."""
-        fields = {"silence_seconds": 0.0, **fields}
+        """A source that has been recorded for a while."""
         options = ScriptedOptions(name="line", tags={"x": "a", "y": "b"}, **fields)
         hub = plant.open(options, record=True)
         session = plant.script("line").session

@@ -2,6 +2,7 @@
 """Times of a source whose clock is wrong, jumps, or is nobody's business."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,47 @@ def told(it: SourceClock, tag: str, ahead: float, *, after: float = 0.0) -> int 
     time = arrived + round(ahead * SECOND)
     found = it.timed(reading(tag, 1.0, time_ns=time, arrived_ns=arrived))
     return None if found is None else round((int(found.times_ns[0]) - arrived) / SECOND)
+
+
+def old(it: SourceClock, ahead: float) -> Readings | None:
+    """What a value of the past is made of that claims to be ``ahead`` seconds."""
+    time = NOW + round(ahead * SECOND)
+    return it.timed(replace(reading("a", 1.0, time_ns=time, arrived_ns=NOW), historical=True))
+
+
+class TestHistory:
+    """Values that a source kept while nobody listened."""
+
+    def test_keep_their_times_and_say_nothing_of_the_clock(self) -> None:
+        """The first live one is still the first; a clock that seems set is not set by them."""
+        it = clock(snapshot=True)
+        found = old(it, -7200)
+        assert found is not None
+        assert int(found.times_ns[0]) == NOW - 7200 * SECOND
+        assert told(it, "a", -3600) == 0  # a snapshot's value of long ago counts from now on
+        assert [told(it, "a", 7200) for _ in range(JUMP_READINGS - 1)].count(None) == 4
+        assert old(it, -7200) is not None
+        assert told(it, "a", 7200) == 7200
+        assert it.dropped == {"clock": 4}
+
+    def test_from_the_future(self) -> None:
+        """Is no past: left out, however often it comes."""
+        it = clock()
+        assert [old(it, 7200) for _ in range(2 * JUMP_READINGS)] == [None] * 2 * JUMP_READINGS
+        assert told(it, "a", 1) == 1
+        assert it.dropped == {"clock": 2 * JUMP_READINGS}
+
+    def test_before_1970(self) -> None:
+        """Is none."""
+        it = clock()
+        assert old(it, -3 * NOW / SECOND) is None
+        assert it.dropped == {"time": 1}
+
+    def test_where_its_times_do_not_count(self) -> None:
+        """There is no other time for it."""
+        it = clock("arrival")
+        assert old(it, -7200) is None
+        assert it.dropped == {"historical": 1}
 
 
 class TestSource:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.agent.kit import Journal
 from tests.agent.sources.live.stands.mosquitto import with_password
 from tests.agent.sources.live.stands.sparkplug import (
     DOUBLE,
@@ -24,10 +25,18 @@ from tests.agent.sources.live.stands.sparkplug import (
     now_ms,
 )
 
+from fedmill_agent.config import StoreSection
+from fedmill_agent.places import samples_file
+from fedmill_agent.sources.base import Samples
+from fedmill_agent.sources.hub import Hub
 from fedmill_agent.sources.live import BAD, GOOD, STALE, Readings
+from fedmill_agent.sources.runner import SourceEvent
 from fedmill_agent.sources.sparkplug import KIND
 from fedmill_agent.sources.sparkplug.options import SparkplugOptions
 from fedmill_agent.sources.sparkplug.session import SparkplugSession as Session
+from fedmill_agent.sources.wanted import Wanted
+from fedmill_agent.store.samples import recording
+from fedmill_agent.store.samples_reader import SampleReader
 from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
@@ -82,6 +91,14 @@ def has(tag: str, value: float) -> Callable[[Sequence[Readings]], bool]:
     return lambda them: any(
         each.tag == tag and value in each.values[each.quality == GOOD] for each in them
     )
+
+
+def eventually(done: Callable[[], object]) -> None:
+    """Wait for what nobody tells."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
 
 
 def settled(session: Session) -> None:
@@ -260,6 +277,52 @@ class TestLifeAndDeath:
             assert session.counts["unborn"] == 0
         finally:
             keeper.close()
+
+
+class TestHistory:
+    """Store and forward: the node kept what nobody heard, and tells it afterwards."""
+
+    def test_the_present_goes_on_and_the_past_is_recorded(
+        self, stand: Stand, tmp_path: Path
+    ) -> None:
+        """Two hours old, told among live values: one run, nothing late, all of it in the ring."""
+        clock, state = SystemClock(), str(tmp_path / "state")
+        hub = Hub(
+            [stand.options(tags={"x": TEMPERATURE}, silence_seconds=0.0)],
+            clock=clock,
+            log=Journal(),
+            failed=pytest.fail,
+            recording=lambda source: recording(StoreSection(), state, source, clock),
+        )
+        live: list[object] = []
+
+        def sink(told: SourceEvent) -> bool:
+            live.append(told.event)
+            return True
+
+        def alive(value: float) -> bool:
+            return any(value in each.values[0] for each in live if isinstance(each, Samples))
+
+        try:
+            hub.subscribe(1, "line", Wanted([TEMPERATURE], 1000.0, [1], [False]), sink)
+            hub.start()
+            eventually(lambda: stand.node.births == 2)
+            alias = stand.node.metrics["", "Oven/Temperature"]["alias"]
+            begin = now_ms() - 7_200_000
+            for n in range(40):
+                past = {"alias": alias, "timestamp": begin + n, "double_value": -1.0 - n}
+                stand.node.send("", [past | {"is_historical": True}])
+                stand.say(TEMPERATURE, float(n))
+            eventually(lambda: alive(39.0))
+            assert not any(alive(-1.0 - n) for n in range(40))
+            assert {type(each) for each in live} == {Samples}
+            assert hub.standings()["line"].dropped == {}
+        finally:
+            hub.close(PATIENCE)
+        with SampleReader(samples_file(state, "line")) as reader:
+            values = [value for each in reader.read() for value in each.values.tolist()]
+        assert values[:40] == [-1.0 - n for n in range(40)]
+        assert set(range(40)) <= set(values[40:])
 
 
 class TestPrimaryHost:

@@ -253,6 +253,115 @@ class TestKept:
         assert plant.counts == {"retained": 2}
 
 
+def kept(alias: int, value: float, seconds: float, **more: Any) -> Metric:
+    """A double that the node kept ``seconds`` ago."""
+    time_ms = T0 - round(1000 * seconds)
+    return Metric(**{"alias": alias, "time_ms": time_ms, "field": 13, "raw": value, **more,
+                     "historical": True})  # fmt: skip
+
+
+class TestHistory:
+    """What a node kept while its broker was away (6.4.6): no current value."""
+
+    def test_apart_from_the_present(self) -> None:
+        """In one message with it, each keeps its time, and each knows what it is."""
+        plant = Plant().alive()
+        found = plant.data(
+            kept(1, 1.0, 60), by_alias(1, 2.0, time_ms=T0 + 5), kept(1, 3.0, 59),
+        )  # fmt: skip
+        told = {each.historical: each for each in found}
+        assert len(found) == len(told) == 2
+        assert told[False].values.tolist() == [2.0]
+        assert told[True].values.tolist() == [1.0, 3.0]
+        assert (told[True].times_ns // MS - T0).tolist() == [-60_000, -59_000]
+        assert plant.counts == {}
+
+    def test_numbers_of_messages_go_on(self) -> None:
+        """A message of the past is one of the row: a lost one is noticed, and none else."""
+        plant = Plant().alive()
+        plant.data(kept(1, 1.0, 60))
+        plant.data(by_alias(1, 2.0))
+        assert plant.counts == {}
+        plant.seq += 1
+        plant.data(kept(1, 1.0, 58))
+        assert plant.counts == {"gap": 1}
+        assert plant.mirror.wishes == {NODE}
+
+    def test_before_a_birth_it_means_nothing(self) -> None:
+        """As all data."""
+        plant = Plant()
+        assert plant.data(kept(1, 1.0, 60)) == []
+        assert plant.counts == {"unborn": 1}
+
+    def test_without_a_time_of_its_own(self) -> None:
+        """Nobody knows when it was: that of the message is when it was sent."""
+        plant = Plant().alive()
+        assert plant.hear("NDATA", payload.encode(payload.Payload(
+            [kept(1, 1.0, 0, time_ms=None), kept(1, 1.0, 0, time_ms=1 << 63)], T0, plant.next(),
+        ))) == []  # fmt: skip
+        assert plant.counts == {"time": 2}
+
+    def test_what_was_is_no_problem_of_what_is(self) -> None:
+        """Nor does it end one: text, type, quality and block are counted, and not told."""
+        plant = Plant(TEMPERATURE).alive()
+        plant.data(metric("", DataType.String, "off", alias=1))
+        trouble = dict(plant.mirror.problems)
+        assert trouble
+        plant.data(kept(1, 1.0, 60))
+        assert plant.mirror.problems == trouble
+        plant.data(by_alias(1, 20.0))
+        assert plant.mirror.problems == {}
+        found = plant.data(
+            kept(1, 0, 60, field=15, raw="on"),
+            kept(1, 0, 59, datatype=DataType.Template, field=18, raw=b""),
+            kept(1, 5.0, 58, property_set=b"\x0a\xff"),
+            kept(1, 0, 57, datatype=DataType.FloatArray, field=16, raw=bytes(8)),
+            kept(1, 0, 56, null=True, field=0, raw=None),
+        )
+        assert plant.mirror.problems == {}
+        assert {int(q) for each in found for q in each.quality} == {BAD}
+        assert {each.historical for each in found} == {True}
+        assert plant.counts == {"type": 4, "quality": 1}
+
+    def test_deaths_come_after_the_present(self) -> None:
+        """The mark of a death follows the last live value, whatever was told of the past."""
+        plant = Plant(TEMPERATURE).alive()
+        plant.data(by_alias(1, 20.0, time_ms=T0 + 10_000))
+        plant.data(kept(1, 1.0, 3600))
+        (dead,) = plant.hear("NDEATH", payload.node_death(0))
+        assert int(dead.times_ns[0]) // MS > T0 + 10_000
+        assert not dead.historical
+
+    def test_a_birth_with_a_value_of_the_past(self) -> None:
+        """It must have the current one; name, type and alias are good all the same."""
+        plant = Plant(TEMPERATURE)
+        told = kept(1, 1.0, 60, name="Oven/Temp", datatype=DOUBLE)
+        (one,) = plant.birth(told)
+        assert one.historical
+        assert int(one.times_ns[0]) // MS == T0 - 60_000
+        assert plant.mirror.problems == {TEMPERATURE: "it was born with a value of the past"}
+        assert only(plant.data(by_alias(1, 2.0)))[1] == 2.0
+        assert plant.mirror.problems == {}
+
+    def test_blocks_of_the_past_and_of_the_present(self) -> None:
+        """Each have a time line of their own: live blocks follow one another as if alone."""
+        kind = DataType.FloatArray
+        alone, both = (Plant(TEMPERATURE, rates={TEMPERATURE: 100.0}) for _ in range(2))
+        times: dict[Plant, list[int]] = {alone: [], both: []}
+        for plant in (alone, both):
+            plant.birth(metric("Oven/Temp", kind, np.zeros(10, np.float32), alias=1))
+            for n in range(5):
+                block = metric("", kind, np.ones(10, np.float32), alias=1, time_ms=T0 + 103 * n)
+                past = kept(1, 0, 3600 - n / 10, datatype=kind, field=16, raw=bytes(40))
+                found = plant.data(block) if plant is alone else plant.data(past, block, past)
+                live = [each for each in found if not each.historical]
+                times[plant] += live[0].times_ns.tolist()
+                for each in found:
+                    if each.historical:
+                        assert abs(int(each.times_ns[-1]) // MS - (T0 - 3_600_000)) <= 500
+        assert times[alone] == times[both]
+
+
 class TestValues:
     @pytest.mark.parametrize(
         ("kind", "value", "number"),
@@ -291,14 +400,11 @@ class TestValues:
         assert plant.counts == {"quality": 1}
 
     def test_several_of_one_metric(self) -> None:
-        """In one message, each with its time; historical ones keep theirs."""
+        """In one message, each with its time."""
         plant = Plant().alive()
-        history = Metric(alias=1, time_ms=T0 - 60_000, field=13, raw=1.0, historical=True)
-        (one,) = plant.data(
-            history, by_alias(1, 2.0, time_ms=T0 + 5), by_alias(1, 3.0, time_ms=T0 + 6)
-        )
-        assert one.values.tolist() == [1.0, 2.0, 3.0]
-        assert (one.times_ns // MS - T0).tolist() == [-60_000, 5, 6]
+        (one,) = plant.data(by_alias(1, 2.0, time_ms=T0 + 5), by_alias(1, 3.0, time_ms=T0 + 6))
+        assert one.values.tolist() == [2.0, 3.0]
+        assert (one.times_ns // MS - T0).tolist() == [5, 6]
 
     def test_transient_ones_count(self) -> None:
         """Not to be archived, but true."""

@@ -2,11 +2,13 @@
 """From Sparkplug messages to readings; knows nothing of connections.
 
 Sparkplug 3.0, chapters 5 and 6.4: births tell names, types and present values, data tell what has
-changed, deaths make everything stale. Numbers of messages show where one was lost.
+changed, deaths make everything stale. Numbers of messages show where one was lost. What is
+historical (6.4.6) is no current value: it tells of its own time alone, and of no tag's state.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,22 @@ QUALITY = "quality"
 SHOWN = 8
 LONGEST_PROBLEM = 400
 _MS = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is said of one value; ``quality`` is None where nobody knows."""
+
+    tag: str
+    time_ns: int
+    quality: int | None
+    arrived_ns: int
+    historical: bool
+
+    @property
+    def about(self) -> str:
+        """The tag whose problem it would be; what was is no problem of what is."""
+        return "" if self.historical else self.tag
 
 
 class Mirror:
@@ -62,7 +80,7 @@ class Mirror:
             name: Node([place for place in places if place.node == name]) for name in names
         }
         self._rates = rates_of(options)
-        self._waveforms: dict[str, Waveform] = {}
+        self._waveforms: dict[tuple[str, bool], Waveform] = {}  # of the present, and of the past
         self._last: dict[str, tuple[int, int]] = {}
 
     def take(self, message: Message, arrived_ns: int) -> list[Readings]:
@@ -111,6 +129,8 @@ class Mirror:
             self.wishes.discard(address.node)
         for metric in payload.metrics:
             born = node.define(address.device, metric, self._rate_in(metric))
+            if born is not None and metric.historical:
+                self._trouble(born.place.tag, "it was born with a value of the past")
             if born is not None and pieces is not None:
                 self._value(pieces, born, metric, payload, arrived_ns, birth=True)
         origin = "/".join((*address.node, address.device)).rstrip("/")
@@ -173,65 +193,71 @@ class Mirror:
         *,
         birth: bool,
     ) -> None:
-        tag = born.place.tag
-        quality = self._quality(tag, metric)
         time_ns = self._time(metric, payload, arrived_ns)
+        if time_ns is None:
+            return
+        tag = born.place.tag
+        said = _Said(tag, time_ns, None, arrived_ns, metric.historical)
+        said = replace(said, quality=self._quality(said.about, metric))
         try:
             value = float("nan") if metric.null else metric.value(born.datatype)
         except Mistyped:
             self.counts["type"] += 1
-            self._trouble(tag, f"a {name_of(metric.datatype or born.datatype)} came: no number")
-            pieces.add(tag, time_ns, float("nan"), BAD)
+            kind = name_of(metric.datatype or born.datatype)
+            self._trouble(said.about, f"a {kind} came: no number")
+            pieces.add(tag, time_ns, float("nan"), BAD, historical=said.historical)
             return
         if isinstance(value, np.ndarray):
-            told_again = birth and self._last.get(tag, (-1, 0))[0] == time_ns
-            block = None if told_again else self._block(born, metric, value, time_ns)
-            if block is not None:
-                times, good = block
-                told = np.where(good, BAD if quality is None else quality, BAD).astype(np.uint16)
-                pieces.add_block(Readings(tag, times, value, told, arrived_ns))
-                self._remember(tag, metric, time_ns, arrived_ns)
+            if not (birth and self._last.get(tag, (-1, 0))[0] == time_ns):
+                self._put_block(pieces, said, value, self._rate_in(metric) or born.rate_hz)
             return
-        if birth and not metric.historical and payload.time_ms is not None:
+        if birth and not said.historical and payload.time_ms is not None:
             # what has not changed for long was measured long ago, and is true now
-            time_ns = max(time_ns, min(payload.time_ms, LATEST_MS) * _MS)
-        number, text = self._number(tag, value, known=quality is not None)
-        pieces.add(tag, time_ns, number, BAD if quality is None else quality, text)
-        self._remember(tag, metric, time_ns, arrived_ns)
+            said = replace(said, time_ns=max(time_ns, min(payload.time_ms, LATEST_MS) * _MS))
+        self._put(pieces, said, value)
 
-    def _number(self, tag: str, value: str | float, *, known: bool) -> tuple[float, str]:
+    def _put(self, pieces: Pieces, said: "_Said", value: str | float) -> None:
         number, text = number_in(value) if isinstance(value, str) else (float(value), "")
-        if text and tag != self._options.run_tag:
+        if text and said.tag != self._options.run_tag:
             self.counts["type"] += 1
-            self._trouble(tag, f"{text[:LONGEST_TEXT]!r} is no number")
-        elif known:
-            self._well(tag)
-        return number, text
+            self._trouble(said.about, f"{text[:LONGEST_TEXT]!r} is no number")
+        elif said.quality is not None:
+            self._well(said.about)
+        quality = BAD if said.quality is None else said.quality
+        pieces.add(said.tag, said.time_ns, number, quality, text, historical=said.historical)
+        self._remember(said)
 
-    def _block(
-        self, born: Born, metric: Metric, values: NDArray[np.float64], end_ns: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-        """Times of a block, and which of its values are finite; None where it is of no use."""
-        tag = born.place.tag
+    def _put_block(
+        self, pieces: Pieces, said: "_Said", values: NDArray[np.float64], rate_hz: float
+    ) -> None:
         if not len(values):
-            return None
-        rate = self._rate_in(metric) or born.rate_hz or self._rates.get(tag, 0.0)
-        if not plausible(len(values), rate):
+            return
+        rate_hz = rate_hz or self._rates.get(said.tag, 0.0)
+        if not plausible(len(values), rate_hz):
             self.counts["type"] += 1
             told = f"an array of {len(values)} values came, and nothing tells how fast they are"
-            self._trouble(tag, f"{told}: say so under `rates`, or give `rate_property`")
-            return None
-        waveform = self._waveforms.get(tag)
-        if waveform is None or waveform.rate_hz != rate:
-            waveform = self._waveforms[tag] = Waveform(rate)
-        self._well(tag)
-        return waveform.times(len(values), end_ns), np.isfinite(values)
+            self._trouble(said.about, f"{told}: say so under `rates`, or give `rate_property`")
+            return
+        line = said.tag, said.historical
+        waveform = self._waveforms.get(line)
+        if waveform is None or waveform.rate_hz != rate_hz:
+            waveform = self._waveforms[line] = Waveform(rate_hz)
+        self._well(said.about)
+        times = waveform.times(len(values), said.time_ns)
+        known = BAD if said.quality is None else said.quality
+        quality = np.where(np.isfinite(values), known, BAD).astype(np.uint16)
+        block = Readings(said.tag, times, values, quality, said.arrived_ns)
+        pieces.add_block(replace(block, historical=said.historical))
+        self._remember(said)
 
-    def _time(self, metric: Metric, payload: Payload, arrived_ns: int) -> int:
-        told = metric.time_ms if metric.time_ms is not None else payload.time_ms
+    def _time(self, metric: Metric, payload: Payload, arrived_ns: int) -> int | None:
+        """When a value was measured; None for one of the past that does not say."""
+        told = metric.time_ms
+        if told is None and not metric.historical:
+            told = payload.time_ms
         if told is None or told > LATEST_MS:
             self.counts["time"] += 1
-            return arrived_ns
+            return None if metric.historical else arrived_ns
         return told * _MS
 
     def _quality(self, tag: str, metric: Metric) -> int | None:
@@ -257,12 +283,12 @@ class Mirror:
             return 0.0
         return float(told) if isinstance(told, int | float) else 0.0
 
-    def _remember(self, tag: str, metric: Metric, time_ns: int, arrived_ns: int) -> None:
-        if not metric.historical:
-            self._last[tag] = (time_ns, arrived_ns)
+    def _remember(self, said: "_Said") -> None:
+        if not said.historical:
+            self._last[said.tag] = (said.time_ns, said.arrived_ns)
 
     def _trouble(self, tag: str, why: str) -> None:
-        if self.problems.get(tag) != why:
+        if tag and self.problems.get(tag) != why:
             self.problems = {**self.problems, tag: why}
 
     def _well(self, tag: str) -> None:
