@@ -14,7 +14,7 @@ from typing import BinaryIO
 from fedmill_agent.labels.cells import LabelTable
 from fedmill_agent.labels.decode import Decoded, Shape
 from fedmill_agent.labels.options import CsvLabels, LabelOptions
-from fedmill_agent.sources.csv.cells import Dialect
+from fedmill_agent.sources.csv.cells import dialect_of
 from fedmill_agent.sources.files import LONGEST_LINE
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import ConfigError, DataError
@@ -33,12 +33,7 @@ class CsvInput:
         self._options = options
         self._shape = shape
         self._clock = clock
-        self._dialect = Dialect(
-            options.delimiter,
-            options.decimal,
-            frozenset(text.strip().lower() for text in options.missing),
-            options.encoding,
-        )
+        self._dialect = dialect_of(options, options.encoding)
         self._file: BinaryIO | None = None
         self._begin = b""
         self._look_due = 0.0

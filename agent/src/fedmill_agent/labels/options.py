@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where labels come from beside sources and people: the ``[[labels]]`` of a configuration."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from fedmill_agent.fields import mqtt, web
+from fedmill_agent.fields.cells import Cells, Decimal, Delimiter, Encoding
+from fedmill_agent.fields.signing_in import PasswordFile
+
 if TYPE_CHECKING:
     from fedmill_agent.sources.broker import BrokerOptions
     from fedmill_agent.sources.rest.options import RestOptions
-
-PortNumber = Annotated[int, Meta(ge=1, le=65_535, description="Its TCP port.")]
 
 
 class LabelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -55,24 +57,12 @@ class CsvLabels(LabelOptions, frozen=True, kw_only=True, tag="csv"):
     interval_seconds: Annotated[
         float, Meta(ge=0.05, le=86_400.0, description="Time (s) between two looks.")
     ] = 2.0
-    delimiter: Annotated[
-        str,
-        Meta(
-            pattern=r'^[^"\r\n\x00]$',
-            description="What separates cells: one character, neither a quote nor a line break.",
-        ),
-    ] = ","
-    decimal: Annotated[
-        Literal[".", ","], Meta(description="What separates whole and fraction of a number.")
-    ] = "."
+    delimiter: Delimiter = ","
+    decimal: Decimal = "."
     missing: Annotated[
-        list[Annotated[str, Meta(max_length=200)]],
-        Meta(max_length=64, description="What stands for no number beside empty cells."),
+        Cells, Meta(description="What stands for no number beside empty cells.")
     ] = []
-    encoding: Annotated[
-        Literal["utf-8", "cp1252"],
-        Meta(description="Of the text; cp1252 is what Windows writes in Western Europe."),
-    ] = "utf-8"
+    encoding: Encoding = "utf-8"
 
 
 class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
@@ -82,11 +72,9 @@ class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
         list[Annotated[str, Meta(min_length=1, max_length=1000)]],
         Meta(min_length=1, max_length=64, description="Topic filters, with `+` and `#`."),
     ]
-    host: Annotated[str, Meta(description="Name or address of the plant's broker.")] = "127.0.0.1"
-    port: PortNumber = 1883
-    version: Annotated[
-        Literal["5", "3.1.1"], Meta(description="Of MQTT, as the broker speaks it.")
-    ] = "5"
+    host: mqtt.Host = "127.0.0.1"
+    port: mqtt.Port = 1883
+    version: mqtt.Version = "5"
     client_id: Annotated[
         str,
         Meta(
@@ -103,24 +91,13 @@ class MqttLabels(LabelOptions, frozen=True, kw_only=True, tag="mqtt"):
             description="For how long (s) the broker keeps what comes while the agent is away.",
         ),
     ] = 604_800
-    user: Annotated[str, Meta(description="User to sign in as; empty for nobody.")] = ""
-    password_file: Annotated[
-        str, Meta(description="File with the user's password and nothing else.")
-    ] = ""
-    plain_password: Annotated[
-        bool, Meta(description="Send the password without TLS to another machine.")
-    ] = False
-    tls: Annotated[
-        bool, Meta(description="Encrypted, with the system's authorities if no `ca_file` is given.")
-    ] = False
-    ca_file: Annotated[
-        str,
-        Meta(description="The authority behind the broker's certificate, PEM; with it TLS is on."),
-    ] = ""
-    certificate_file: Annotated[
-        str, Meta(description="Our own certificate, PEM, where the broker wants one.")
-    ] = ""
-    key_file: Annotated[str, Meta(description="Its key, PEM, not encrypted.")] = ""
+    user: mqtt.User = ""
+    password_file: PasswordFile = ""
+    plain_password: mqtt.PlainPassword = False
+    tls: mqtt.Tls = False
+    ca_file: mqtt.CaFile = ""
+    certificate_file: mqtt.CertificateFile = ""
+    key_file: mqtt.KeyFile = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError, which decoding reports with its place in the file."""
@@ -147,38 +124,15 @@ class RestLabels(LabelOptions, frozen=True, kw_only=True, tag="rest"):
         str,
         Meta(description="Path of the list of labels in the answer; empty: the answer itself."),
     ] = ""
-    user: Annotated[str, Meta(description="User name; empty for none.")] = ""
-    password_file: Annotated[
-        str, Meta(description="File with the user's password and nothing else.")
-    ] = ""
-    token_file: Annotated[
-        str, Meta(description="File with a token and nothing else; empty for none.")
-    ] = ""
-    token_header: Annotated[
-        str,
-        Meta(
-            max_length=100,
-            description="Header field that the token goes into; `Authorization` has it after "
-            "`Bearer`.",
-        ),
-    ] = "Authorization"  # noqa: S105  a name
-    plain_password: Annotated[
-        bool, Meta(description="Send password or token without TLS to another machine.")
-    ] = False
-    ca_file: Annotated[
-        str,
-        Meta(
-            description="Certificates, PEM, one of which must have signed that of the server; "
-            "empty for those of the machine."
-        ),
-    ] = ""
-    certificate_file: Annotated[
-        str, Meta(description="The agent's own certificate, PEM; empty for none.")
-    ] = ""
-    key_file: Annotated[str, Meta(description="Its private key, PEM, no passphrase.")] = ""
-    timeout_seconds: Annotated[
-        float, Meta(gt=0.0, le=60.0, description="Time (s) that a whole answer may take.")
-    ] = 10.0
+    user: web.User = ""
+    password_file: PasswordFile = ""
+    token_file: web.TokenFile = ""
+    token_header: web.TokenHeader = "Authorization"  # noqa: S105  a name
+    plain_password: web.PlainPassword = False
+    ca_file: web.CaFile = ""
+    certificate_file: web.CertificateFile = ""
+    key_file: web.KeyFile = ""
+    timeout_seconds: web.TimeoutSeconds = 10.0
     largest_bytes: Annotated[
         int, Meta(ge=1, le=1 << 24, description="Size of the largest answer that is read.")
     ] = 1 << 22

@@ -5,10 +5,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
+from fedmill_agent.fields import mqtt
+from fedmill_agent.fields.signing_in import LOCAL, PasswordFile
 from fedmill_agent.sources.live import LiveOptions
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.base import Message
@@ -17,40 +19,26 @@ if TYPE_CHECKING:
     from fedmill_shared.link.plant import PlantBroker, PlantLink
 
 LONGEST_PASSWORD = 65_535
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 _TAG = re.compile(r"((?:[^:]|::)+)(?::(.+))?", re.DOTALL)
 
 
 class BrokerOptions(LiveOptions, frozen=True, kw_only=True):
     """Fields of every source that listens on the plant's own MQTT broker."""
 
-    host: Annotated[str, Meta(description="Name or address of the plant's broker.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65_535, description="Its TCP port.")] = 1883
-    version: Annotated[
-        Literal["5", "3.1.1"], Meta(description="Of MQTT, as the broker speaks it.")
-    ] = "5"
+    host: mqtt.Host = "127.0.0.1"
+    port: mqtt.Port = 1883
+    version: mqtt.Version = "5"
     client_id: Annotated[
         str,
         Meta(description="Name to sign in with, one that no other client has; empty: made up."),
     ] = ""
-    user: Annotated[str, Meta(description="User to sign in as; empty for nobody.")] = ""
-    password_file: Annotated[
-        str, Meta(description="File with the user's password and nothing else.")
-    ] = ""
-    plain_password: Annotated[
-        bool, Meta(description="Send the password without TLS to another machine.")
-    ] = False
-    tls: Annotated[
-        bool, Meta(description="Encrypted, with the system's authorities if no `ca_file` is given.")
-    ] = False
-    ca_file: Annotated[
-        str,
-        Meta(description="The authority behind the broker's certificate, PEM; with it TLS is on."),
-    ] = ""
-    certificate_file: Annotated[
-        str, Meta(description="Our own certificate, PEM, where the broker wants one.")
-    ] = ""
-    key_file: Annotated[str, Meta(description="Its key, PEM, not encrypted.")] = ""
+    user: mqtt.User = ""
+    password_file: PasswordFile = ""
+    plain_password: mqtt.PlainPassword = False
+    tls: mqtt.Tls = False
+    ca_file: mqtt.CaFile = ""
+    certificate_file: mqtt.CertificateFile = ""
+    key_file: mqtt.KeyFile = ""
     connect_seconds: Annotated[
         float, Meta(gt=0.0, le=60.0, description="Time (s) in which the broker must answer.")
     ] = 5.0
@@ -68,7 +56,7 @@ class BrokerOptions(LiveOptions, frozen=True, kw_only=True):
         super().__post_init__()
         if self.password_file and not self.user:
             raise ValueError("`password_file` needs the `user` whose password it is")
-        far = self.host not in _LOCAL
+        far = self.host not in LOCAL
         if self.password_file and far and not self.secure and not self.plain_password:
             raise ValueError(
                 "the password would cross the network readable: give `ca_file` or `tls = true`, "

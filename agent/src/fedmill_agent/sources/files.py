@@ -6,15 +6,14 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import BinaryIO, Literal, NoReturn
+from typing import BinaryIO, NoReturn
 
+from fedmill_agent.fields.cells import Encoding
 from fedmill_shared.errors import DataError
 
 LONGEST_LINE = 4 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _ENCODING_REMEDY = "convert the file to UTF-8; a CSV source has an option `encoding`"
-
-Encoding = Literal["utf-8", "cp1252"]
 
 
 def open_binary(path: str) -> BinaryIO:

@@ -2,13 +2,17 @@
 """Source time: texts and rates to int64 nanoseconds UTC."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 2**63 - 1
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
+TimeUnit = Annotated[
+    Literal["s", "ms", "us", "ns"], Meta(description="Of times that are numbers, since 1970.")
+]
 
 
 def parse_iso(text: str) -> int:

@@ -3,20 +3,16 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-from fedmill_agent.sources.files import Encoding, cell_number
+from fedmill_agent.fields.cells import LONGEST, Decimal, Encoding, Written
+from fedmill_agent.sources.files import cell_number
 from fedmill_agent.sources.timeline import parse_time
 from fedmill_shared.errors import DataError
 
 NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """Cells, in small letters, that hold no value in any file."""
-LONGEST = 200
-"""Characters of the longest cell that can be told to hold no value."""
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NAN = float("nan")
-
-Decimal = Literal[".", ","]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +74,9 @@ class Dialect:
             told = text.replace("\\", "\\\\").replace('"', '\\"')
             return f'write missing = ["{told}"] below the source if there is no value then'
         return "correct the cell or leave it empty"
+
+
+def dialect_of(options: Written, encoding: Encoding = "utf-8") -> Dialect:
+    """How the cells are written of which ``options`` tell."""
+    missing = frozenset(each.strip().lower() for each in options.missing)
+    return Dialect(options.delimiter, options.decimal, missing, encoding)

@@ -11,6 +11,8 @@ from fedmill_agent.sources.base import Event, RunEnded
 from fedmill_agent.sources.csv.grid import on_grid
 from fedmill_agent.sources.csv.table import Row
 from fedmill_agent.sources.csv.track import track
+from fedmill_agent.sources.files import stem
+from fedmill_agent.sources.tabular import TabularOptions
 from fedmill_shared.errors import DataError
 
 SPACING_ROWS = 256
@@ -37,6 +39,16 @@ class Naming:
         """Name of the run of a row."""
         cells = [unit_cell] * self.by_unit + [run_cell] * self.by_run
         return "-".join([self.run, *cells])
+
+
+def naming_of(options: TabularOptions, path: str) -> Naming:
+    """How the runs and machines of the file ``path`` are called."""
+    return Naming(
+        options.run or stem(path),
+        options.unit or stem(path),
+        by_unit=bool(options.unit_column),
+        by_run=bool(options.run_column),
+    )
 
 
 def events(path: str, table: Iterator[Row], naming: Naming, period_ns: int) -> Iterator[Event]:

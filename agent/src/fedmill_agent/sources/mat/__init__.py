@@ -19,6 +19,7 @@ from fedmill_agent.sources.mat.level5 import (
     read_variable,
 )
 from fedmill_agent.sources.replay import recording
+from fedmill_agent.sources.tabular import FileRate
 from fedmill_agent.sources.timeline import parse_iso, period_ns
 from fedmill_shared.errors import DataError
 from fedmill_shared.signals.resample import decimate
@@ -28,14 +29,7 @@ class MatOptions(ReplayOptions, frozen=True, kw_only=True, tag="mat"):
     """One file, or a part of it; tags are patterns over variable names such as ``*_DE_time``."""
 
     path: Annotated[str, Meta(description="The `.mat` file, saved with -v6 or -v7.")]
-    rate_hz: Annotated[
-        float,
-        Meta(
-            ge=0.0,
-            description="Samples per second of the file, a whole multiple of the job's rate; 0 "
-            "for the job's rate.",
-        ),
-    ] = 0.0
+    rate_hz: FileRate = 0.0
     label: Annotated[str, Meta(description="Class of the recording; empty for none.")] = ""
     begin: Annotated[
         float, Meta(ge=0.0, le=1.0, description="Where to begin, as a fraction of the recording.")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fedmill_agent.fields.mqtt import Port
 from fedmill_agent.sources.live import PolledOptions
 from fedmill_agent.sources.modbus.declaration import Declared, Defaults, Register
 from fedmill_agent.sources.modbus.registers import Range, declared, ranges
@@ -16,7 +17,7 @@ class ModbusOptions(PolledOptions, frozen=True, kw_only=True, tag="modbus"):
     """One Modbus TCP server: a device, or a gateway with several behind it."""
 
     host: Annotated[str, Meta(min_length=1, description="Its name or address.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65535, description="Its TCP port.")] = 502
+    port: Port = 502
     device: Annotated[
         int,
         Meta(

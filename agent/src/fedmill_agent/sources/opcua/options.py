@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from fedmill_agent.fields.signing_in import PasswordFile, go_together
 from fedmill_agent.sources.live import LiveOptions
 
 Security = Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
@@ -70,9 +71,7 @@ class OpcuaOptions(LiveOptions, frozen=True, kw_only=True, tag="opcua"):
         ),
     ] = ""
     user: Annotated[str, Meta(description="User name; empty to sign in as nobody.")] = ""
-    password_file: Annotated[
-        str, Meta(description="File with the user's password and nothing else.")
-    ] = ""
+    password_file: PasswordFile = ""
     plain_password: Annotated[
         bool,
         Meta(description="Send the password unencrypted to a server that offers nothing better."),
@@ -123,8 +122,7 @@ class OpcuaOptions(LiveOptions, frozen=True, kw_only=True, tag="opcua"):
             )
         if self.security == "None" and self.sign_only:
             raise ValueError("`sign_only` needs a `security` other than 'None'")
-        if bool(self.user) != bool(self.password_file):
-            raise ValueError("`user` and `password_file` go together")
+        go_together(self, "user", "password_file")
 
     def _check_url(self) -> None:
         try:

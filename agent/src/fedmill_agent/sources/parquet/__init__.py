@@ -2,28 +2,19 @@
 """Recordings in Parquet files, read row group by row group. Needs the extra ``parquet``."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
-from fedmill_agent.sources.base import Event, ReplayOptions, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import Event, SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.tabular import TabularOptions
 from fedmill_agent.sources.timeline import TimeUnit
 
 
-class ParquetOptions(ReplayOptions, frozen=True, kw_only=True, tag="parquet"):
+class ParquetOptions(TabularOptions, frozen=True, kw_only=True, tag="parquet"):
     """One Parquet file; the tags are its column names."""
 
     path: Annotated[str, Meta(description="The file.")]
-    run_column: Annotated[
-        str, Meta(description="Column that names the batch or recording; empty: all is one run.")
-    ] = ""
-    unit_column: Annotated[
-        str, Meta(description="Column that names the machine or part; empty: see `unit`.")
-    ] = ""
-    label_column: Annotated[str, Meta(description="Column with the truth; empty for none.")] = ""
-    label_kind: Annotated[
-        Literal["class", "number"], Meta(description="Whether labels are class texts or numbers.")
-    ] = "class"
     time_column: Annotated[
         str,
         Meta(
@@ -31,19 +22,7 @@ class ParquetOptions(ReplayOptions, frozen=True, kw_only=True, tag="parquet"):
             "the first row is replayed at `start`. Empty: rows are one sample apart."
         ),
     ] = ""
-    time_unit: Annotated[TimeUnit, Meta(description="Of times that are numbers, since 1970.")] = "s"
-    rate_hz: Annotated[
-        float,
-        Meta(
-            ge=0.0,
-            description="Samples per second of the file, a whole multiple of the job's rate; 0 for "
-            "the job's rate.",
-        ),
-    ] = 0.0
-    run: Annotated[
-        str, Meta(description="Name of the run, or what precedes it; empty for the file's name.")
-    ] = ""
-    unit: Annotated[str, Meta(description="The machine; empty for the file's name.")] = ""
+    time_unit: TimeUnit = "s"
 
 
 def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterator[Event]:

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 
 from fedmill_agent.sources.base import Event, RunEnded, Samples
-from fedmill_agent.sources.csv.runs import Naming, events, file_period_hz, told_hz
+from fedmill_agent.sources.csv.runs import (
+    Naming,
+    events,
+    file_period_hz,
+    naming_of,
+    told_hz,
+)
 from fedmill_agent.sources.csv.table import Row
-from fedmill_agent.sources.files import stem
 from fedmill_agent.sources.parquet import ParquetOptions
 from fedmill_agent.sources.parquet.table import Table, floats, opened, texts, times
 from fedmill_agent.sources.timeline import parse_iso, period_ns
@@ -22,12 +27,7 @@ def recorded(own: ParquetOptions, tags: Sequence[str], rate_hz: float) -> Iterat
         DataError: naming file, column and row of what cannot be used.
     """
     period = period_ns(file_period_hz(own.path, own.rate_hz, rate_hz))
-    naming = Naming(
-        own.run or stem(own.path),
-        own.unit or stem(own.path),
-        by_unit=bool(own.unit_column),
-        by_run=bool(own.run_column),
-    )
+    naming = naming_of(own, own.path)
     with opened(own.path) as table:
         _check(table, own, tags)
         if own.time_column or own.run_column or own.unit_column or own.label_column:

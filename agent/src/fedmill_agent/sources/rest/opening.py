@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedmill_agent.sources import json_path
-from fedmill_agent.sources.csv.cells import Dialect
+from fedmill_agent.sources.csv.cells import dialect_of
 from fedmill_agent.sources.json_path import Broken, Nowhere
 from fedmill_agent.sources.live import Found
 from fedmill_agent.sources.position import Position
@@ -172,6 +172,5 @@ def _secret(options: RestOptions, field: str) -> str:
 def _format(options: RestOptions) -> Format:
     if options.format == "json":
         return Json(options.records, options.largest_bytes)
-    missing = frozenset(each.strip().lower() for each in options.missing)
-    dialect = Dialect(options.delimiter, options.decimal, missing)
+    dialect = dialect_of(options)
     return Cells(dialect) if options.format == "csv" else Text(dialect)

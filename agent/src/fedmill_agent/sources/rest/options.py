@@ -8,15 +8,16 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta
 
+from fedmill_agent.fields import web
+from fedmill_agent.fields.cells import Cells, Decimal, Delimiter, tell_apart
+from fedmill_agent.fields.signing_in import LOCAL, PasswordFile, go_together
 from fedmill_agent.sources import json_path
-from fedmill_agent.sources.csv.cells import LONGEST, Decimal
 from fedmill_agent.sources.live import PolledOptions
 from fedmill_agent.sources.timeline import TimeUnit
 
 SINCE = "{since}"
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _SECRET = re.compile(r"authorization|cookie|token|key|secret|password", re.IGNORECASE)
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 class RestOptions(PolledOptions, frozen=True, kw_only=True, tag="rest"):
@@ -52,7 +53,7 @@ class RestOptions(PolledOptions, frozen=True, kw_only=True, tag="rest"):
             "begins beside each value; CSV: a column. Empty: values are as old as the answer."
         ),
     ] = ""
-    time_unit: Annotated[TimeUnit, Meta(description="Of times that are numbers, since 1970.")] = "s"
+    time_unit: TimeUnit = "s"
     quality_path: Annotated[
         str,
         Meta(
@@ -60,16 +61,11 @@ class RestOptions(PolledOptions, frozen=True, kw_only=True, tag="rest"):
             "good; 500, 64 to 127, uncertain or stale for stale. Empty: what comes is good."
         ),
     ] = ""
-    delimiter: Annotated[
-        str, Meta(pattern=r'^[^"\r\n\x00]$', description="CSV: what separates cells.")
-    ] = ","
+    delimiter: Annotated[Delimiter, Meta(description="CSV: what separates cells.")] = ","
     decimal: Annotated[
         Decimal, Meta(description="CSV and text: what separates whole and fraction of a number.")
     ] = "."
-    missing: Annotated[
-        list[Annotated[str, Meta(max_length=LONGEST)]],
-        Meta(max_length=64, description="CSV and text: what stands for no value."),
-    ] = []  # noqa: RUF012  msgspec copies an empty list
+    missing: Annotated[Cells, Meta(description="CSV and text: what stands for no value.")] = []  # noqa: RUF012  msgspec copies an empty list
     since_format: Annotated[
         Literal["iso", "s", "ms", "us", "ns"],
         Meta(description="How `{since}` is written: ISO 8601, or a whole number since 1970."),
@@ -81,38 +77,15 @@ class RestOptions(PolledOptions, frozen=True, kw_only=True, tag="rest"):
     headers: Annotated[
         dict[str, str], Meta(description="Further header fields; none that holds a secret.")
     ] = msgspec.field(default_factory=dict)
-    user: Annotated[str, Meta(description="User name; empty for none.")] = ""
-    password_file: Annotated[
-        str, Meta(description="File with the user's password and nothing else.")
-    ] = ""
-    token_file: Annotated[
-        str, Meta(description="File with a token and nothing else; empty for none.")
-    ] = ""
-    token_header: Annotated[
-        str,
-        Meta(
-            max_length=100,
-            description="Header field that the token goes into; `Authorization` has it after "
-            "`Bearer`.",
-        ),
-    ] = "Authorization"  # noqa: S105  a name
-    plain_password: Annotated[
-        bool, Meta(description="Send password or token without TLS to another machine.")
-    ] = False
-    ca_file: Annotated[
-        str,
-        Meta(
-            description="Certificates, PEM, one of which must have signed that of the server; "
-            "empty for those of the machine."
-        ),
-    ] = ""
-    certificate_file: Annotated[
-        str, Meta(description="The agent's own certificate, PEM; empty for none.")
-    ] = ""
-    key_file: Annotated[str, Meta(description="Its private key, PEM, no passphrase.")] = ""
-    timeout_seconds: Annotated[
-        float, Meta(gt=0.0, le=60.0, description="Time (s) that a whole answer may take.")
-    ] = 5.0
+    user: web.User = ""
+    password_file: PasswordFile = ""
+    token_file: web.TokenFile = ""
+    token_header: web.TokenHeader = "Authorization"  # noqa: S105  a name
+    plain_password: web.PlainPassword = False
+    ca_file: web.CaFile = ""
+    certificate_file: web.CertificateFile = ""
+    key_file: web.KeyFile = ""
+    timeout_seconds: web.TimeoutSeconds = 5.0
     largest_bytes: Annotated[
         int, Meta(ge=1, le=1 << 26, description="Size of the largest answer that is read.")
     ] = 1 << 20
@@ -130,8 +103,8 @@ class RestOptions(PolledOptions, frozen=True, kw_only=True, tag="rest"):
         split = self._checked_url()
         self._check_paths()
         self._check_secrets(split)
-        if self.decimal == self.delimiter and self.format == "csv":
-            raise ValueError(f"`decimal` and `delimiter` are both {self.decimal!r}")
+        if self.format == "csv":
+            tell_apart(self)
         for name, value in self.headers.items():
             if not _HEADER.fullmatch(name) or not value.isprintable():
                 raise ValueError(f"`headers` has {name!r}, which is no header field")
@@ -170,17 +143,15 @@ class RestOptions(PolledOptions, frozen=True, kw_only=True, tag="rest"):
             raise ValueError(f"`url` has {SINCE}, which needs a `time_path`")
 
     def _check_secrets(self, split: SplitResult) -> None:
-        if bool(self.user) != bool(self.password_file):
-            raise ValueError("`user` and `password_file` go together")
+        go_together(self, "user", "password_file")
         if ":" in self.user or not self.user.isprintable():
             raise ValueError("`user` has a colon or a character that cannot be printed")
         if self.user and self.token_file and self.token_header.lower() == "authorization":
             raise ValueError("`user` and `token_file` would both be sent as Authorization")
         if not _HEADER.fullmatch(self.token_header):
             raise ValueError(f"`token_header` {self.token_header!r} is no header field")
-        if bool(self.certificate_file) != bool(self.key_file):
-            raise ValueError("`certificate_file` and `key_file` go together")
-        open_to_all = split.scheme == "http" and split.hostname not in _LOCAL
+        go_together(self, "certificate_file", "key_file")
+        open_to_all = split.scheme == "http" and split.hostname not in LOCAL
         if open_to_all and (self.user or self.token_file) and not self.plain_password:
             raise ValueError(
                 "the password would be sent where others can read it: use https, or write "

@@ -8,8 +8,17 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
-from fedmill_agent.sources.csv.cells import LONGEST, Decimal, Dialect
-from fedmill_agent.sources.files import Encoding
+from fedmill_agent.fields.cells import (
+    LONGEST,
+    Decimal,
+    Delimiter,
+    Encoding,
+    LabelColumn,
+    LabelKind,
+    Missing,
+    tell_apart,
+)
+from fedmill_agent.sources.csv.cells import Dialect, dialect_of
 from fedmill_agent.sources.live import PolledOptions
 from fedmill_agent.sources.timeline import TimeUnit
 
@@ -36,29 +45,10 @@ class TailOptions(PolledOptions, frozen=True, kw_only=True, tag="tail"):
         list[Annotated[str, Meta(max_length=LONGEST)]],
         Meta(max_length=4096, description="Names of the columns of files without a header."),
     ] = []  # noqa: RUF012  msgspec copies an empty list
-    delimiter: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=1,
-            pattern=r'^[^"\r\n\x00]$',
-            description="What separates cells: one character, neither a quote nor a line break.",
-        ),
-    ] = ","
-    decimal: Annotated[
-        Decimal, Meta(description="What separates whole and fraction of a number.")
-    ] = "."
-    missing: Annotated[
-        list[Annotated[str, Meta(max_length=LONGEST)]],
-        Meta(
-            max_length=64,
-            description='Cells that hold no value, whatever the case, such as "Bad Input", beside '
-            "empty ones, NaN, NA, null and none.",
-        ),
-    ] = []  # noqa: RUF012
-    encoding: Annotated[
-        Encoding, Meta(description="Of the text; cp1252 is what Windows writes in Western Europe.")
-    ] = "utf-8"
+    delimiter: Delimiter = ","
+    decimal: Decimal = "."
+    missing: Missing = []  # noqa: RUF012
+    encoding: Encoding = "utf-8"
     time_column: Annotated[
         str,
         Meta(description="Column with the time of each row; empty: when the row is read."),
@@ -71,15 +61,13 @@ class TailOptions(PolledOptions, frozen=True, kw_only=True, tag="tail"):
             "ISO 8601 or a number.",
         ),
     ] = ""
-    time_unit: Annotated[TimeUnit, Meta(description="Of times that are numbers, since 1970.")] = "s"
+    time_unit: TimeUnit = "s"
     time_zone: Annotated[
         str,
         Meta(max_length=64, description='Of times that tell none, such as "Europe/Berlin".'),
     ] = "UTC"
-    label_column: Annotated[str, Meta(description="Column with the truth; empty for none.")] = ""
-    label_kind: Annotated[
-        Literal["class", "number"], Meta(description="Whether labels are class texts or numbers.")
-    ] = "class"
+    label_column: LabelColumn = ""
+    label_kind: LabelKind = "class"
     silence_seconds: Annotated[
         float,
         Meta(
@@ -99,8 +87,7 @@ class TailOptions(PolledOptions, frozen=True, kw_only=True, tag="tail"):
     def __post_init__(self) -> None:
         """Raise ValueError, which decoding reports with its place in the file."""
         super().__post_init__()
-        if self.decimal == self.delimiter:
-            raise ValueError(f"`decimal` and `delimiter` are both {self.decimal!r}")
+        tell_apart(self)
         if any(sign in str(PurePath(self.path).parent) for sign in "*?["):
             raise ValueError("`path` has a pattern in a folder; only the file's name can be one")
         if len(set(self.columns)) != len(self.columns):
@@ -115,8 +102,7 @@ class TailOptions(PolledOptions, frozen=True, kw_only=True, tag="tail"):
     @property
     def dialect(self) -> Dialect:
         """How the cells are written."""
-        missing = frozenset(each.strip().lower() for each in self.missing)
-        return Dialect(self.delimiter, self.decimal, missing, self.encoding)
+        return dialect_of(self, self.encoding)
 
     def _check_format(self) -> None:
         moment = datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC)
