@@ -17,7 +17,7 @@ from fedmill_agent.sources.modbus.declaration import Fields
 from fedmill_agent.sources.modbus.options import ModbusOptions
 from fedmill_agent.sources.opcua.options import OpcuaOptions
 from fedmill_agent.sources.sparkplug.options import SparkplugOptions
-from fedmill_coordinator.demo.broker import broker
+from fedmill_coordinator.demo.broker import broker, free_port
 from fedmill_shared.errors import SourceError
 
 LINE = "line"
@@ -86,7 +86,7 @@ def feeding(case: Case, place: Path) -> Iterator[LiveOptions]:
         with broker(folder / "broker") as port, _served(case, folder, port) as options:
             yield options
         return
-    with _served(case, folder, _free_port()) as options:
+    with _served(case, folder, free_port()) as options:
         yield options
 
 
@@ -129,13 +129,6 @@ def options_of(case: Case, port: int) -> LiveOptions:
             name=LINE, port=port, interval_seconds=0.1, registers=registers, tags=tags
         )
     return SparkplugOptions(name=LINE, port=port, tags=tags, rates=rates)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _listens(port: int) -> bool:

@@ -22,6 +22,7 @@ from fedmill_agent.sources.modbus.declaration import Fields
 from fedmill_agent.sources.modbus.options import ModbusOptions
 from fedmill_agent.sources.opcua.options import OpcuaOptions
 from fedmill_agent.sources.rig import RigOptions, read
+from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
 from fedmill_shared.log import get_logger
@@ -31,14 +32,6 @@ TEMPO = Tempo(RATE, 400, idle=5)
 RECORDING = RigOptions(name="one", seconds=0.6, resonance_hz=[300.0], noise_g=0.2)
 LINES = [Line(name, [RECORDING], ["vibration"]) for name in ("train", "test")]
 SCALE = 0.0001
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def line_file(folder: Path, name: str) -> str:

@@ -23,7 +23,13 @@ SECOND = 10**9
 
 
 class ScriptedOptions(LiveOptions, frozen=True, kw_only=True, tag="scripted"):
-    """A source that a test writes itself."""
+    """A source that a test writes itself.
+
+    Its clock jumps while its thread reads: what is silent or late is so where a test says it.
+    """
+
+    silence_seconds: float = 0.0
+    wait_seconds: float = 3600.0
 
 
 def block(

@@ -22,7 +22,6 @@ from tests.agent.sources.live.stands.modbus import (
     Server,
     Stand,
     float_words,
-    free_port,
 )
 
 from fedmill_agent.sources.live import Readings
@@ -32,6 +31,7 @@ from fedmill_agent.sources.modbus.declaration import Fields
 from fedmill_agent.sources.modbus.opening import make_poller
 from fedmill_agent.sources.modbus.plan import Request
 from fedmill_agent.sources.modbus.session import ModbusSession
+from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import ManualClock, SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
 

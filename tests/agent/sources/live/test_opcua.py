@@ -24,12 +24,12 @@ from tests.agent.sources.live.stands.opcua import (
     TEMPERATURE,
     VIBRATION,
     Stand,
-    free_port,
 )
 
 from fedmill_agent.sources.live import BAD, GOOD, STALE, Found, Readings, Session
 from fedmill_agent.sources.opcua import KIND, connection, discovery, session
 from fedmill_agent.sources.opcua.options import OpcuaOptions
+from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
 

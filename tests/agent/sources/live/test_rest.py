@@ -11,18 +11,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import format_datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import pytest
-from tests.agent.sources.live.stands.rest import HOST, Reply, Server, document, free_port
+from tests.agent.sources.live.stands.rest import HOST, Reply, Server, document
 
 from fedmill_agent.config import load
 from fedmill_agent.sources.live import BAD, GOOD, STALE, Delivered, Readings
 from fedmill_agent.sources.rest import KIND, RestOptions
 from fedmill_agent.sources.rest.session import RestSession
 from fedmill_agent.sources.timeline import iso
+from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import ManualClock, SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
 
@@ -500,23 +502,23 @@ class TestConnection:
             assert plain(reader.next()) == {"v": [1.0]}
 
     @pytest.mark.parametrize(
-        "raw",
+        ("head", "piece"),
         [
-            [b""],
-            [b"H"] * 10_000,
-            [b"HTTP/1.1 200 OK\r\n", *[b"X-A: b\r\n"] * 10_000],
-            [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", *[b"1"] * 10_000],
-            [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"0"] * 10_000],
+            (b"", b""),
+            (b"", b"H"),
+            (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"1"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
         ],
     )
-    def test_hangs_and_trickles_have_an_end(self, server: Server, raw: list[bytes]) -> None:
-        """One deadline for the whole answer, however much of it comes all the time."""
-        server.raw = raw
-        server.seconds = 0.01 if len(raw) > 1 else 60.0
-        begin = time.monotonic()
+    def test_hangs_and_trickles_have_an_end(
+        self, server: Server, head: bytes, piece: bytes
+    ) -> None:
+        """One deadline for the whole answer, of which more comes for ever."""
+        server.raw = chain([head], repeat(piece))
+        server.seconds = 0.01
         with pytest.raises(SourceError, match=r"no answer within 0.3 s|answers no HTTP"):
             Reader(options(server, timeout_seconds=0.3), ["v"])
-        assert time.monotonic() - begin < 10.0
 
     @pytest.mark.parametrize(
         "raw",

@@ -656,16 +656,16 @@ class TestStop:
 
     def test_one_after_the_other(self, stands: Make) -> None:
         """A device that takes one connection only: the next one waits until the last has ended."""
-        order: list[str] = []
+        closing, go_on = threading.Event(), threading.Event()
 
         class Slow(ScriptedSession):
             def close(self) -> None:
-                threading.Event().wait(0.05)
-                order.append("closed")
+                closing.set()
+                assert go_on.wait(PATIENCE)
                 super().close()
 
         first = stands(script=_Opening(lambda tags: Slow(tuple(tags))))
-        first.watch("a")
+        last = first.watch("a")
         second = Script()
         heard = Heard()
         it = Supervisor(
@@ -677,13 +677,14 @@ class TestStop:
             after=first.it,
         )
         it.watch(["a"])
-        assert second.attempts == 0
         first.it.stop()
+        assert closing.wait(PATIENCE)
+        assert second.attempts == 0
+        go_on.set()
         assert second.session
-        order.append("opened")
+        assert last.closed.is_set()
         it.stop()
         assert it.join(PATIENCE)
-        assert order == ["closed", "opened"]
 
     def test_standings_from_another_thread(self, stands: Make) -> None:
         """Counting goes on meanwhile."""

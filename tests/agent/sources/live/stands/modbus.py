@@ -6,28 +6,24 @@ import socket
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+from tests.agent.sources.live.stands.loop_thread import LoopThread
 
 from fedmill_agent.sources.modbus.options import ModbusOptions
+from fedmill_coordinator.demo.broker import free_port
 
 HOST = "127.0.0.1"
 SIZE = 2048
 """Addresses that each table of the server has; whatever is beyond is refused."""
 READS = {1: "coil", 2: "discrete", 3: "holding", 4: "input"}
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def float_words(value: float) -> list[int]:
@@ -59,25 +55,15 @@ class Server:
         self.asked: list[tuple[int, str, int, int]] = []
         self.functions: set[int] = set()
         self.on_question: Callable[[int, str, int, int], None] = lambda *_: None
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._end: asyncio.Event | None = None
+        self._thread = LoopThread(self._serving)
 
     def start(self) -> None:
         """Listen; returns once it does."""
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)))
         self._thread.start()
-        assert ready.wait(10)
 
     def stop(self) -> None:
         """Close all connections and stop listening."""
-        if self._thread is None or self._loop is None or self._end is None:
-            return
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        self._thread = None
+        self._thread.stop()
 
     def put(self, kind: str, address: int, *words: int, device: int = 1) -> None:
         """Set registers or bits."""
@@ -88,8 +74,8 @@ class Server:
         """Set a float32 ABCD in holding registers."""
         self.put("holding", address, *float_words(value), device=device)
 
-    async def _serve(self, ready: threading.Event) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         bits = SimData(0, values=[False] * SIZE, datatype=DataType.BITS)
         words = SimData(0, values=[0] * SIZE, datatype=DataType.REGISTERS)
         devices = [
@@ -102,8 +88,7 @@ class Server:
         ]
         server = ModbusTcpServer(devices, address=(HOST, self.port), trace_packet=self._packet)
         await server.serve_forever(background=True)
-        ready.set()
-        await self._end.wait()
+        yield
         await server.shutdown()
         await asyncio.sleep(0)  # so that transports close their sockets
 
@@ -197,7 +182,7 @@ class Puppet:
 class Stand:
     """A controller with two floats, for the contract of live sources."""
 
-    tags = ["temperature", "speed"]  # noqa: RUF012  the contract's own attribute
+    tags: ClassVar = ["temperature", "speed"]
 
     def __init__(self, _folder: Path) -> None:
         self.server = Server()

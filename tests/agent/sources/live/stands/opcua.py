@@ -3,10 +3,9 @@
 
 import asyncio
 import logging
-import socket
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from typing import Any
 import msgspec
 from asyncua import Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
+from tests.agent.sources.live.stands.loop_thread import LoopThread
 
 from fedmill_agent.sources.opcua.options import OpcuaOptions
+from fedmill_coordinator.demo.broker import free_port
 
 HOST = "127.0.0.1"
 SPACE = "urn:fedmill:test:line"
@@ -31,13 +32,6 @@ START: dict[str, Any] = {
 NONSENSE = b"\xff\x07what is this?"
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Users:
@@ -84,15 +78,13 @@ class Stand:
         self._user = user
         self._policies = list(policies)
         self._certificate = certificate
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._end: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._thread = LoopThread(self._serving)
         self._waiting: dict[str, ua.DataValue] = {}
 
     @property
     def running(self) -> bool:
         """Whether it listens."""
-        return self._loop is not None
+        return self._thread.loop is not None
 
     @property
     def url(self) -> str:
@@ -112,19 +104,11 @@ class Stand:
 
     def start(self) -> None:
         """Listen; returns once it does. The first time takes a second."""
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)))
         self._thread.start()
-        assert ready.wait(20)
 
     def stop(self) -> None:
         """Close all connections and stop listening; values stay as they are."""
-        if self._thread is None or self._loop is None or self._end is None:
-            return
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        self._thread = self._loop = None
+        self._thread.stop()
 
     def say(self, tag: str, value: Any) -> None:
         """A new good value, now."""
@@ -163,7 +147,7 @@ class Stand:
             SourceTimestamp=(source or now) if stamped else None,
             ServerTimestamp=now if stamped else None,
         )
-        if self._loop is None:
+        if self._thread.loop is None:
             self._waiting[tag] = data
         else:
             self.run(self._set(tag, data))
@@ -171,14 +155,14 @@ class Stand:
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """The server answers nothing; its connections stay as they are."""
-        assert self._loop is not None
+        assert self._thread.loop is not None
         begun, over = threading.Event(), threading.Event()
 
         def hang() -> None:
             begun.set()
             over.wait(30)
 
-        self._loop.call_soon_threadsafe(hang)
+        self._thread.loop.call_soon_threadsafe(hang)
         assert begun.wait(10)
         try:
             yield
@@ -198,8 +182,8 @@ class Stand:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What ``work`` gives on the server's loop."""
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        assert self._thread.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._thread.loop).result(10)
 
     async def _set(self, tag: str, data: ua.DataValue) -> None:
         assert self.server is not None
@@ -210,7 +194,8 @@ class Stand:
         for handle, tell in held.datachange_callbacks.items():
             await tell(handle, data)
 
-    async def _serve(self, ready: threading.Event) -> None:
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         if self.server is None:
             self.server = await self._made()
         self.server._policies.clear()
@@ -219,9 +204,7 @@ class Stand:
         for tag, data in self._waiting.items():
             await self._set(tag, data)
         self._waiting.clear()
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        ready.set()
-        await self._end.wait()
+        yield
         await self.server.stop()
 
     async def _made(self) -> Server:

@@ -6,13 +6,14 @@ import math
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from fedmill_agent.sources.rest import RestOptions
+from fedmill_coordinator.demo.broker import free_port
 
 HOST = "127.0.0.1"
 
@@ -21,17 +22,14 @@ Page = Callable[[Mapping[str, str], Mapping[str, str]], Reply]
 """From the query and the header fields (small letters) of a request to what is answered."""
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def document(value: object, **headers: str) -> Page:
     """A page that always has the same JSON."""
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     return lambda _query, _headers: (200, headers, body)
+
+
+def _missing(_query: Mapping[str, str], _headers: Mapping[str, str]) -> Reply:
+    return 404, {}, b"no such page"
 
 
 class Server:
@@ -42,9 +40,8 @@ class Server:
         pages: path -> what makes the answer.
         requests: path and header fields of all requests so far.
         connections: how many there were.
-        raw: what is sent instead of any answer, piece by piece, each after ``pause``; None for
-            nothing of that.
-        pause: waits between pieces, and ends at once when the server stops.
+        raw: what is sent instead of any answer, piece by piece; None for nothing of that.
+        seconds: between two pieces; it waits no longer when the server stops.
     """
 
     def __init__(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
@@ -52,7 +49,7 @@ class Server:
         self.pages: dict[str, Page] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
-        self.raw: list[bytes] | None = None
+        self.raw: Iterable[bytes] | None = None
         self.seconds = 0.05
         self._context = context
         self._stopped = threading.Event()
@@ -104,8 +101,7 @@ class Server:
             handler.close_connection = True
             return
         query = {name: values[0] for name, values in parse_qs(split.query).items()}
-        missing: Page = lambda _query, _headers: (404, {}, b"no such page")  # noqa: E731
-        status, more, body = self.pages.get(split.path, missing)(query, headers)
+        status, more, body = self.pages.get(split.path, _missing)(query, headers)
         handler.send_response(status)
         for name, value in more.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -167,7 +163,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 class Stand:
     """A server with a temperature and a speed, each with a quality."""
 
-    tags = ["temperature.value", "speed.value"]  # noqa: RUF012
+    tags: ClassVar = ["temperature.value", "speed.value"]
 
     def __init__(self, folder: Path) -> None:
         self._server = Server()

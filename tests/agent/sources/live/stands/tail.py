@@ -3,7 +3,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fedmill_agent.sources.tail import TailOptions
 
@@ -11,7 +11,7 @@ from fedmill_agent.sources.tail import TailOptions
 class Stand:
     """A logger that writes a row of all columns whenever one of them changes."""
 
-    tags = ["temperature", "speed"]  # noqa: RUF012
+    tags: ClassVar = ["temperature", "speed"]
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "logger"
