@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels that a web server answers with. The same answer again is not read again."""
 
-import time
 from http import HTTPStatus
 
 from fedmill_agent.labels.decode import MOST_LABELS, Decoded, Shape, from_json
 from fedmill_agent.labels.options import LabelOptions, RestLabels
 from fedmill_agent.sources import json_path
+from fedmill_agent.sources.pace import Pace
 from fedmill_agent.sources.rest.client import Client, TooLarge
 from fedmill_agent.sources.rest.opening import client_of
 from fedmill_shared.clock import Clock
@@ -22,9 +22,8 @@ class RestInput:
         self._options = options
         self._client = client
         self._shape = shape
-        self._clock = clock
         self._path = json_path.parse(options.records) if options.records else None
-        self._due = clock.monotonic()
+        self._pace = Pace(options.interval_seconds, clock)
         self._known = ""
 
     def read(self, timeout: float) -> Decoded:
@@ -34,11 +33,8 @@ class RestInput:
             SourceError: the server cannot be reached, or answers with something else.
             DataError: its answer is too large.
         """
-        left = self._due - self._clock.monotonic()
-        if left > 0:
-            time.sleep(min(left, timeout))
+        if not self._pace.due(timeout):
             return Decoded()
-        self._due = self._clock.monotonic() + self._options.interval_seconds
         try:
             answer = self._client.get(self._options.url, {})
         except TooLarge as error:

@@ -12,7 +12,7 @@ from tests.agent.sources.live.modbus_memory import PATIENT, Bench, register
 
 from fedmill_agent.sources.modbus.answer import Answer
 from fedmill_agent.sources.modbus.declaration import KINDS, Register
-from fedmill_agent.sources.modbus.patience import Pace, Patience
+from fedmill_agent.sources.modbus.patience import Patience
 from fedmill_agent.sources.modbus.plan import Plan, Request
 
 
@@ -311,19 +311,6 @@ class TestPatience:
             assert patience.may(100.0 + 1.001 * longest)
         patience.forget()
         assert patience.may(0.0)
-
-
-class TestPace:
-    @given(st.lists(st.floats(0.0, 5.0), min_size=1, max_size=50))
-    def test_polls_keep_to_the_grid(self, takes: list[float]) -> None:
-        """However long each takes; those that are left out are counted."""
-        pace, now, missed = Pace(1.0, 10.0), 10.0, 0
-        for begun, each in enumerate(takes, 1):
-            now = max(now, pace.due)
-            missed += pace.begin(now)
-            assert pace.due == 10.0 + begun + missed
-            assert now < pace.due <= now + 1.0
-            now += each
 
 
 class TestDoubts:

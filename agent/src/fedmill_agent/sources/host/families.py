@@ -2,7 +2,7 @@
 """Every tag of a machine: what it means, its unit, and how it is read. New ones are added here."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedmill_agent.sources.host.look import Count, Look
@@ -41,93 +41,81 @@ class Family:
     factor: float = 1.0
 
 
+def _time_in(kind: str, meaning: str) -> Family:
+    return Family("%", meaning, lambda at, name: at.spent(name, kind), shape="share")
+
+
+def _kernel(kind: str, meaning: str) -> Family:
+    return Family("Hz", meaning, lambda at, _: at.switches(kind), shape="speed")
+
+
+def _load(place: int, meaning: str) -> Family:
+    return Family("1", meaning, lambda at, _: at.load(place))
+
+
+def _memory(kind: str, unit: str, meaning: str) -> Family:
+    return Family(unit, meaning, lambda at, _: at.memory(kind))
+
+
+def _space(kind: str, unit: str, meaning: str) -> Family:
+    return Family(unit, meaning, lambda at, folder: at.space(folder, kind), Look.folders)
+
+
+def _disk(kind: str, unit: str, meaning: str) -> Family:
+    return Family(unit, meaning, lambda at, name: at.disk(name, kind), Look.disk_names, "speed")
+
+
+def _network(kind: str, unit: str, meaning: str) -> Family:
+    return Family(
+        unit, meaning, lambda at, name: at.network(name, kind), Look.network_names, "speed"
+    )
+
+
 FAMILIES: dict[str, Family] = {
     "cpu_percent": Family(
         "%", "processors in use; .0, .1, ... one core", Look.busy, Look.processor_names, "share"
     ),
-    "cpu_user_percent": Family(
-        "%", "of it in programs", lambda at, name: at.spent(name, "user"), shape="share"
-    ),
-    "cpu_system_percent": Family(
-        "%", "of it in the kernel", lambda at, name: at.spent(name, "system"), shape="share"
-    ),
-    "cpu_waiting_percent": Family(
-        "%", "waiting for a disk", lambda at, name: at.spent(name, "iowait"), shape="share"
-    ),
-    "cpu_stolen_percent": Family(
-        "%", "given to other machines by the host of a virtual one",
-        lambda at, name: at.spent(name, "steal"), shape="share",
-    ),
+    "cpu_user_percent": _time_in("user", "of it in programs"),
+    "cpu_system_percent": _time_in("system", "of it in the kernel"),
+    "cpu_waiting_percent": _time_in("iowait", "waiting for a disk"),
+    "cpu_stolen_percent": _time_in("steal", "given to other machines by the host of a virtual one"),
     "cpu_frequency_hertz": Family("Hz", "clock of the processors", Look.frequency),
-    "context_switches_per_second": Family(
-        "Hz", "switches between programs", lambda at, _: at.switches("ctx_switches"), shape="speed"
-    ),
-    "interrupts_per_second": Family(
-        "Hz", "interrupts", lambda at, _: at.switches("interrupts"), shape="speed"
-    ),
-    "load_1_minute": Family("1", "programs that run or wait", lambda at, _: at.load(0)),
-    "load_5_minutes": Family("1", "the same over 5 minutes", lambda at, _: at.load(1)),
-    "load_15_minutes": Family("1", "the same over 15 minutes", lambda at, _: at.load(2)),
+    "context_switches_per_second": _kernel("ctx_switches", "switches between programs"),
+    "interrupts_per_second": _kernel("interrupts", "interrupts"),
+    "load_1_minute": _load(0, "programs that run or wait"),
+    "load_5_minutes": _load(1, "the same over 5 minutes"),
+    "load_15_minutes": _load(2, "the same over 15 minutes"),
     "pressure_percent": Family(
-        "%", "time in which something waited for it, last 10 s", Look.pressure,
+        "%",
+        "time in which something waited for it, last 10 s",
+        Look.pressure,
         lambda _: ("cpu", "memory", "io"),
     ),
     "processes": Family("1", "processes", Look.running),
-    "memory_used_percent": Family("%", "memory in use", lambda at, _: at.memory("percent")),
-    "memory_available_bytes": Family(
-        "B", "memory that programs can have", lambda at, _: at.memory("available")
-    ),
+    "memory_used_percent": _memory("percent", "%", "memory in use"),
+    "memory_available_bytes": _memory("available", "B", "memory that programs can have"),
     "swap_used_percent": Family("%", "swap space in use", Look.swapped),
     "temperature_celsius": Family(
         "degC", "the hottest sensor, or one of them", Look.temperature, Look.temperature_names
     ),
     "fan_rpm": Family("rpm", "speed of a fan", Look.fan, Look.fan_names),
     "battery_percent": Family("%", "charge of the battery", Look.battery),
-    "disk_used_percent": Family(
-        "%", "space in use on the disk of a folder",
-        lambda at, folder: at.space(folder, "percent"), Look.folders,
+    "disk_used_percent": _space("percent", "%", "space in use on the disk of a folder"),
+    "disk_free_bytes": _space("free", "B", "free space on the disk of a folder"),
+    "disk_read_bytes_per_second": _disk("read_bytes", "B/s", "read from disks"),
+    "disk_write_bytes_per_second": _disk("write_bytes", "B/s", "written to disks"),
+    "disk_reads_per_second": _disk("read_count", "Hz", "read operations"),
+    "disk_writes_per_second": _disk("write_count", "Hz", "write operations"),
+    "disk_busy_percent": replace(
+        _disk("busy_time", "%", "time in which a disk had work"),
+        parts=_parts(Look.disk_names),
+        factor=0.1,  # milliseconds a second
     ),
-    "disk_free_bytes": Family(
-        "B", "free space on the disk of a folder",
-        lambda at, folder: at.space(folder, "free"), Look.folders,
-    ),
-    "disk_read_bytes_per_second": Family(
-        "B/s", "read from disks", lambda at, name: at.disk(name, "read_bytes"),
-        Look.disk_names, "speed",
-    ),
-    "disk_write_bytes_per_second": Family(
-        "B/s", "written to disks", lambda at, name: at.disk(name, "write_bytes"),
-        Look.disk_names, "speed",
-    ),
-    "disk_reads_per_second": Family(
-        "Hz", "read operations", lambda at, name: at.disk(name, "read_count"),
-        Look.disk_names, "speed",
-    ),
-    "disk_writes_per_second": Family(
-        "Hz", "write operations", lambda at, name: at.disk(name, "write_count"),
-        Look.disk_names, "speed",
-    ),
-    "disk_busy_percent": Family(
-        "%", "time in which a disk had work", lambda at, name: at.disk(name, "busy_time"),
-        _parts(Look.disk_names), "speed", 0.1,  # milliseconds a second
-    ),
-    "network_receive_bytes_per_second": Family(
-        "B/s", "received", lambda at, name: at.network(name, "bytes_recv"),
-        Look.network_names, "speed",
-    ),
-    "network_send_bytes_per_second": Family(
-        "B/s", "sent", lambda at, name: at.network(name, "bytes_sent"),
-        Look.network_names, "speed",
-    ),
-    "network_errors_per_second": Family(
-        "Hz", "packets received broken", lambda at, name: at.network(name, "errin"),
-        Look.network_names, "speed",
-    ),
-    "network_drops_per_second": Family(
-        "Hz", "packets dropped for lack of room", lambda at, name: at.network(name, "dropin"),
-        Look.network_names, "speed",
-    ),
-}  # fmt: skip
+    "network_receive_bytes_per_second": _network("bytes_recv", "B/s", "received"),
+    "network_send_bytes_per_second": _network("bytes_sent", "B/s", "sent"),
+    "network_errors_per_second": _network("errin", "Hz", "packets received broken"),
+    "network_drops_per_second": _network("dropin", "Hz", "packets dropped for lack of room"),
+}
 
 
 def split(tag: str) -> tuple[str, str]:

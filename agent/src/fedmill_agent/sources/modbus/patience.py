@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long what failed is left alone, and when the next poll is due."""
+"""How long what failed is left alone."""
 
 from dataclasses import dataclass
 from random import Random
@@ -46,22 +46,3 @@ class Patience:
     def may(self, now: float) -> bool:
         """Whether it is to be tried at ``now`` (s)."""
         return now >= self._until
-
-
-@dataclass(slots=True)
-class Pace:
-    """Polls at whole multiples of an interval after the first one, however long each takes.
-
-    Attributes:
-        interval: seconds between two polls.
-        due: when the next one is to begin, by the same clock as the arguments.
-    """
-
-    interval: float
-    due: float
-
-    def begin(self, now: float) -> int:
-        """Take the poll that is due; the number of polls that were missed before it."""
-        missed = max(0, int((now - self.due) / self.interval))
-        self.due += (missed + 1) * self.interval
-        return missed

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from fedmill_agent.sources.live import Delivered
 from fedmill_agent.sources.modbus.answer import SILENT, Answer
-from fedmill_agent.sources.modbus.patience import Pace
 from fedmill_agent.sources.modbus.poller import Poller
 from fedmill_agent.sources.modbus.waveforms import Asking
 from fedmill_agent.sources.modbus.wire import Wire
+from fedmill_agent.sources.pace import Schedule
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import SourceError
 
@@ -42,7 +42,7 @@ class ModbusSession:
         self._poller = poller
         self._clock = clock
         self._timeout = timeout
-        self._pace = Pace(interval, clock.monotonic())
+        self._schedule = Schedule(interval, clock.monotonic())
         self._asking: Asking | None = None
         self._deadline = 0.0
         self._unanswered = 0
@@ -60,10 +60,10 @@ class ModbusSession:
         end = self._clock.monotonic() + timeout
         while True:
             now = self._clock.monotonic()
-            if self._asking is None and now >= self._pace.due:
+            if self._asking is None and now >= self._schedule.due:
                 self._begin(now)
             elif self._asking is None:
-                self._wire.receive(min(self._pace.due, end) - now)
+                self._wire.receive(min(self._schedule.due, end) - now)
             else:
                 self._wait(end, now)
             self._wake()
@@ -77,7 +77,7 @@ class ModbusSession:
         self._wire.close()
 
     def _begin(self, now: float) -> None:
-        if missed := self._pace.begin(now):
+        if missed := self._schedule.begin(now):
             self.counts["late poll"] += missed
         self._asking = self._poller.poll()
         self._go_on(None)
