@@ -1,73 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks that are full, read-only or damaged: told in one line, survived where that is possible."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from tests.faults.federation import FaultyFleet, faulty
+from tests.small_disk import MIB, SmallDisk, small_disk
 from tests.system.fleet import COORDINATOR, a_job
 
 from fedmill_shared.errors import StoreError
 
 pytestmark = pytest.mark.system
 
-MIB = 1 << 20
 DAEMONS = (COORDINATOR, "agent-1")
-
-
-class SmallDisk:
-    """Owns a file system of its own at a folder; it can be filled and made read-only."""
-
-    def __init__(self, folder: Path, size: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._ballast = folder / "ballast"
-        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
-
-    def fill(self) -> None:
-        """Use up all space, also while others write."""
-        with self._ballast.open("ab") as file:
-            step = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
-            while step:
-                try:
-                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), step)
-                except OSError:  # somebody was faster
-                    step //= 2
-
-    def empty(self) -> None:
-        """Give the space back."""
-        self._ballast.unlink()
-
-    def protect(self, *, read_only: bool) -> None:
-        """Let nothing be written from now on, or again."""
-        self._mount("-o", f"remount,{'ro' if read_only else 'rw'}")
-
-    def close(self) -> None:
-        """Take the file system away."""
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
-
-    def _mount(self, *options: str) -> None:
-        subprocess.run(["mount", *options, str(self.folder)], check=True, capture_output=True)
 
 
 @pytest.fixture
 def disk() -> Iterator[Callable[[Path, int], SmallDisk]]:
     """Make a small file system that is gone when the test has ended."""
     with ExitStack() as stack:
-
-        def make(folder: Path, size: int) -> SmallDisk:
-            try:
-                made = SmallDisk(folder, size)
-            except (subprocess.CalledProcessError, FileNotFoundError) as error:
-                pytest.skip(f"no file system can be mounted here: {error}")
-            stack.callback(made.close)
-            return made
-
-        yield make
+        yield lambda folder, size: stack.enter_context(small_disk(folder, size))
 
 
 @contextmanager

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recording of raw samples: what comes back, in which order, and what goes to make room."""
 
-import os
-import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.small_disk import MIB, SmallDisk, small_disk
 
 from fedmill_agent.config import StoreSection
 from fedmill_agent.places import sampled_sources, samples_file
@@ -468,52 +467,36 @@ class TestLevel:
 
 class TestDisk:
     @pytest.fixture
-    def small(self, tmp_path: Path) -> Iterator[Path]:
+    def disk(self, tmp_path: Path) -> Iterator[SmallDisk]:
         """A file system of 4 MiB."""
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            pytest.skip(f"no file system can be mounted here: {error}")
-        yield folder
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        with small_disk(tmp_path / "disk", 4 * MIB) as disk:
+            yield disk
 
-    @staticmethod
-    def ballast(folder: Path) -> Path:
-        """Use up all space."""
-        disk = os.statvfs(folder)
-        path = folder / "ballast"
-        with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize)
-        return path
-
-    def test_a_full_disk_loses_nothing_that_fits_in_memory(self, small: Path) -> None:
+    def test_a_full_disk_loses_nothing_that_fits_in_memory(self, disk: SmallDisk) -> None:
         """Commits fail and say so; with room again all is written, in order, once."""
-        with open_store(small / "s") as store:
+        with open_store(disk.folder / "s") as store:
             fill(store, 0, 5, 1000)
-            ballast = self.ballast(small)
+            disk.fill()
             for n in range(5, 25):
                 store.append(second(n, rate=1000))
                 with pytest.raises(StoreError, match="free some space"):
                     store.commit()
             assert store.pending == 20_000
-            ballast.unlink()
+            disk.empty()
             assert store.commit() == 20_000
             assert store.acknowledged == 25_000
             assert seconds(store) == list(range(25))
 
     @pytest.mark.parametrize(("discard", "left"), [("oldest", 99), ("newest", 1)])
-    def test_a_full_memory_too(self, small: Path, discard: Discard, left: int) -> None:
+    def test_a_full_memory_too(self, disk: SmallDisk, discard: Discard, left: int) -> None:
         """Then something must go: the oldest in memory, or what comes; it is counted."""
-        with open_store(small / "s", keep(discard=discard), buffer_bytes=50_000) as store:
+        with open_store(disk.folder / "s", keep(discard=discard), buffer_bytes=50_000) as store:
             fill(store, 0, 1, 1000)
-            ballast = self.ballast(small)
+            disk.fill()
             for n in range(1, 100):
                 store.append(second(n, rate=100))
             assert store.pending <= 50_000 / 18
-            ballast.unlink()
+            disk.empty()
             store.commit()
             assert left in seconds(store)
             assert sum(store.counts().values()) + store.discarded == 1000 + 9900
@@ -537,9 +520,10 @@ class TestPlaces:
     def test_as_the_configuration_wants_it(self, tmp_path: Path) -> None:
         """With its bounds; 0 bytes is no recording."""
         clock = ManualClock()
-        made: Callable[[StoreSection], SampleStore | None] = lambda section: recording(  # noqa: E731
-            section, str(tmp_path), "line", clock
-        )
+
+        def made(section: StoreSection) -> SampleStore | None:
+            return recording(section, str(tmp_path), "line", clock)
+
         assert made(StoreSection(samples_max_bytes=0)) is None
         assert not (tmp_path / "samples").exists()
         section = StoreSection(

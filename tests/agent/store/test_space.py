@@ -2,8 +2,6 @@
 """When a disk fills: closed forms for the prediction, a gauge of ours for what is said of it."""
 
 import errno
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.kit import Journal
+from tests.small_disk import MIB, small_disk
 
 from fedmill_agent.store.space import (
     FARTHEST,
@@ -227,25 +226,14 @@ class TestFilling:
 
 
 class TestRealDisk:
-    @pytest.fixture
-    def small(self, tmp_path: Path) -> Iterator[Path]:
-        """A file system of 8 MiB."""
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            pytest.skip(f"no file system can be mounted here: {error}")
-        yield folder
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-    def test_what_is_written_is_missed(self, small: Path) -> None:
+    def test_what_is_written_is_missed(self, tmp_path: Path) -> None:
         """Free and total are those of the disk that holds the folder."""
-        assert free_and_total(small) == (8 << 20, 8 << 20)
-        watch = DiskWatch(small, GB, ManualClock(), Journal())
-        assert watch.level() == "ample"
-        (small / "ballast").write_bytes(bytes(7_700_000))
-        assert free_and_total(small)[0] == pytest.approx((8 << 20) - 7_700_000, abs=8192)
-        watch = DiskWatch(small, GB, ManualClock(), Journal())
-        assert watch.level() == "low"
+        with small_disk(tmp_path / "disk", 8 * MIB) as disk:
+            assert free_and_total(disk.folder) == (8 * MIB, 8 * MIB)
+            watch = DiskWatch(disk.folder, GB, ManualClock(), Journal())
+            assert watch.level() == "ample"
+            (disk.folder / "recording").write_bytes(bytes(7_700_000))
+            free, _ = free_and_total(disk.folder)
+            assert free == pytest.approx(8 * MIB - 7_700_000, abs=8192)
+            watch = DiskWatch(disk.folder, GB, ManualClock(), Journal())
+            assert watch.level() == "low"
