@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole agent on a live source that comes and goes: windows are stored and scored."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -13,12 +12,10 @@ import pytest
 from msgspec import structs
 from tests.agent.kit import LENGTH, SECOND, Versions, a_job
 from tests.agent.sources.live.scripted import Script, ScriptedOptions, ScriptedSession, block
-from tests.agent.test_daemon import Agent, Dial, Plant, Trainer, release
+from tests.agent.whole import Agent, Plant, Trainer, release, stand_in
 
-from fedmill_agent import daemon as daemon_module
 from fedmill_agent.changes import changes
 from fedmill_agent.config import AgentConfig
-from fedmill_agent.governor import Machine
 from fedmill_agent.places import samples_file
 from fedmill_agent.sources import hub as hub_module
 from fedmill_agent.sources import supervisor
@@ -65,7 +62,7 @@ class Line:
 
     def stored(self, agent: Agent) -> int:
         """Windows of the job."""
-        job = agent.daemon._state().jobs.get("press")
+        job = agent.word().jobs.get("press")
         return job.windows.get("train", 0) if job else 0
 
     def until_stored(self, agent: Agent, windows: int) -> None:
@@ -76,14 +73,8 @@ class Line:
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     """It is closed in the end, and leaves no thread."""
-    Trainer.made = []
-    Dial.machine = Machine(
-        cpu_percent=1.0, available_bytes=10**9, temperature_celsius=40.0, weekday=0, minute=0
-    )
+    stand_in(monkeypatch, Adopting)
     made = Line(tmp_path)
-    monkeypatch.setattr(daemon_module, "TrainerProcess", Adopting)
-    monkeypatch.setattr(daemon_module, "Gauge", Dial)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(hub_module, "live_of", lambda _: made.script.live)
     monkeypatch.setattr(supervisor, "READ_SECONDS", 0.02)
     monkeypatch.setattr(supervisor.Backoff, "wait", lambda *_, **__: 0.0)
@@ -106,7 +97,7 @@ class TestWindows:
         line.say(session, 4)
         line.until_stored(agent, 7)
         agent.until(lambda: agent.scored() == 4)
-        agent.daemon._beat()
+        agent.daemon._heartbeat.beat()
         found = read_status(agent.state).sources["line"]
         assert (found.phase, found.readings, found.connections) == ("running", 7 * LENGTH, 1)
         assert found.dropped == {}
@@ -138,7 +129,7 @@ class TestWindows:
         session = line.script.session
         line.say(session, 2, pause=1000)
         line.until_stored(agent, 4)
-        agent.daemon._beat()
+        agent.daemon._heartbeat.beat()
         found = read_status(agent.state).sources["line"]
         assert (found.phase, found.connections) == ("running", 2)
         assert found.error == "nothing listens"
@@ -157,7 +148,7 @@ class TestWindows:
         line.said += 2 * LENGTH
         line.say(session, 1)
         line.until_stored(agent, 1)
-        phase = agent.daemon._state().jobs["press"]
+        phase = agent.word().jobs["press"]
         assert phase.windows_bad == 2
         assert phase.faults == {"vibration: missing": 2}
 
@@ -187,7 +178,7 @@ class TestPast:
         line.say(line.script.session, 5)
         agent.until(lambda: agent.daemon._plant.standings()["line"].readings == 5 * LENGTH)
         line.plant.coordinator.offer(JOB)
-        agent.until(lambda: agent.daemon._state().jobs.get("press"))
+        agent.until(lambda: agent.word().jobs.get("press"))
         agent.run()
         assert not agent.journal.of("backfill.started")
 
@@ -219,7 +210,7 @@ class TestStart:
         line.plant.coordinator.offer(JOB)
         agent.until(lambda: agent.phase() == "waiting")
         agent.until(lambda: agent.daemon._plant.standings()["line"].phase == "waiting")
-        agent.daemon._beat()
+        agent.daemon._heartbeat.beat()
         assert read_status(agent.state).sources["line"].error == "nothing listens"
 
 

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from tests.agent.kit import Coordinator, Journal, a_job
 
-from fedmill_agent import daemon as daemon_module
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
-from fedmill_agent.daemon import Daemon, subscriptions
+from fedmill_agent.daemon import Daemon
 from fedmill_agent.labels import spool
 from fedmill_agent.labels.decode import from_json
 from fedmill_agent.labels.desk import LabelDesk
 from fedmill_agent.labels.record import Label
+from fedmill_agent.line import subscriptions
 from fedmill_agent.places import labels_file, labels_folder
 from fedmill_agent.store.windows import WindowStore
+from fedmill_agent.training import governed
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import StoreError
 from fedmill_shared.job import Evaluation, Job
@@ -72,8 +73,8 @@ class Agent:
             self.clock,
             self.journal,
         )
-        self.daemon._resume()
-        self.daemon._link.start()
+        self.daemon._seats.resume()
+        self.daemon._line.start()
 
     def run(self) -> None:
         """Three seconds."""
@@ -83,7 +84,7 @@ class Agent:
 
     def store(self, job: str = "press") -> WindowStore:
         """The windows of a job; one from 0 to 1 s is there."""
-        work = self.daemon._seats[job]._work
+        work = self.daemon._seats._seats[job]._work
         assert work is not None
         values = np.zeros((1, 8), np.float32)
         work.store.add([Window("press", "press", 0, SECOND, values, 1.0, 0)], "train")
@@ -115,7 +116,7 @@ def start(
     tmp_path: Path, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], Agent]]:
     """Starts the agent, again on the same folder."""
-    monkeypatch.setattr(daemon_module, "TrainerProcess", Trainer)
+    monkeypatch.setattr(governed, "TrainerProcess", Trainer)
     made: list[Agent] = []
     clock = ManualClock()
 

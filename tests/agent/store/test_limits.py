@@ -10,7 +10,8 @@ import pytest
 from tests.agent.kit import Coordinator, Journal
 
 from fedmill_agent.config import AgentConfig, AgentSection, StoreSection, load
-from fedmill_agent.daemon import Daemon, subscriptions
+from fedmill_agent.daemon import Daemon
+from fedmill_agent.line import subscriptions
 from fedmill_agent.status import read_status
 from fedmill_agent.store.bounds import Rules, rules_of
 from fedmill_agent.store.space import ample

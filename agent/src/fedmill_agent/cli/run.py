@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
-from fedmill_agent.daemon import Daemon, subscriptions
+from fedmill_agent.daemon import Daemon
+from fedmill_agent.line import subscriptions
 from fedmill_agent.memory import use_little_memory
 from fedmill_agent.reloading import ConfigFile
 from fedmill_shared import log

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's line to the coordinator: what it listens to, what a message says, what it sends."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from fedmill_agent.config import AgentConfig
+from fedmill_shared import topics
+from fedmill_shared.errors import BrokerError, FrameError
+from fedmill_shared.link.base import Connected, Disconnected, Link, Message, Sink
+from fedmill_shared.link.blocks import Block, parse_block
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import ALL, DOWN, AgentState, decode, encode
+from fedmill_shared.protocol import NEWEST
+
+BACKLOG_LIMIT = 16
+"""Messages on their way out before requests for blocks pass by; the coordinator asks again."""
+ASKED_AGAIN = ("update", "block", "request")
+"""What is sent anew after a reconnection, and must not pile up in a queue until then."""
+
+Connect = Callable[[Sink, Message], Link]
+
+
+def subscriptions(agent: str) -> list[str]:
+    """Topics an agent listens to."""
+    return [topics.down(agent, "#"), topics.broadcast("#", "").rstrip("/")]
+
+
+def read(message: Message) -> tuple[str, Struct | Block]:
+    """The kind of a message, and what it says.
+
+    Raises:
+        FrameError: the topic is of no kind that comes down to agents, or the message is damaged.
+    """
+    kind = topics.kind_of(message.topic)
+    if kind == "block":
+        return kind, parse_block(message.payload)
+    known = DOWN if "/down/" in message.topic else ALL
+    if kind not in known:
+        raise FrameError(f"topic {message.topic!r} is of an unknown kind")
+    return kind, decode(message.payload, known[kind])
+
+
+class Line:
+    """Owns the link to the broker.
+
+    Attributes:
+        connected: whether the broker has us.
+    """
+
+    def __init__(self, config: AgentConfig, connect: Connect, sink: Sink, log: Logger) -> None:
+        """Nothing is connected yet; ``connect(sink, will)`` makes the link."""
+        self._agent = config.agent.id
+        self._broker = f"{config.broker.host}:{config.broker.port}"
+        self._log = log
+        self.connected = False
+        self._link = connect(sink, self._word(AgentState(online=False, newest=NEWEST)))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is on its way out that requests for more pass by."""
+        return self._link.backlog >= BACKLOG_LIMIT
+
+    def start(self) -> None:
+        """Begin to connect, and try for ever."""
+        self._link.start()
+
+    def turn(self, event: Connected | Disconnected) -> None:
+        """The broker has us, or has lost us."""
+        self.connected = isinstance(event, Connected)
+        if isinstance(event, Connected):
+            self._log.info("broker.connected", session_present=event.session_present)
+            return
+        remedy = f"{event.remedy}; " if event.remedy else ""
+        self._log.error(
+            "broker.unreachable",
+            reason=event.reason,
+            broker=self._broker,
+            remedy=f"{remedy}scoring goes on, and the agent keeps trying",
+        )
+
+    def send(self, kind: str, message: Struct | bytes) -> None:
+        """Send ``message``; one that does not go out is logged, and lost."""
+        if kind in ASKED_AGAIN and not self.connected:
+            return
+        payload = message if isinstance(message, bytes) else encode(message)
+        try:
+            self._link.publish(topics.up(self._agent, kind), payload, retain=kind == "state")
+        except BrokerError as error:
+            self._log.warning("message.unsent", kind=kind, error=str(error))
+
+    def leave(self, last: AgentState) -> None:
+        """Say ``last``, if the broker has us, and hang up."""
+        self._link.stop(self._word(last))
+
+    def _word(self, state: AgentState) -> Message:
+        """What the agent says of itself, or the broker in its place."""
+        return Message(topics.up(self._agent, "state"), encode(state))
