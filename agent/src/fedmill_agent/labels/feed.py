@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A thread that brings labels from a file, a broker or a web server, for as long as it takes."""
 
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Protocol
 
 from fedmill_agent.labels.decode import Decoded, Shape
 from fedmill_agent.labels.options import LabelOptions
+from fedmill_agent.threaded import Threaded
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.link.backoff import full_jitter
@@ -39,32 +39,17 @@ Open = Callable[[LabelOptions, Shape, Clock], LabelInput]
 Take = Callable[[Decoded, str], int]
 
 
-class LabelFeed:
-    """Owns the thread, and whatever it is connected to."""
+class LabelFeed(Threaded):
+    """Owns whatever it is connected to."""
 
     def __init__(self, options: LabelOptions, take: Take, clock: Clock, log: Logger) -> None:
         """Prepare; ``take`` keeps labels, and raises StoreError where that fails."""
+        super().__init__(f"labels-{options.name}")
         self._options = options
         self._take = take
         self._clock = clock
         self._log = log
-        self._stopped = threading.Event()
         self._said, self._wait = "", FIRST_WAIT
-        self._thread = threading.Thread(target=self._run, name=f"labels-{options.name}")
-        self._thread.daemon = True
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end."""
-        self._stopped.set()
-
-    def join(self, timeout: float) -> None:
-        """Wait until it has, at most ``timeout`` seconds."""
-        if self._thread.is_alive():
-            self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

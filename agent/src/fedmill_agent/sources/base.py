@@ -170,6 +170,15 @@ class SourceKind:
     live: "Live | None" = None
 
 
+def lacking(options: SourceOptions, extra: str, error: ImportError) -> ConfigError:
+    """What to raise where a library that only one kind of source needs cannot be imported."""
+    library = (error.name or extra).partition(".")[0]
+    return ConfigError(
+        f"source {options.name!r} needs the package {library}, which cannot be imported: {error}",
+        remedy=f"pip install fedmill-agent[{extra}]",
+    )
+
+
 _Options = TypeVar("_Options", bound=SourceOptions)
 
 

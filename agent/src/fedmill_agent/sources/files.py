@@ -106,6 +106,22 @@ def positions(path: str, tags: Sequence[str], known: Sequence[str]) -> list[int]
     return [known.index(tag) for tag in tags]
 
 
+def rate_factor(path: str, own_hz: float, rate_hz: float) -> int:
+    """How many times as fast a file is that tells ``own_hz`` (0: nothing) as a job at ``rate_hz``.
+
+    Raises:
+        DataError: the one is no whole multiple of the other.
+    """
+    ratio = (own_hz or rate_hz) / rate_hz
+    factor = round(ratio)
+    if factor < 1 or abs(ratio - factor) > 1e-6 * ratio:
+        raise DataError(
+            f"{path}: has {own_hz:g} samples per second, the job wants {rate_hz:g}",
+            remedy="resample the file, or set the job's rate to that of the file or a whole part",
+        )
+    return factor
+
+
 def stem(path: str) -> str:
     """File name without folder, ``.gz`` and extension: ``a/train_FD001.txt.gz`` -> train_FD001."""
     name = PurePath(path).name

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one source in a thread of its own: pace, repetition, and an end that is always reported."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from fedmill_agent.sources.base import (
     SourceKind,
 )
 from fedmill_agent.sources.timeline import parse_iso
+from fedmill_agent.threaded import Threaded
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, FedmillError
 
@@ -40,8 +40,8 @@ class SourceEnded:
 Sink = Callable[[SourceEvent | SourceEnded], bool]
 
 
-class SourceRunner:
-    """Owns the thread of one source."""
+class SourceRunner(Threaded):
+    """Reads one source; asked to stop, it does so at the next event."""
 
     def __init__(
         self,
@@ -54,28 +54,13 @@ class SourceRunner:
         clock: Clock,
     ) -> None:
         """Prepare; ``sink`` returns False when nobody listens any more."""
+        super().__init__(f"source-{options.name}")
         self._kind = kind
         self._options = options
         self._tags = tags
         self._rate_hz = rate_hz
         self._sink = sink
         self._clock = clock
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"source-{options.name}")
-        self._thread.daemon = True
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end; it does so at its next event."""
-        self._stopped.set()
-
-    def join(self, timeout: float) -> None:
-        """Wait until the thread has ended, at most ``timeout`` seconds."""
-        if self._thread.is_alive():
-            self._thread.join(timeout)
 
     def _run(self) -> None:
         name = self._options.name

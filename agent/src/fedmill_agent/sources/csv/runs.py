@@ -11,7 +11,7 @@ from fedmill_agent.sources.base import Event, RunEnded
 from fedmill_agent.sources.csv.grid import on_grid
 from fedmill_agent.sources.csv.table import Row
 from fedmill_agent.sources.csv.track import track
-from fedmill_agent.sources.files import stem
+from fedmill_agent.sources.files import rate_factor, stem
 from fedmill_agent.sources.tabular import TabularOptions
 from fedmill_shared.errors import DataError
 
@@ -82,12 +82,7 @@ def file_period_hz(path: str, own_hz: float, rate_hz: float) -> float:
     Raises:
         DataError: the one is no whole multiple of the other.
     """
-    factor = (own_hz or rate_hz) / rate_hz
-    if round(factor) < 1 or abs(factor - round(factor)) > 1e-6 * factor:
-        raise DataError(
-            f"{path}: has {own_hz:g} samples per second, the job wants {rate_hz:g}",
-            remedy="resample the file, or set the job's rate to that of the file or a whole part",
-        )
+    rate_factor(path, own_hz, rate_hz)
     return own_hz or rate_hz
 
 

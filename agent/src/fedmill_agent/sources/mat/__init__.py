@@ -11,7 +11,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from fedmill_agent.sources.base import Event, ReplayOptions, SourceKind, SourceOptions, narrow
-from fedmill_agent.sources.files import shorten, stem
+from fedmill_agent.sources.files import rate_factor, shorten, stem
 from fedmill_agent.sources.mat.level5 import (
     LARGEST_VARIABLE,
     Variable,
@@ -57,7 +57,7 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
             variables are no equally long series or too large, or the rates do not fit.
     """
     own = narrow(options, MatOptions)
-    factor = _factor(own, rate_hz)
+    factor = rate_factor(own.path, own.rate_hz, rate_hz)
     variables = list_variables(own.path)
     chosen = [_match(own.path, tag, variables) for tag in tags]
     if 8 * sum(prod(variable.shape) for variable in set(chosen)) > LARGEST_VARIABLE:
@@ -90,17 +90,6 @@ def read(options: SourceOptions, tags: Sequence[str], rate_hz: float) -> Iterato
 
 
 KIND = SourceKind(MatOptions, read)
-
-
-def _factor(own: MatOptions, rate_hz: float) -> int:
-    ratio = (own.rate_hz or rate_hz) / rate_hz
-    factor = round(ratio)
-    if factor < 1 or abs(ratio - factor) > 1e-6 * ratio:
-        raise DataError(
-            f"{own.path}: has {own.rate_hz:g} samples per second, the job wants {rate_hz:g}",
-            remedy="the file's rate must be the job's rate or a whole multiple of it",
-        )
-    return factor
 
 
 def _match(path: str, tag: str, variables: list[Variable]) -> Variable:

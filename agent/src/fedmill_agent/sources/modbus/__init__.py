@@ -3,11 +3,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from fedmill_agent.sources.base import SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import SourceKind, SourceOptions, lacking, narrow
 from fedmill_agent.sources.live import Found, Live, Session
 from fedmill_agent.sources.modbus.options import ModbusOptions
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import ConfigError
 
 
 def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
@@ -15,7 +14,7 @@ def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
     try:
         from fedmill_agent.sources.modbus.opening import open_session  # noqa: PLC0415  an extra
     except ImportError as error:
-        raise _lacking(own, error) from error
+        raise lacking(own, "modbus", error) from error
     return open_session(own, tags, clock)
 
 
@@ -24,15 +23,8 @@ def _discover(options: SourceOptions, clock: Clock) -> Iterator[Found]:
     try:
         from fedmill_agent.sources.modbus.scan import discover  # noqa: PLC0415  an extra
     except ImportError as error:
-        raise _lacking(own, error) from error
+        raise lacking(own, "modbus", error) from error
     yield from discover(own, clock)
-
-
-def _lacking(own: ModbusOptions, error: ImportError) -> ConfigError:
-    return ConfigError(
-        f"source {own.name!r} needs the library pymodbus, which cannot be imported: {error}",
-        remedy="pip install fedmill-agent[modbus]",
-    )
 
 
 KIND = SourceKind(ModbusOptions, live=Live(_open, _discover))

@@ -7,11 +7,10 @@ session is opened.
 
 from collections.abc import Iterator, Sequence
 
-from fedmill_agent.sources.base import SourceKind, SourceOptions, narrow
+from fedmill_agent.sources.base import SourceKind, SourceOptions, lacking, narrow
 from fedmill_agent.sources.live import Found, Live, Session
 from fedmill_agent.sources.opcua.options import OpcuaOptions
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import ConfigError
 
 
 def open_session(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
@@ -24,8 +23,8 @@ def open_session(options: SourceOptions, tags: Sequence[str], clock: Clock) -> S
     own = narrow(options, OpcuaOptions)
     try:
         from fedmill_agent.sources.opcua.session import open_session as opened  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise _not_installed(own, error) from error
+    except ImportError as error:
+        raise lacking(own, "opcua", error) from error
     return opened(own, tags, clock)
 
 
@@ -39,16 +38,9 @@ def discover(options: SourceOptions, _clock: Clock) -> Iterator[Found]:
     own = narrow(options, OpcuaOptions)
     try:
         from fedmill_agent.sources.opcua.discovery import discover as found  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise _not_installed(own, error) from error
+    except ImportError as error:
+        raise lacking(own, "opcua", error) from error
     yield from found(own)
 
 
 KIND = SourceKind(OpcuaOptions, live=Live(open_session, discover))
-
-
-def _not_installed(options: OpcuaOptions, error: ModuleNotFoundError) -> ConfigError:
-    return ConfigError(
-        f"source {options.name!r}: reading OPC UA needs the package {error.name}",
-        remedy="pip install fedmill-agent[opcua]",
-    )

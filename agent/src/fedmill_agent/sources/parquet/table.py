@@ -129,7 +129,8 @@ def translated(path: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: {_what(told)}: {told}", remedy=_remedy(told)) from error
+        problem, remedy = _explained(told)
+        raise DataError(f"{path}: {problem}: {told}", remedy=remedy) from error
     except MemoryError as error:
         raise DataError(
             f"{path}: claims more memory than there is", remedy="copy the file again"
@@ -175,17 +176,13 @@ def times(path: str, name: str, column: Any, unit: TimeUnit, row: int) -> list[i
     return found
 
 
-def _what(told: str) -> str:
+def _explained(told: str) -> tuple[str, str]:
+    """What is wrong with a file of which pyarrow says ``told``, and what helps."""
     if "encrypt" in told or "decrypt" in told:
-        return "is encrypted"
+        return "is encrypted", "write it without encryption: an agent has no keys for it"
     if "too deeply nested" in told:
-        return "has columns in columns, too deep"
-    return "is damaged, or no Parquet file"
-
-
-def _remedy(told: str) -> str:
-    if "encrypt" in told or "decrypt" in told:
-        return "write it without encryption: an agent has no keys for it"
-    if "too deeply nested" in told:
-        return "write one column of numbers for each tag"
-    return "copy the file again from where it came, and check that it is Parquet"
+        return "has columns in columns, too deep", "write one column of numbers for each tag"
+    return (
+        "is damaged, or no Parquet file",
+        "copy the file again from where it came, and check that it is Parquet",
+    )
