@@ -217,7 +217,7 @@ class Intake:
 
     def _label(self, feed: _Feed, label: LabelInterval) -> None:
         classes = self._job.labels.classes
-        if feed.forecaster is not None:
+        if feed.forecaster is not None or not self._job.needs_labels:
             return  # the stream itself is the truth
         if self._job.job.task == "classification" and label.text not in classes:
             if not self.refused_labels[label.text]:

@@ -255,7 +255,7 @@ class Seat:
             return "training is switched off below [training]"
         wanted = work.job.federation.min_examples
         if not self._ready and wanted > 1 and not work.intake.replaying:
-            return f"{work.learnable()} labelled training windows, {wanted} wanted"
+            return f"{work.learnable()} {work.job.learns_from}, {wanted} wanted"
         return work.participation.delivery.obstacle or self._outside.obstacle()
 
     def _introduce(self) -> None:

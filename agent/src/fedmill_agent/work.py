@@ -100,19 +100,20 @@ class Work:
         self.streams.start()
 
     def learnable(self) -> int:
-        """Training windows with a label for this job."""
-        if self.store.counts()["train"] == 0:
-            return 0
+        """Training windows with a label for this job, or all where it needs none."""
+        windows = self.store.counts()["train"]
+        if windows == 0 or not self.job.needs_labels:
+            return windows
         return self.store.labelled(self.job.job.task)["train"]
 
     def nothing_to_learn(self) -> FedmillError:
-        """Why there is no training window with a label."""
+        """Why there is nothing to train on, or too little."""
         windows = self.store.counts()["train"]
         bad, faults = self.intake.bad_windows, self.intake.faults
         wanted = self.job.federation.min_examples
         if windows and 0 < (labelled := self.learnable()) < wanted:
             return DataError(
-                f"agent has {labelled} labelled training windows for job {self.job.name}, "
+                f"agent has {labelled} {self.job.learns_from} for job {self.job.name}, "
                 f"{wanted} are wanted",
                 remedy="record more, or lower federation.min_examples in the job file",
             )

@@ -57,6 +57,9 @@ Rules between fields:
 - Signals have different names; at least one is an input.
 - `window.normalise = "regime"` and signals with `role = "regime"` need each other.
 - A classification lists at least two classes. A regression lists none; only it can have a `cap`.
+- `task = "reconstruction"` and `architecture = "autoencoder"` need each other. Such a job has no
+  `[labels]`, nothing that is about classes, and its signals are standardised; its `bottleneck` is
+  narrower than the model's input.
 - `labels.from = "forecast"` or `"event"` is for a regression. What is foretold is a signal of the
   job in a unit of its kind; a remaining life is a time. See [labels.md](labels.md).
 - `learning.loss` fits the task: `cross_entropy`, `logit_adjusted` and `focal` for classes, `mse`
@@ -67,8 +70,8 @@ Rules between fields:
 - `evaluation.validation` and `evaluation.test` together stay below 1.
 - `window.trigger` names a signal, and goes with neither `stride` nor `pad`; `window.order` names
   one with the unit of a speed of rotation.
-- `[features]` are for an `mlp`; every band holds at least one frequency of the window, and the
-  model gets at most 256 rows.
+- `[features]` are for an `mlp` or an `autoencoder`; every band holds at least one frequency of the
+  window, and the model gets at most 256 rows.
 - The first kernel of a `wdcnn` fits the window; `norm = "batch"` goes with
   `learning.personal = "norm"`.
 - Sparse codecs (`-N`: one of N) need `compression.error_feedback`; `median` and `trimmed_mean` need

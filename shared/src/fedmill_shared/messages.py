@@ -73,7 +73,8 @@ class JobPhase(Struct, frozen=True, kw_only=True):
     """Where an agent stands in one job; ``ineligible`` says why it does not train at present.
 
     ``served`` is the candidate that scores, where there is a choice, and ``scores`` what each of
-    them reached on the agent's validation windows (accuracy, or RMSE in the label's unit).
+    them reached on the agent's validation windows (accuracy, RMSE in the label's unit, or the mean
+    squared error of a reconstruction).
     ``faults`` are the most frequent reasons why windows are bad, as ``signal: fault``, with their
     number.
     """
@@ -163,8 +164,8 @@ class EvaluationReport(Struct, frozen=True, kw_only=True):
     Attributes:
         served: the candidate that scores from now on; empty where there is no choice, or not yet.
         candidates: each candidate on the held-out windows, which had no part in the choice.
-        validation: each candidate on the validation windows, which decided: accuracy, or RMSE in
-            the label's unit.
+        validation: each candidate on the validation windows, which decided: accuracy, RMSE in the
+            label's unit, or the mean squared error of a reconstruction.
     """
 
     job: Job

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     configs = [load(path) for path in (options.config, *options.also)]
     train = joined([read(config, job, "train") for config in configs])
     if not len(train):
-        raise DataError(f"job {job.name}: no labelled training windows")
+        raise DataError(f"job {job.name}: no {job.learns_from}")
     held_out = {config.agent.id: read(config, job, "test") for config in configs}
     for result in fit_and_score(job, train, held_out, agents=len(configs)):
         print(msgspec.json.encode(result).decode())

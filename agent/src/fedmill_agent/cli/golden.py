@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     dataset = read(config, job, "train") if stored else from_sources(config, job, SystemClock())
     if not len(dataset):
         raise DataError(
-            f"job {job.name}: no labelled training windows",
+            f"job {job.name}: no {job.learns_from}",
             remedy="see what the sources deliver: fedmill-agent check CONFIG --job FILE",
         )
     chosen = draw(dataset, options.windows, seed_for(job.name, config.agent.id, "golden"))
@@ -79,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
         [dataset.runs[i] for i in chosen],
     )
     write_golden(options.out, golden)
-    print(f"{options.out}: {len(chosen)} labelled windows of job {job.name}; they are raw data")
+    windows = "labelled windows" if job.needs_labels else "windows"
+    print(f"{options.out}: {len(chosen)} {windows} of job {job.name}; they are raw data")
     lacking = [name for name in job.labels.classes if name not in dataset.texts]
     if lacking:
         print(f"  missing: {', '.join(lacking)}; updates of agents that learn these count less")

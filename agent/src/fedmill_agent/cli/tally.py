@@ -25,7 +25,7 @@ class Tally:
 
     Attributes:
         windows: good ones.
-        labelled: those of them with a label for the job's task.
+        labelled: those of them with a label for the job's task; all where it needs none.
         classes: labelled windows of each class; empty for a regression.
         extent: smallest and largest number of a regression's labels.
         learns: whether they train or test the model; windows of a live source are only scored.
@@ -50,7 +50,7 @@ def tally(source: SourceOptions, job: Job, delivery: Delivery) -> Tally:
     classes, extent = Counter[str](), (0.0, 0.0)
     if task == "classification":
         classes = Counter(map(str, truth.texts[known]))
-    elif labelled:
+    elif labelled and job.needs_labels:
         numbers = truth.numbers[known]
         extent = (float(np.min(numbers)), float(np.max(numbers)))
     return Tally(
@@ -103,9 +103,11 @@ def job_lines(job: Job, tallies: Sequence[Tally], *, learns: bool) -> Iterator[s
     used = [each for each in tallies if each.learns]
     labelled = sum(each.labelled for each in used)
     windows = sum(each.windows for each in tallies)
-    yield f"job {job.name}: {windows} windows, {labelled} with a label to learn or test by"
+    usable = "with a label to learn or test by" if job.needs_labels else "to learn or test by"
+    yield f"job {job.name}: {windows} windows, {labelled} {usable}"
     if learns and not labelled:
-        yield "  missing: labelled windows; the agent would score, and take no part in rounds"
+        wanted = "labelled windows" if job.needs_labels else "windows to learn from"
+        yield f"  missing: {wanted}; the agent would score, and take no part in rounds"
     elif learns:
         yield from _too_few(job, used)
     found = Counter[str]()
@@ -153,10 +155,12 @@ def _too_few(job: Job, used: Sequence[Tally]) -> Iterator[str]:
     training, wanted = sum(each.training for each in used), job.federation.min_examples
     if training < wanted:
         rest = "" if all(each.whole for each in used) else "; not everything was read"
-        yield f"  missing: about {training} labelled training windows, {wanted} wanted{rest}"
+        yield f"  missing: about {training} {job.learns_from}, {wanted} wanted{rest}"
 
 
 def _labels(job: Job, counted: Tally) -> str:
+    if not job.needs_labels:
+        return "the job needs no labels"
     if not counted.labelled:
         return "none labelled"
     if job.job.task == "regression":

@@ -160,7 +160,7 @@ def _count(delivery: Delivery, samples: Samples) -> None:
 
 
 def _keep(delivery: Delivery, job: Job, label: LabelInterval) -> None:
-    if job.labels.source == "forecast":
+    if job.labels.source == "forecast" or not job.needs_labels:
         return
     classified, counts = job.job.task == "classification", job.labels.source == "event"
     if label.text not in job.labels.classes if classified else label.text and not counts:

@@ -14,7 +14,9 @@ def refusal(job: Job, record: LabelRecord) -> str:
     if record.deleted:
         return reason
     source, text = job.labels.source, record.text
-    if source == "forecast":
+    if not job.needs_labels:
+        reason = "the job reconstructs its input and takes no labels"
+    elif source == "forecast":
         reason = "the job foretells a signal and takes no labels"
     elif source == "event":
         reason = _no_event(job, record)

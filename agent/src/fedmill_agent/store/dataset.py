@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "reconstruction"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,12 @@ class Truth:
         object.__setattr__(self, "conflicting", np.zeros(len(self.texts), np.bool_))
 
     def known(self, task: Task | None) -> NDArray[np.bool_]:
-        """Which windows (n,) have a label for ``task``, or any label if it is None."""
+        """Which windows (n,) have a label for ``task``, or any label if it is None.
+
+        A reconstruction wants none, so that it can learn from all.
+        """
+        if task == "reconstruction":
+            return np.ones(len(self.texts), np.bool_)
         classified: NDArray[np.bool_] = self.texts != ""
         measured = ~np.isnan(self.numbers)
         if task is None:

@@ -81,7 +81,7 @@ class Worker:
         with WindowStore.reader(Path(request.store)) as store:
             dataset = store.load("train", task=job.job.task)
         if not len(dataset.inputs):
-            raise DataError(f"job {job.name}: no labelled training windows")
+            raise DataError(f"job {job.name}: no {job.learns_from}")
         return protocol.MomentsCollected(number=request.number, moments=moments_of(job, dataset))
 
     def _train(self, request: protocol.Train) -> protocol.Trained:

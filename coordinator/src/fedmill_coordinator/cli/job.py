@@ -29,6 +29,8 @@ def check(file: Path, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode(job).decode())
         return
     outputs = ", ".join(job.labels.classes) or job.labels.unit
+    if not job.needs_labels:
+        outputs = "how badly a window is given back, without labels"
     click.echo(f"{file}: job {job.name} is well formed")
     click.echo(f"  learns     {job.job.task}: {outputs}")
     inputs = sum(signal.role == "input" for signal in job.signals)

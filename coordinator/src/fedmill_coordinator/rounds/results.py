@@ -25,7 +25,7 @@ from fedmill_shared.job import Job
 from fedmill_shared.learning.optimisers import learning_rate
 from fedmill_shared.link.blocks import BLOB_LIMIT
 from fedmill_shared.messages import EvaluationReport, Reason, RoundNotice
-from fedmill_shared.metrics import Statistic
+from fedmill_shared.metrics import Statistic, task_of
 from fedmill_shared.metrics.classification import ClassificationStatistic
 from fedmill_shared.seeds import seed_for
 
@@ -299,6 +299,12 @@ def _of_the_task(job: Job, agent: str, statistic: Statistic) -> Statistic:
         raise FrameError(
             f"evaluation: agent {agent} reports on {classes} classes, job {job.name} has "
             f"{len(job.labels.classes)} (0 for a regression)",
+            remedy="bring agent and coordinator to one version of the software",
+        )
+    if task_of(statistic) != job.job.task:
+        raise FrameError(
+            f"evaluation: agent {agent} reports on a {task_of(statistic)}, job {job.name} is a "
+            f"{job.job.task}",
             remedy="bring agent and coordinator to one version of the software",
         )
     return statistic

@@ -16,9 +16,10 @@ from fedmill_shared.job.evaluation import Evaluation, Serving
 from fedmill_shared.job.features import Channel, Features, channels, input_length
 from fedmill_shared.job.federation import Federation, Robustness
 from fedmill_shared.job.learning import Learning
-from fedmill_shared.job.model import Gru, Mlp, Model, Norm, Wdcnn
+from fedmill_shared.job.model import Autoencoder, Gru, Mlp, Model, Norm, Wdcnn
 
 __all__ = [
+    "Autoencoder",
     "Channel",
     "Cleaning",
     "CodecName",
@@ -98,6 +99,16 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def outputs(self) -> int:
         """Width of the model's output: one per class, or one number."""
         return len(self.labels.classes) if self.job.task == "classification" else 1
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a window is learned from only where its truth is known."""
+        return self.job.task != "reconstruction"
+
+    @property
+    def learns_from(self) -> str:
+        """What an agent trains on, in words."""
+        return "labelled training windows" if self.needs_labels else "training windows"
 
     @property
     def stride(self) -> int:

@@ -15,8 +15,12 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[Name, Meta(description="Name of the job, unique on the coordinator.")]
     task: Annotated[
-        Literal["classification", "regression"],
-        Meta(description="Predict one of several classes, or a number in the label's unit."),
+        Literal["classification", "regression", "reconstruction"],
+        Meta(
+            description="Predict one of several classes, or a number in the label's unit; or learn "
+            "without labels what windows look like (`reconstruction`), and tell of each how badly "
+            "the model gives it back."
+        ),
     ] = "classification"
 
 

@@ -9,7 +9,7 @@ from fedmill_shared.job.clusters import cluster_faults
 from fedmill_shared.job.combinations import combination_faults
 from fedmill_shared.job.features import grid_of
 from fedmill_shared.job.labelling import labelling_faults
-from fedmill_shared.job.model import Wdcnn
+from fedmill_shared.job.model import Autoencoder, Wdcnn
 from fedmill_shared.job.quality import quality_faults
 from fedmill_shared.job.shaping import shaping_faults
 from fedmill_shared.selector import parse
@@ -29,9 +29,16 @@ def faults(job: Job) -> Iterator[Fault]:
     yield from shaping_faults(job)
     yield from _unit_faults(job)
     yield from _regime_faults(job)
-    yield from _label_faults(job)
-    yield from labelling_faults(job)
-    yield from _learning_faults(job)
+    if not job.needs_labels or isinstance(job.model, Autoencoder):
+        from fedmill_shared.job.reconstruction import (  # noqa: PLC0415  few jobs need it
+            reconstruction_faults,
+        )
+
+        yield from reconstruction_faults(job)
+    if job.needs_labels:
+        yield from _label_faults(job)
+        yield from labelling_faults(job)
+        yield from _learning_faults(job)
     yield from _model_faults(job)
     yield from _round_faults(job)
     yield from _selection_faults(job)

@@ -83,7 +83,11 @@ class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = ""
     min_examples: Annotated[
-        Count, Meta(description="Labelled training windows an agent needs to take part.")
+        Count,
+        Meta(
+            description="Training windows an agent needs to take part; only labelled ones count, "
+            "where the job needs labels."
+        ),
     ] = 1
     over_selection: Annotated[
         float,

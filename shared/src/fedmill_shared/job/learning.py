@@ -14,7 +14,7 @@ class Learning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loss: Annotated[
         Literal["auto", "cross_entropy", "logit_adjusted", "focal", "mse", "huber"],
         Meta(
-            description="`auto` is cross_entropy for classes and mse for numbers. Rare classes: "
+            description="`auto` is cross_entropy for classes and mse for all else. Rare classes: "
             "`logit_adjusted` by the agent's own label counts, or `focal`."
         ),
     ] = "auto"

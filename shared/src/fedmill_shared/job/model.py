@@ -91,4 +91,41 @@ class Gru(
     dropout: Dropout = 0.0
 
 
-Model = Mlp | Wdcnn | Gru
+class Autoencoder(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="autoencoder",
+    tag_field="architecture",
+):
+    """Squeezes a window, or its features, into a few numbers and gives it back from them."""
+
+    hidden: Annotated[
+        list[Hidden],
+        Meta(
+            max_length=4,
+            description="Widths of the layers from the input to the narrowest one; the way back "
+            "has the same. Empty: one linear map each way, as principal components.",
+        ),
+    ] = msgspec.field(default_factory=lambda: [64])
+    bottleneck: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=4096,
+            description="Width of the narrowest layer; fewer than the model has inputs.",
+        ),
+    ] = 8
+    masked: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=0.9,
+            description="Share of the inputs that are hidden from the model while it learns to "
+            "give all of them back (denoising); 0: none.",
+        ),
+    ] = 0.0
+
+
+Model = Mlp | Wdcnn | Gru | Autoencoder

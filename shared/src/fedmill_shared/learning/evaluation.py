@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedmill_shared.job import Job
 from fedmill_shared.learning.descent import EVALUATION_BATCH
 from fedmill_shared.learning.examples import Examples
-from fedmill_shared.metrics import Statistic, of_classes, of_numbers
+from fedmill_shared.metrics import Statistic, of_classes, of_errors, of_numbers
 from fedmill_shared.models.flat import FlatModel
 
 
@@ -31,4 +31,6 @@ def evaluate(model: FlatModel, job: Job, examples: Examples) -> tuple[Statistic,
 def _score(job: Job, outputs: NDArray[np.float32], targets: NDArray[np.generic]) -> Statistic:
     if job.job.task == "classification":
         return of_classes(outputs, targets.astype(np.int64))
+    if job.job.task == "reconstruction":
+        return of_errors(outputs[:, 0])
     return of_numbers(outputs[:, 0], targets.astype(np.float64))

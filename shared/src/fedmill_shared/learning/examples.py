@@ -18,7 +18,8 @@ class Examples:
 
     Attributes:
         inputs: float32 (examples, signals, length), canonical units.
-        targets: int64 (examples,) class positions, or float32 (examples,) numbers.
+        targets: int64 (examples,) class positions, or float32 (examples,) numbers: zeros where
+            there is nothing to learn but the inputs.
         last: bool (examples,), whether it is the last window of its run.
     """
 
@@ -39,10 +40,14 @@ def make_examples(
 ) -> Examples:
     """Examples from stored windows, run after run; numbers are capped as the job says.
 
+    A reconstruction looks at neither texts nor numbers.
+
     Raises:
         DataError: a label is not one of the job's classes.
     """
-    if job.job.task == "regression":
+    if not job.needs_labels:
+        targets = torch.zeros(len(inputs))
+    elif job.job.task == "regression":
         values = np.minimum(numbers, job.labels.cap) if job.labels.cap else numbers
         targets = torch.from_numpy(values.astype(np.float32))
     else:
@@ -60,7 +65,7 @@ def make_examples(
 
 
 def label_counts(job: Job, examples: Examples) -> torch.Tensor:
-    """int64 (classes,) examples of each class, (1,) for a regression. It never leaves the agent."""
+    """int64 (classes,) examples of each class, (1,) without classes. It never leaves the agent."""
     if job.job.task == "classification":
         return torch.bincount(examples.targets, minlength=job.outputs)
     return torch.tensor([len(examples)])

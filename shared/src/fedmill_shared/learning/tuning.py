@@ -34,7 +34,7 @@ def tune(
         ModelError: the loss or a weight became infinite or NaN, or ``home`` does not fit.
     """
     if len(examples) == 0:
-        raise DataError(f"job {job.name}: no labelled training windows")
+        raise DataError(f"job {job.name}: no {job.learns_from}")
     check_home(model.manifest, job, home)
     model.load(personalised(model.manifest, job, model.vector, home))
     with torch.random.fork_rng(devices=[]):

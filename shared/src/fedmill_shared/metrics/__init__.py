@@ -8,11 +8,20 @@ from fedmill_shared.metrics.classification import (
     of_classes,
     recalls,
 )
+from fedmill_shared.metrics.reconstruction import ReconstructionStatistic, of_errors
 from fedmill_shared.metrics.regression import RegressionStatistic, of_numbers
-from fedmill_shared.metrics.statistic import Statistic, merge, merge_all, primary, summary
+from fedmill_shared.metrics.statistic import (
+    Statistic,
+    merge,
+    merge_all,
+    primary,
+    summary,
+    task_of,
+)
 
 __all__ = [
     "ClassificationStatistic",
+    "ReconstructionStatistic",
     "RegressionStatistic",
     "Statistic",
     "accuracy",
@@ -20,8 +29,10 @@ __all__ = [
     "merge",
     "merge_all",
     "of_classes",
+    "of_errors",
     "of_numbers",
     "primary",
     "recalls",
     "summary",
+    "task_of",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Job
+from fedmill_shared.job import Autoencoder, Job
 from fedmill_shared.models.manifest import LEARNED, Manifest, Role, Tensor
 from fedmill_shared.models.normaliser import Normaliser
 from fedmill_shared.models.sharing import mirrored_roles
@@ -24,6 +24,7 @@ _FAMILIES = {
     "Mlp": "fedmill_shared.models.mlp",
     "Wdcnn": "fedmill_shared.models.wdcnn",
     "Gru": "fedmill_shared.models.gru",
+    "Autoencoder": "fedmill_shared.models.autoencoder",
 }
 
 
@@ -37,9 +38,14 @@ def build(job: Job, seed: int, *, regimes: int = 1) -> "Network":
         regimes: operating conditions of the normaliser; 1 unless it standardises by regime.
 
     Raises:
-        ModelError: the architecture cannot be built for these windows.
+        ModelError: the architecture cannot be built for these windows, or for the job's task.
     """
     spec = spec_of(job, regimes)
+    if job.needs_labels == isinstance(job.model, Autoencoder):
+        raise ModelError(
+            f"job {job.name!r}: an autoencoder and task = 'reconstruction' need each other",
+            remedy="write both or neither of them",
+        )
     family = import_module(_FAMILIES[type(job.model).__name__])
     create: Callable[[Callable[[], Network], int], Network] = import_module(
         "fedmill_shared.models.network"

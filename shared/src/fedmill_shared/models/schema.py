@@ -21,7 +21,8 @@ class ModelSchema(Struct, frozen=True):
 
     Attributes:
         job: name of the job.
-        task: whether the output is one logit per class or one number.
+        task: whether the output is one logit per class, one number, or the mean squared error of
+            the window's reconstruction in standardised units.
         signals: rows of a window, in order, each in its canonical unit.
         window: length and cut of a window.
         cleaning: what is done about bad values in it.
@@ -33,7 +34,7 @@ class ModelSchema(Struct, frozen=True):
     """
 
     job: str
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "reconstruction"]
     signals: tuple[Signal, ...]
     window: Window
     classes: tuple[str, ...]

@@ -19,7 +19,7 @@ class ModelSpec:
             the job normalises by regime.
         regimes: operating conditions of the normaliser, 1 where it has only one.
         length: values of each row.
-        outputs: logits, one per class, or 1 for a regression.
+        outputs: logits, one per class, or 1 for a regression or the error of a reconstruction.
         regression: whether the output is a number in the label's unit.
     """
 
