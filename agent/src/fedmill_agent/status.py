@@ -75,6 +75,9 @@ def read_status(folder: Path) -> Status:
     path = folder / "status.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Status)
+    except PermissionError as error:
+        told = f"{path}: {error.strerror}"
+        raise StoreError(told, remedy="run this as the user of the agent") from error
     except OSError as error:
         raise StoreError(
             f"{path}: {error.strerror}",

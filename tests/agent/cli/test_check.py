@@ -595,13 +595,3 @@ class TestBad:
         job_file.write_text(job_file.read_text().replace("length = 8", "length = 0"))
         assert main(["check", str(configure()), "--job", str(job_file)]) == 11
         assert "job.toml:10: window.length is 0" in capsys.readouterr().err
-
-    @pytest.mark.parametrize("arguments", [[], ["dance"], ["check"], ["check", "a", "--jobb", "x"]])
-    def test_the_command_line(
-        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """Exit code 2 and a usage line."""
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 2
-        assert "usage: fedmill-agent" in capsys.readouterr().err

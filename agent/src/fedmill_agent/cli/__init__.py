@@ -10,9 +10,10 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from fedmill_shared import __version__
-from fedmill_shared.errors import FedmillError, Interrupted
+from fedmill_shared.errors import ConfigError, FedmillError, Interrupted, StoreError, UsageError
 from fedmill_shared.printable import printable
 
 SUMMARY = "The agent on a gateway: scores sensor streams, and learns from them."
@@ -33,12 +34,24 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why a file or device that the output goes to takes no more."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong command line as every other error is told, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message, remedy=f"see `{self.prog} --help`")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on standard error."""
     # Threads of numpy's BLAS cost memory and gain a gateway nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    parser = argparse.ArgumentParser(prog="fedmill-agent", description=SUMMARY)
-    parser.add_argument("--version", action="version", version=__version__)
+    parser = Parser(prog="fedmill-agent", description=SUMMARY)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = sys.argv[1:] if arguments is None else arguments
     try:
@@ -47,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             if name in given[:1]:  # only the command that is asked for is imported
                 import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
         options = parser.parse_args(given)
-        code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
+        code = _run(options)
         sys.stdout.flush()
     except FedmillError as error:
         print(f"fedmill-agent: {printable(str(error))}", file=sys.stderr)
@@ -70,6 +83,30 @@ def main(arguments: list[str] | None = None) -> int:
 def config_argument(parser: argparse.ArgumentParser) -> None:
     """Add the configuration file that most commands take."""
     parser.add_argument("config", type=Path, help="configuration file of the agent (TOML)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command; what a person can mend is told, and no traceback shown.
+
+    Raises:
+        FedmillError: the command's own, a file of another user, or a package that is missing.
+    """
+    try:
+        code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise StoreError(
+            f"{error.filename}: {error.strerror}", remedy="run this as the user of the agent"
+        ) from error
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ConfigError(
+            f"`fedmill-agent {options.command}` trains, and torch is not installed here",
+            remedy="pip install fedmill-agent[train]",
+        ) from error
+    return code
 
 
 def _drop_output() -> None:

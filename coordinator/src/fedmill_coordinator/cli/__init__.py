@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fedmill_shared import __version__
-from fedmill_shared.errors import FedmillError, Interrupted
+from fedmill_shared.errors import FedmillError, Interrupted, StoreError, UsageError
 
 COMMANDS = {
     "serve": "Run the coordinator.",
@@ -54,6 +54,18 @@ class LazyGroup(click.Group):
         except FedmillError as error:
             click.echo(f"fedmill: {' '.join(str(error).split())}", err=True)
             sys.exit(error.exit_code)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            path = (error.ctx or context).command_path
+            click.echo(f"fedmill: {error.format_message()} (see `{path} --help`)", err=True)
+            sys.exit(UsageError.exit_code)
+        except PermissionError as error:
+            if error.filename is None:
+                raise
+            told = f"{error.filename}: {error.strerror} (run this as the user of the coordinator)"
+            click.echo(f"fedmill: {told}", err=True)
+            sys.exit(StoreError.exit_code)
         except KeyboardInterrupt:
             click.echo("fedmill: interrupted", err=True)
             sys.exit(Interrupted.exit_code)
@@ -66,7 +78,7 @@ class LazyGroup(click.Group):
             sys.exit(FedmillError.exit_code)
 
 
-@click.command(cls=LazyGroup)
+@click.command("fedmill", cls=LazyGroup)
 @click.version_option(__version__, prog_name="fedmill")
 def main() -> None:
     """Federated machine learning for factories."""

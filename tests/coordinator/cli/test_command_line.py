@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command of the coordinator has in common: errors are one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from fedmill_coordinator.cli import listing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["dance"], "fedmill: No such command 'dance'. (see `fedmill --help`)"),
+        (["serve"], "fedmill: Missing argument 'CONFIG'. (see `fedmill serve --help`)"),
+        (["job", "check"], "fedmill: Missing argument 'FILE'. (see `fedmill job check --help`)"),
+    ],
+)
+def test_a_wrong_command_line(arguments: list[str], told: str, run: Callable[..., Result]) -> None:
+    """Exit code 2, and one line that says what is wrong and where help is."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [told]
+
+
+def test_no_command_shows_the_help(run: Callable[..., Result]) -> None:
+    """All of it: there is no one thing that is wrong."""
+    assert "Commands:" in run().stderr
+
+
+def test_a_state_folder_of_another_user(
+    empty: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 21: the file is named, and who may read it."""
+
+    def refuse(*_given: object) -> None:
+        raise PermissionError(13, "Permission denied", "/srv/fedmill/fedmill.sqlite")
+
+    monkeypatch.setattr(listing, "load", refuse)
+    result = run("jobs", empty)
+    assert result.exit_code == 21
+    assert result.stderr == (
+        "fedmill: /srv/fedmill/fedmill.sqlite: Permission denied "
+        "(run this as the user of the coordinator)\n"
+    )
