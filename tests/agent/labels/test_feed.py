@@ -4,7 +4,6 @@
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.agent.kit import Journal
 from tests.agent.sources.live.stands.mosquitto import Mosquitto, with_password
 from tests.agent.sources.live.stands.rest import Server, document
+from tests.waiting import PATIENCE, eventually
 
 from fedmill_agent.config import AgentConfig, AgentSection, load
 from fedmill_agent.labels.csv import MOST_LINES, open_labels
@@ -22,10 +22,10 @@ from fedmill_agent.labels.decode import Decoded, Shape
 from fedmill_agent.labels.desk import LabelDesk
 from fedmill_agent.labels.feed import LabelFeed
 from fedmill_agent.labels.options import AnyLabels, CsvLabels, MqttLabels, RestLabels
+from fedmill_agent.sources.rest.client import Client as RestClient
 from fedmill_shared.clock import ManualClock, SystemClock
 from fedmill_shared.errors import ConfigError, StoreError
 
-PATIENCE = 20.0
 HEADER = "unit,start,end,class\n"
 GOOD = {"unit": "press", "start": 1, "end": 2, "class": "good"}
 
@@ -62,14 +62,6 @@ class Book:
     def told(self, event: str = "labels.failed") -> list[str]:
         """Errors that were logged."""
         return [fields["error"] for fields in self.journal.of(event)]
-
-
-def wait(done: Callable[[], object]) -> None:
-    """Until something outside of a book is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -237,7 +229,7 @@ class TestFeed:
         path.write_text(HEADER + "press,1,2,good\n")
         book.full = True
         feed(CsvLabels(name="line", path=str(path)))
-        wait(book.told)
+        eventually(book.told)
         book.full = False
         book.until(lambda: book.texts() == ["good"])
         assert book.told() == ["the disk is full"]
@@ -245,7 +237,7 @@ class TestFeed:
     def test_a_folder_is_no_file(self, tmp_path: Path, book: Book, feed: Any) -> None:
         """It is told once, however often it is tried."""
         feed(CsvLabels(name="line", path=str(tmp_path), interval_seconds=0.05))
-        wait(book.told)
+        eventually(book.told)
         (tmp_path / "x").touch()
         assert len(book.told()) == 1
         assert "cannot be read" in book.told()[0]
@@ -271,7 +263,7 @@ class TestRest:
         feed(self.options(server))
         book.until(lambda: book.texts() == ["good"])
         asked = len(server.requests)
-        wait(lambda: len(server.requests) > asked + 2)
+        eventually(lambda: len(server.requests) > asked + 2)
         assert book.texts() == ["good"]
         server.pages["/labels"] = document([GOOD, GOOD | {"class": "worn"}])
         book.until(lambda: book.texts() == ["good", "good", "worn"])
@@ -288,22 +280,52 @@ class TestRest:
     def test_a_server_that_fails(self, server: Server, book: Book, feed: Any) -> None:
         """It is told, with what to do; it goes on when the server does."""
         feed(self.options(server))
-        wait(book.told)
+        eventually(book.told)
         assert "answers 404 Not Found (check `url`" in book.told()[0]
         server.pages["/labels"] = document(b"nonsense")
         book.until(lambda: book.faults)
         assert "is not JSON" in book.faults[0]
         server.stop()
-        wait(lambda: len(book.told()) > 1)
+        eventually(lambda: len(book.told()) > 1)
         server.pages["/labels"] = document([GOOD])
         server.start()
+        book.until(lambda: book.texts() == ["good"])
+
+    def test_a_server_that_leads_nowhere(self, server: Server, book: Book, feed: Any) -> None:
+        """A redirection to what is no URL ends no thread."""
+        server.pages["/labels"] = lambda _q, _h: (302, {"Location": "http://[x"}, b"")
+        feed(self.options(server))
+        eventually(book.told)
+        assert "leads to what is no URL" in book.told()[0]
+        server.pages["/labels"] = document([GOOD])
+        book.until(lambda: book.texts() == ["good"])
+
+    def test_half_characters(self, server: Server, book: Book, feed: Any) -> None:
+        """In an answer that is read leniently: told, and the next answer counts."""
+        server.pages["/labels"] = document(b'{"rows": [NaN, {"unit": "\\ud800", "start": 1}]}')
+        feed(self.options(server, records="rows"))
+        book.until(lambda: book.faults)
+        assert "the answer cannot be used: no JSON" in book.faults[0]
+        server.pages["/labels"] = document({"rows": [GOOD]})
+        book.until(lambda: book.texts() == ["good"])
+
+    def test_whatever_goes_wrong(
+        self, server: Server, book: Book, feed: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told, and everything begins anew: nobody else would."""
+        server.pages["/labels"] = document([GOOD])
+        with monkeypatch.context() as broken:
+            broken.setattr(RestClient, "get", lambda *_: 1 // 0)
+            feed(self.options(server))
+            eventually(book.told)
+        assert book.told()[0].startswith("ZeroDivisionError: ")
         book.until(lambda: book.texts() == ["good"])
 
     def test_what_is_too_large(self, server: Server, book: Book, feed: Any) -> None:
         """It is not taken into memory."""
         server.pages["/labels"] = document([GOOD] * 100)
         feed(self.options(server, largest_bytes=1000))
-        wait(book.told)
+        eventually(book.told)
         assert "over 1000 bytes (raise `largest_bytes`" in book.told()[0]
 
     def test_a_path_that_leads_nowhere(self, server: Server, book: Book, feed: Any) -> None:
@@ -378,7 +400,7 @@ class TestMqtt:
     ) -> None:
         """The broker has kept it."""
         first = feed(self.options(broker, version=version))
-        wait(lambda: book.journal.of("labels.opened"))
+        eventually(lambda: book.journal.of("labels.opened"))
         first.stop()
         first.join(PATIENCE)
         publisher.say("quality/press", GOOD)
@@ -388,11 +410,11 @@ class TestMqtt:
     def test_a_broker_that_goes_and_comes(self, broker: Mosquitto, book: Book, feed: Any) -> None:
         """It is told, and tried again."""
         feed(self.options(broker))
-        wait(lambda: book.journal.of("labels.opened"))
+        eventually(lambda: book.journal.of("labels.opened"))
         broker.stop()
-        wait(book.told)
+        eventually(book.told)
         broker.start()
-        wait(lambda: len(book.journal.of("labels.opened")) > 1)
+        eventually(lambda: len(book.journal.of("labels.opened")) > 1)
         publisher = Publisher(broker)
         publisher.say("quality/press", GOOD)
         book.until(lambda: book.texts() == ["good"])
@@ -404,12 +426,12 @@ class TestMqtt:
         broker.start()
         try:
             feed(self.options(broker))
-            wait(book.told)
+            eventually(book.told)
             assert "refuses us" in book.told()[0]
             (tmp_path / "password").write_text("secret\n")
             known = {"user": "ann", "password_file": str(tmp_path / "password")}
             feed(self.options(broker, client_id="other", **known))
-            wait(lambda: book.journal.of("labels.opened"))
+            eventually(lambda: book.journal.of("labels.opened"))
         finally:
             broker.stop()
 
@@ -477,7 +499,7 @@ class TestConfiguration:
         desk = LabelDesk(config, SystemClock(), Journal())
         desk.start()
         try:
-            wait(lambda: desk.newest)
+            eventually(lambda: desk.newest)
             assert [entry.record.text for entry in desk.since(0, "j")[0]] == ["good"]
         finally:
             desk.close()

@@ -2,7 +2,6 @@
 """The live sources of an agent: shared by its jobs, recorded, and changed while they run."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 from msgspec import structs
 from tests.agent.kit import Journal
 from tests.agent.sources.live.scripted import Script, ScriptedOptions, ScriptedSession, block
+from tests.waiting import PATIENCE, eventually
 
 from fedmill_agent.config import StoreSection
 from fedmill_agent.places import samples_file
@@ -32,7 +32,6 @@ from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FedmillError, SourceError, StoreError
 
 SECOND = 10**9
-PATIENCE = 20.0
 ALL = Backfill(-(1 << 62), lambda: None)
 
 
@@ -155,14 +154,6 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
     made = Plant(tmp_path, monkeypatch)
     yield made
     made.close()
-
-
-def eventually(done: Callable[[], object]) -> None:
-    """Wait for what nobody tells."""
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.005)
 
 
 def wants(*tags: str, rate: float = 1.0, factors: Sequence[int] = ()) -> Wanted:
@@ -420,6 +411,45 @@ class TestRecording:
         assert len(told("samples.unrecorded")) == 2
         rings.close()
         assert len(told("samples.unrecorded")) == 3
+
+    def test_texts_that_nobody_can_keep(self, plant: Plant) -> None:
+        """Of megabytes, or with half characters: cut, made whole, and recorded as jobs see them."""
+        options = ScriptedOptions(name="line", tags={"x": "a"}, run_tag="part")
+        hub, sink = plant.open(options, record=True), Sink()
+        hub.subscribe(1, "line", wants("a"), sink)
+        session = plant.script("line").session
+        nan, name = float("nan"), "P-\ud800" + "1" * (1 << 20)
+        session.shelf.put(reading("part", nan, time_ns=plant.begin, arrived_ns=0, text=name))
+        plant.tell(session, ["a"], 0, 5)
+        sink.until(lambda: len(sink.rows) == 5)
+        told = "P-?" + "1" * 197
+        runs = {each.event.run for each in sink.events if isinstance(each.event, Samples)}
+        assert runs == {f"line/{told}"}
+        hub.close(PATIENCE)
+        with SampleReader(samples_file(str(plant.folder), "line")) as reader:
+            assert {each.text for each in reader.read({"part"})} - {""} == {told}
+
+    def test_whatever_goes_wrong_with_one_ring(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told, and the thread goes on with the others."""
+        monkeypatch.setattr(recorder, "COMMIT_SECONDS", 0.01)
+        commit, bad = SampleStore.commit, samples_file(str(plant.folder), "bad")
+
+        def broken(self: SampleStore) -> int:
+            if self._path == bad:
+                raise RuntimeError("nobody thought of that")
+            return commit(self)
+
+        one, other = (ScriptedOptions(name=name, tags={"x": "a"}) for name in ("bad", "good"))
+        plant.open(one, other, record=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(SampleStore, "commit", broken)
+            eventually(lambda: plant.journal.of("samples.unrecorded"))
+            plant.tell(plant.script("good").session, ["a"], 0, 5)
+            eventually(lambda: plant.recorded("good") == {"a": 5})
+        [told] = plant.journal.of("samples.unrecorded")
+        assert told == {"source": "bad", "error": "nobody thought of that"}
 
     def test_a_ring_that_cannot_be_opened(self, plant: Plant) -> None:
         """The source is read all the same."""

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pymodbus.constants import ExcCodes
 from tests.agent.sources.live.modbus_memory import Memory, register
+from tests.agent.sources.live.sessions import lost
 from tests.agent.sources.live.stands.modbus import (
     HOST,
     SIZE,
@@ -23,6 +24,7 @@ from tests.agent.sources.live.stands.modbus import (
     Stand,
     float_words,
 )
+from tests.waiting import PATIENCE
 
 from fedmill_agent.sources.live import Readings
 from fedmill_agent.sources.modbus import KIND, ModbusOptions
@@ -34,9 +36,6 @@ from fedmill_agent.sources.modbus.session import ModbusSession
 from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import ManualClock, SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
-
-PATIENCE = 20.0
-"""Seconds after which a test gives up; none takes nearly as long."""
 
 
 def options(port: int, **fields: Any) -> ModbusOptions:
@@ -90,17 +89,6 @@ def good(**values: float) -> Callable[[dict[str, Readings]], bool]:
 def bad(*tags: str) -> Callable[[dict[str, Readings]], bool]:
     """That the newest values of ``tags`` are bad."""
     return lambda newest: all(tag in newest and newest[tag].quality[-1] == 0 for tag in tags)
-
-
-def lost(session: ModbusSession) -> SourceError:
-    """The error with which the session ends."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            session.read(0.5)
-        except SourceError as error:
-            return error
-    pytest.fail("it did not end")
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import math
 import os
 import shutil
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from fedmill_shared.errors import ConfigError, SourceError
 LIVE = KIND.live
 assert LIVE is not None
 SECOND = 10**9
+Nobody = Callable[[], AbstractContextManager[None]]
 
 
 def values(delivered: Sequence[Delivered], tag: str = "v") -> list[float]:
@@ -645,11 +647,15 @@ class TestErrors:
             with pytest.raises(SourceError, match="share"):
                 follower.all()
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_a_file_that_may_not_be_read(self, log: Path) -> None:
-        """Is named."""
+    def test_a_file_that_may_not_be_read(
+        self, log: Path, as_nobody: Nobody, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Is named, where its folder may be read."""
         log.chmod(0)
-        with Follower(log) as follower, pytest.raises(SourceError, match="Permission denied"):
+        log.parent.chmod(0o755)
+        monkeypatch.chdir(log.parent)  # a name from here asks for no right in the folders above
+        told = pytest.raises(SourceError, match=r"log\.csv: Permission denied")
+        with as_nobody(), Follower(Path(log.name)) as follower, told:
             follower.all()
 
     def test_a_position_that_cannot_be_kept(self, log: Path) -> None:
