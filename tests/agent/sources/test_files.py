@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedmill_agent.sources import files
 from fedmill_shared.errors import DataError
@@ -69,6 +71,26 @@ class TestNumbers:
         with pytest.raises(DataError) as caught:
             files.cell_number("f.csv", 7, "pressure", text)
         assert f"f.csv: line 7, column pressure: {text!r}" in str(caught.value)
+
+
+class TestRates:
+    @given(st.floats(1e-3, 1e6), st.integers(1, 10_000))
+    def test_whole_multiples_of_the_jobs_rate_fit(self, job_hz: float, factor: int) -> None:
+        """Whatever rounding has done to them."""
+        assert files.rate_factor("f", job_hz * factor, job_hz) == factor
+        assert files.rate_factor("f", job_hz * factor * (1 + 1e-9), job_hz) == factor
+
+    @given(st.floats(1e-3, 1e6))
+    def test_a_file_that_tells_no_rate_has_that_of_the_job(self, job_hz: float) -> None:
+        """0 stands for none."""
+        assert files.rate_factor("f", 0.0, job_hz) == 1
+
+    @pytest.mark.parametrize("file_hz", [15.0, 5.0, 9.99, 10.001, 1e-9])
+    def test_other_rates_name_both(self, file_hz: float) -> None:
+        """A half is no whole multiple, nor is a file that is slower than the job."""
+        with pytest.raises(DataError, match=f"f: has {file_hz:g} samples per second") as caught:
+            files.rate_factor("f", file_hz, 10.0)
+        assert "the job wants 10" in str(caught.value)
 
 
 class TestNames:

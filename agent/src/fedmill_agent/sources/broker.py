@@ -138,7 +138,7 @@ def join_tag(first: str, second: str) -> str:
 
 def rates_of(options: LiveOptions) -> dict[str, float]:
     """Tag -> samples per second (Hz) of its blocks, as far as the options tell."""
-    return {options.tags.get(signal, signal): rate for signal, rate in options.rates.items()}
+    return options.tag_rates
 
 
 def _password(options: BrokerOptions) -> str:

@@ -156,6 +156,16 @@ class Live:
     snapshot: bool = False
 
 
+SilenceSeconds = Annotated[
+    float,
+    Meta(
+        ge=0.0,
+        description="Time (s) without any good value after which the connection is given up and "
+        "made anew; 0: never.",
+    ),
+]
+
+
 class LiveOptions(SourceOptions, frozen=True, kw_only=True):
     """Fields of every source that goes on for ever."""
 
@@ -180,14 +190,7 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
         Literal["source", "arrival"],
         Meta(description="Whose times count: the source's own, or those at which values arrive."),
     ] = "source"
-    silence_seconds: Annotated[
-        float,
-        Meta(
-            ge=0.0,
-            description="Time (s) without any good value after which the connection is given up "
-            "and made anew; 0: never.",
-        ),
-    ] = 60.0
+    silence_seconds: SilenceSeconds = 60.0
     hold_seconds: Annotated[
         float,
         Meta(
@@ -215,9 +218,23 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
         ),
     ] = msgspec.field(default_factory=dict)
 
+    @property
+    def tag_rates(self) -> dict[str, float]:
+        """Tag -> samples per second (Hz), as ``rates`` says them of signals."""
+        return {self.tags.get(signal, signal): rate for signal, rate in self.rates.items()}
+
     def told_rates(self, tags: Mapping[str, str]) -> Mapping[str, float]:  # noqa: ARG002
         """``rates``, and those that a kind knows beside; ``tags`` is signal -> tag."""
         return self.rates
+
+
+def check_silence(options: LiveOptions, interval_seconds: float) -> None:
+    """Raise ValueError where a source would count as silent before its next value is due."""
+    if 0 < options.silence_seconds <= interval_seconds:
+        raise ValueError(
+            f"`silence_seconds` {options.silence_seconds:g} is not more than `interval_seconds` "
+            f"{interval_seconds:g}: the source would be given up before it is asked again"
+        )
 
 
 class PolledOptions(LiveOptions, frozen=True, kw_only=True):
@@ -230,11 +247,7 @@ class PolledOptions(LiveOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError, which decoding reports with its place in the file."""
         super().__post_init__()
-        if 0 < self.silence_seconds <= self.interval_seconds:
-            raise ValueError(
-                f"`silence_seconds` {self.silence_seconds:g} is not more than `interval_seconds` "
-                f"{self.interval_seconds:g}: the source would be given up before it is asked again"
-            )
+        check_silence(self, self.interval_seconds)
 
 
 def hold_ns(options: LiveOptions, period_ns: int) -> int:

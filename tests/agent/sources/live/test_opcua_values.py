@@ -117,7 +117,7 @@ class TestOptions:
             ({"user": "joe"}, "password_file"),
             ({"password_file": "p.txt"}, "go together"),
             ({"interval_seconds": 0.0}, "interval_seconds"),
-            ({"interval_seconds": 60.0}, "`silence_seconds` 60 is no longer"),
+            ({"interval_seconds": 60.0}, "`silence_seconds` 60 is not more"),
         ],
     )
     def test_refused(self, changes: dict[str, Any], said: str) -> None:

@@ -110,8 +110,7 @@ class ModbusOptions(PolledOptions, frozen=True, kw_only=True, tag="modbus"):
         Raises:
             ValueError: one is wrong; never once the options are made.
         """
-        rates = {self.tags.get(signal, signal): rate for signal, rate in self.rates.items()}
-        return declared(self.registers, self.defaults, rates)
+        return declared(self.registers, self.defaults, self.tag_rates)
 
     def told_rates(self, tags: Mapping[str, str]) -> Mapping[str, float]:
         """``rates``, and those of registers that are blocks."""

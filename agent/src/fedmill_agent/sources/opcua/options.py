@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from fedmill_agent.fields.signing_in import PasswordFile, go_together
-from fedmill_agent.sources.live import LiveOptions
+from fedmill_agent.sources.live import LiveOptions, check_silence
 
 Security = Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
 
@@ -111,11 +111,7 @@ class OpcuaOptions(LiveOptions, frozen=True, kw_only=True, tag="opcua"):
         """Raise ValueError, which decoding reports with its place in the file."""
         super().__post_init__()
         self._check_url()
-        if 0.0 < self.silence_seconds <= self.interval_seconds:
-            raise ValueError(
-                f"`silence_seconds` {self.silence_seconds:g} is no longer than `interval_seconds` "
-                f"{self.interval_seconds:g}"
-            )
+        check_silence(self, self.interval_seconds)
         if self.security != "None" and not (self.certificate_file and self.key_file):
             raise ValueError(
                 f"`security` {self.security!r} needs `certificate_file` and `key_file`"
@@ -140,8 +136,3 @@ class OpcuaOptions(LiveOptions, frozen=True, kw_only=True, tag="opcua"):
         """Host and port, for messages."""
         parts = urlsplit(self.url)
         return f"{parts.hostname}:{parts.port or 4840}"
-
-    @property
-    def tag_rates(self) -> dict[str, float]:
-        """Tag -> samples per second of the signals that it serves, from ``rates``."""
-        return {self.tags.get(signal, signal): rate for signal, rate in self.rates.items()}

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmill_agent.sources.broker import BrokerOptions
+from fedmill_agent.sources.live import SilenceSeconds
 
 
 class SparkplugOptions(BrokerOptions, frozen=True, kw_only=True, tag="sparkplug"):
@@ -15,14 +16,7 @@ class SparkplugOptions(BrokerOptions, frozen=True, kw_only=True, tag="sparkplug"
     A tag is `group/node:metric`, or `group/node/device:metric`.
     """
 
-    silence_seconds: Annotated[
-        float,
-        Meta(
-            ge=0.0,
-            description="Time (s) without any good value after which the connection is given up "
-            "and made anew; 0: never.",
-        ),
-    ] = 3600.0
+    silence_seconds: SilenceSeconds = 3600.0
     hold_seconds: Annotated[
         float,
         Meta(
