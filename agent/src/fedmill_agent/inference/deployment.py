@@ -1,54 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings one job's newest version from the wire into the scorer.
+"""Decides which version of a job is installed: fetched, checked, and then what scores.
 
-A version needs its manifest, template and canary inputs, and its weights: as a delta on a version
-that is on the shelf, or as a whole snapshot. Deltas are broadcast, and so is all of the first
-version; everything else is pulled, and so is what was lost. What has arrived in part is on disk,
-and a restart goes on from there.
+A version that a disk fails is tried again; one that is damaged is fetched anew, as a snapshot; one
+that is wrong is refused, and not fetched again. The one that is active scores on meanwhile.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 
-import numpy as np
-from msgspec import json, structs
-from numpy.typing import NDArray
+from msgspec import structs
 
-from fedmill_agent.inference.parts import apply_delta, check_sizes
+from fedmill_agent.inference.assembly import Assembly, Checked
+from fedmill_agent.inference.fetch import Fetch, lacking
+from fedmill_agent.inference.parts import check_sizes
 from fedmill_agent.inference.scorer import Scorer
-from fedmill_agent.inference.serving import CANARY_TOLERANCE, Checked, Serving
+from fedmill_agent.inference.serving import Serving
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import FedmillError, FrameError, ModelError, StoreError
-from fedmill_shared.link.blocks import TRANSFER_WINDOW, Block, block_count
-from fedmill_shared.link.pull import SILENCE_SECONDS, Pull
+from fedmill_shared.errors import FedmillError, ModelError, StoreError
+from fedmill_shared.link.blocks import Block
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import UNREADABLE, BlobRequest, VersionNotice
-from fedmill_shared.models.manifest import Manifest, Role, vector_bytes, version_of
-from fedmill_shared.onnx_session import OnnxSession, check_canary
-from fedmill_shared.tensors import unpack_tensor
+from fedmill_shared.messages import BlobRequest, VersionNotice
+from fedmill_shared.models.manifest import Manifest, Role, vector_bytes
 
-PATIENCE_SECONDS = 1.0
-"""How long a broadcast may take to begin before the blob is asked for."""
 RETRY_SECONDS = 5.0
 """How long a version waits that could not be fetched or installed because the disk failed."""
-LARGE_BYTES = 1 << 20
-
-
-@dataclass(slots=True)
-class _Download:
-    """A blob on its way: bytes of it, seconds of the clock, and what was asked for last."""
-
-    size: int
-    resumed_bytes: int
-    began: float
-    due: float
-    pull: Pull
 
 
 class Deployment:
-    """Owns the shelf and the downloads of one job.
+    """Owns the shelf of one job, and the way of its versions from there into the scorer.
 
     Attributes:
         serving: what decides which model scores.
@@ -74,12 +53,10 @@ class Deployment:
         self._shelf = shelf
         self._scorer = scorer
         self.serving = serving
-        self._roles = roles
-        self._window = window
-        self._request = request
+        self._assembly = Assembly(shelf, window=window, roles=roles)
+        self._fetch = Fetch(shelf, request, clock, log)
         self._clock = clock
         self._log = log
-        self._downloads: dict[str, _Download] = {}
         self._target: VersionNotice | None = None
         self._retry_due = 0.0
         self._refused: VersionNotice | None = None
@@ -88,7 +65,7 @@ class Deployment:
     def resume(self) -> None:
         """Install what was active before a restart, if it is whole."""
         notice = self._shelf.active()
-        if notice is not None and not self._missing(notice):
+        if notice is not None and not lacking(self._shelf, notice):
             self._try_install(notice)
 
     def announce(self, notice: VersionNotice, *, retained: bool) -> bool:
@@ -108,8 +85,7 @@ class Deployment:
         self._withdraw(notice)
         if self.active is not None and self.active.version == notice.version:
             self.active = notice
-            with suppress(StoreError):  # the halves take room until the next version comes
-                self._shelf.spool.keep(())
+            self._fetch.forget()
             return True
         if _whole(notice) == self._refused:
             return False
@@ -123,28 +99,11 @@ class Deployment:
             FrameError: the blob is damaged; it is asked for again.
             StoreError: the disk fails; the block is asked for again.
         """
-        download = self._downloads.get(block.blob)
-        if download is None or download.size != block.size:
-            return False
-        now = self._clock.monotonic()
-        try:
-            self._shelf.spool.add(block)
-        except FrameError:
-            download.resumed_bytes = 0
-            download.pull = Pull(now)
-            raise
-        if not self._shelf.spool.missing(block.blob, 1):
-            return self._received(block.blob)
-        # Patience is with silence: a slow line that delivers is not asked twice.
-        download.due = now + SILENCE_SECONDS
-        # Blocks come in order: behind the last one of a broadcast, nothing more is to be expected.
-        if download.pull.arrived(block.index, now) or block.index == block.total - 1:
-            self._pull(block.blob)
-        return False
+        return self._fetch.receive(block) and self._finish()
 
     def tick(self) -> bool:
         """Ask (again) for what has not come; True if what was delayed is installed now."""
-        self._pull_due()
+        self._fetch.tick()
         if self._target is None or not self._retry_due:
             return False
         if self._clock.monotonic() < self._retry_due:
@@ -156,7 +115,8 @@ class Deployment:
         if self.active is None:
             return
         try:
-            checked = self._checked(self.active, self._shelf.vector(self.active.version))
+            vector = self._shelf.vector(self.active.version)
+            checked = self._assembly.checked(self.active, vector)
         except FedmillError as error:
             self._log.error("served.refused", error=str(error))
             return
@@ -180,7 +140,7 @@ class Deployment:
         """
         if self.active is None:
             raise ModelError("no model version is installed yet")
-        return self._layout(self.active)
+        return self._assembly.layout(self.active)
 
     def regimes(self) -> int:
         """Operating conditions of the active version's normaliser."""
@@ -190,7 +150,7 @@ class Deployment:
     def _withdraw(self, newer: VersionNotice) -> None:
         """Give up the version on its way: what has come of it goes, but for what ``newer`` uses."""
         old, self._target, self._retry_due = self._target, None, 0.0
-        self._downloads.clear()
+        self._fetch.stop()
         if old is not None:
             names = [newer.manifest, newer.template, newer.canary_inputs, newer.snapshot]
             wanted = {newer.version, newer.base, *(name.sha256 for name in names)}
@@ -199,44 +159,18 @@ class Deployment:
     def _begin(self, notice: VersionNotice, *, retained: bool) -> bool:
         """Fetch what the target ``notice`` lacks; True if it is installed now."""
         self._retry_due = self._clock.monotonic() + RETRY_SECONDS
-        missing = self._missing(notice)
         try:
-            self._shelf.spool.keep(missing)
-            self._downloads = {
-                blob: self._download(blob, size, notice, retained=retained)
-                for blob, size in missing.items()
-            }
+            self._fetch.begin(notice, retained=retained)
         except StoreError as error:
             self._log.error("version.delayed", version=notice.version[:12], error=str(error))
             return False
         self._retry_due = 0.0
-        self._pull_due()
-        return self._finish()
-
-    def _pull_due(self) -> None:
-        now = self._clock.monotonic()
-        for blob, download in self._downloads.items():
-            if now >= download.due:
-                self._pull(blob)
-
-    def _layout(self, notice: VersionNotice) -> Manifest:
-        try:
-            return json.decode(self._shelf.get(notice.manifest.sha256), type=Manifest)
-        except UNREADABLE as error:
-            raise ModelError(
-                f"version {notice.version[:12]}: its manifest cannot be decoded: {error}",
-                remedy="install the same version of fedmill on agents and coordinator",
-            ) from error
-
-    def _missing(self, notice: VersionNotice) -> dict[str, int]:
-        blobs = [notice.manifest, notice.template, notice.canary_inputs]
-        if not self._shelf.has(notice.version):
-            on_base = notice.delta is not None and self._shelf.has(notice.base)
-            blobs.append(notice.delta if on_base and notice.delta else notice.snapshot)
-        return {blob.sha256: blob.size for blob in blobs if not self._shelf.has(blob.sha256)}
+        self._fetch.tick()
+        return self._fetch.done and self._finish()
 
     def _finish(self) -> bool:
-        if self._target is None or self._downloads:
+        """Everything has come: install the target."""
+        if self._target is None:
             return False
         notice, self._target = self._target, None
         self._retry_due = 0.0
@@ -248,7 +182,7 @@ class Deployment:
         except FedmillError as error:
             # Something was damaged, on disk or on the wire: the snapshot depends on nothing else.
             whole = structs.replace(notice, delta=None, base="")
-            if not isinstance(error, ModelError) and self._missing(whole):
+            if not isinstance(error, ModelError) and lacking(self._shelf, whole):
                 self._log.warning("version.damaged", version=notice.version[:12], error=str(error))
                 return self.announce(whole, retained=True)
             if isinstance(error.__cause__, OSError):  # a full disk has room again some day
@@ -263,8 +197,8 @@ class Deployment:
 
     def _install(self, notice: VersionNotice) -> None:
         started = self._clock.monotonic()
-        vector = self._weights(notice)
-        checked = self._checked(notice, vector)
+        vector = self._assembly.weights(notice)
+        checked = self._assembly.checked(notice, vector)
         if not self._shelf.has(notice.version):  # a snapshot is there already
             self._shelf.put(vector_bytes(vector))
         self._shelf.activate(notice)
@@ -277,80 +211,9 @@ class Deployment:
             seconds=round(self._clock.monotonic() - started, 4),
         )
 
-    def _checked(self, notice: VersionNotice, vector: NDArray[np.float32]) -> Checked:
-        manifest = self._layout(notice)
-        manifest.check(vector)
-        template = self._shelf.get(notice.template.sha256)
-        session = OnnxSession.from_template(template, vector)
-        inputs = unpack_tensor(self._shelf.get(notice.canary_inputs.sha256))
-        if inputs.shape[1:] != self._window:
-            raise ModelError(
-                f"version {notice.version[:12]} takes windows of {inputs.shape[1:]} signals and "
-                f"samples, the job has {self._window}"
-            )
-        check_canary(session, inputs, unpack_tensor(notice.canary_outputs), CANARY_TOLERANCE)
-        return Checked(notice.version, notice.number, manifest, template, vector, inputs, session)
-
     def _score_with(self, checked: Checked) -> None:
         scoring = self.serving.scoring(checked)
         self._scorer.swap(scoring.version, scoring.session)
-
-    def _weights(self, notice: VersionNotice) -> NDArray[np.float32]:
-        if self._shelf.has(notice.version):
-            return self._shelf.vector(notice.version)
-        if notice.delta is not None and self._shelf.has(notice.delta.sha256):
-            base = self._shelf.vector(notice.base)
-            frame = self._shelf.get(notice.delta.sha256)
-            vector = apply_delta(self._layout(notice), base, frame, self._roles)
-        else:
-            vector = self._shelf.vector(notice.snapshot.sha256)
-        if version_of(vector) != notice.version:
-            raise StoreError(
-                f"version {notice.version[:12]}: weights do not have the announced SHA-256",
-                remedy="the snapshot is fetched instead",
-            )
-        return vector
-
-    def _download(
-        self, blob: str, size: int, notice: VersionNotice, *, retained: bool
-    ) -> _Download:
-        """Begin to fetch ``blob``, or go on with it."""
-        self._shelf.spool.expect(blob, size)
-        now = self._clock.monotonic()
-        is_delta = notice.delta is not None and blob == notice.delta.sha256
-        broadcast = not retained and (is_delta or notice.number == 0)
-        return _Download(
-            size=size,
-            resumed_bytes=self._shelf.spool.arrived(blob),
-            began=now,
-            due=now + PATIENCE_SECONDS if broadcast else now,
-            pull=Pull(now),
-        )
-
-    def _received(self, blob: str) -> bool:
-        """A blob is whole; True if it was the last one, and the version is installed."""
-        self._shelf.adopt(blob)
-        download = self._downloads.pop(blob)
-        fields = {
-            "blob": blob[:12],
-            "bytes": download.size,
-            "seconds": round(self._clock.monotonic() - download.began, 4),
-            "resumed_bytes": download.resumed_bytes,
-        }
-        if download.size >= LARGE_BYTES:
-            self._log.info("blob.received", **fields)
-        else:
-            self._log.debug("blob.received", **fields)
-        return self._finish()
-
-    def _pull(self, blob: str) -> None:
-        now, download = self._clock.monotonic(), self._downloads[blob]
-        download.due = now + SILENCE_SECONDS
-        missing = self._shelf.spool.missing(blob, TRANSFER_WINDOW)
-        # One that is whole and could not be moved to the shelf is tried again with its last block.
-        indices = download.pull.ask(missing or [block_count(download.size) - 1], now)
-        job = self._target.job if self._target is not None else ""
-        self._request(BlobRequest(job=job, blob=blob, missing=indices))
 
 
 def _whole(notice: VersionNotice) -> VersionNotice:

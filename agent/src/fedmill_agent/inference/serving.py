@@ -9,44 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import structs
-from numpy.typing import NDArray
 
 from fedmill_agent import home, kept
+from fedmill_agent.inference.assembly import CANARY_TOLERANCE, Checked
 from fedmill_agent.inference.served import GLOBAL, MODEL, SERVED_FILE, ServedState
 from fedmill_shared.errors import DataError, FedmillError, ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.learning.home import personalised
 from fedmill_shared.log import Logger
-from fedmill_shared.models.manifest import Manifest, version_of
+from fedmill_shared.models.manifest import version_of
 from fedmill_shared.models.sharing import personal_roles
 from fedmill_shared.onnx_session import OnnxSession, check_canary
 from fedmill_shared.tensors import unpack_tensor
-
-CANARY_TOLERANCE = 1e-3
-"""Allowed error as a share of the spread of the expected outputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A version that computes here what it computed where it was made.
-
-    Attributes:
-        version: digest of ``vector``.
-        number: how many versions came before it.
-        manifest: layout of ``vector``.
-        template: the graph without weights; control variates are no part of it.
-        vector: float32 (size,).
-        inputs: float32 (windows, signals, samples), the canary.
-        session: ``vector`` in ``template``.
-    """
-
-    version: str
-    number: int
-    manifest: Manifest
-    template: bytes
-    vector: NDArray[np.float32]
-    inputs: NDArray[np.float32]
-    session: OnnxSession
 
 
 @dataclass(frozen=True, slots=True)
