@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench of aggregation: its frames, its measuring, its figures, and a small real run."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-from tests.bench import aggregate, harness
+from tests.bench import aggregate
+from tests.benchtests.measured import measured
 
 from fedmill_coordinator.aggregation import Update
 from fedmill_coordinator.aggregation.norms import norm_of
 from fedmill_shared.codec.base import Dense, Payload, Quantised, Sparse, vector_of
 from fedmill_shared.errors import FedmillError
 
-ROOT = Path(__file__).parents[2]
 ELEMENTS = 9000
 KINDS = {"int8 raw": Quantised, "int8": Quantised, "stc-100": Sparse, "fp32": Dense}
 
@@ -133,17 +130,8 @@ class TestRun:
     def test_small(self, tmp_path: Path) -> None:
         """The command measures everything, each in a process of its own."""
         size = ["--updates", "20", "--params", "5000", "--folder", str(tmp_path / "run")]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench", "aggregate", "--json", *size],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        result = msgspec.json.decode(done.stdout.splitlines()[-1], type=harness.Outcome)
-        figures = {each.name: each for each in result.figures}
-        assert done.returncode == (0 if result.ok else 1), done.stderr
-        assert len(figures) == len(result.figures) == 4 * 7 + 3
+        figures = measured("aggregate", *size)
+        assert len(figures) == 4 * 7 + 3
         assert figures["int8 raw: open and sum"].value > 0
         assert figures["stc-100: bytes of an update"].value < 500
 

@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,13 +13,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 from tests.bench import asynchronous as bench
 from tests.bench import harness
+from tests.benchtests.measured import measured
 from tests.faults import slow
 
 from fedmill_agent.training import protocol
 from fedmill_shared.errors import UsageError
 from fedmill_shared.job_check import check
-
-ROOT = Path(__file__).parents[2]
 
 
 def options(*arguments: str) -> Namespace:
@@ -212,18 +210,8 @@ class TestFigures:
 @pytest.mark.slow
 def test_small_run(tmp_path: Path) -> None:
     """Both federations run from one version 0; devices take their time, and FedBuff does not."""
-    command = [sys.executable, "-m", "tests.bench", "async", "--json", "--rounds", "3"]
-    done = subprocess.run(
-        [*command, "--unit", "0.1", "--goal", "3", "--folder", str(tmp_path / "run")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (line,) = done.stdout.splitlines()
-    result = msgspec.json.decode(line, type=harness.Outcome)
-    figures = {each.name: each for each in result.figures}
-    assert done.returncode == (0 if result.ok else 1), done.stderr
+    size = ["--rounds", "3", "--unit", "0.1", "--goal", "3", "--folder", str(tmp_path / "run")]
+    figures = measured("async", *size)
     assert figures["synchronous: rounds"].value == 3
     assert figures["synchronous: updates used"].value == 18
     assert figures["synchronous: mean staleness"].value == 0

@@ -17,10 +17,11 @@ import psutil
 import pytest
 from tests.bench import __main__ as command
 from tests.bench import harness
+from tests.benchtests.measured import ROOT, measured
+from tests.benchtests.measured import command as measuring
 
 from fedmill_shared.errors import TrainerError, UsageError
 
-ROOT = Path(__file__).parents[2]
 HERE = harness.Environment(2, "machine", "3.11.0", {"numpy": "2.0"}, 0.5)
 
 
@@ -231,20 +232,13 @@ class TestCommand:
 
 @pytest.mark.system
 class TestFederation:
-    def command(self, folder: Path, *more: str) -> list[str]:
+    def size(self, folder: Path) -> list[str]:
         """A bench of two agents and a small model."""
-        size = ["--agents", "2", "--rounds", "12", "--params", "5000", "--folder", str(folder)]
-        return [sys.executable, "-m", "tests.bench", "round", "--json", *size, *more]
+        return ["--agents", "2", "--rounds", "12", "--params", "5000", "--folder", str(folder)]
 
     def test_round(self, tmp_path: Path) -> None:
         """A real small federation gives every figure, whatever the machine makes of the target."""
-        done = subprocess.run(
-            self.command(tmp_path / "run"), cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        (line,) = done.stdout.splitlines()
-        result = msgspec.json.decode(line, type=harness.Outcome)
-        figures = {each.name: each for each in result.figures}
-        assert done.returncode == (0 if result.ok else 1), done.stderr
+        figures = measured("round", *self.size(tmp_path / "run"))
         assert figures["rounds measured"].value == 1
         assert figures["parameters"].value == pytest.approx(5000, rel=0.02)
         assert figures["uplink per agent and round"].value > 3000
@@ -252,9 +246,8 @@ class TestFederation:
 
     def test_interrupt_leaves_nothing_behind(self, tmp_path: Path) -> None:
         """Ctrl-C in the middle ends coordinator, agents, trainers and broker."""
-        more = ("--rounds", "100000")
         bench = subprocess.Popen(
-            self.command(tmp_path / "run", *more),
+            measuring("round", *self.size(tmp_path / "run"), "--rounds", "100000"),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench of deaths in mid-round: what it makes of rows and logs, and a small real run."""
 
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from tests.bench import harness, recovery
+from tests.bench import recovery
+from tests.benchtests.measured import measured
 
 from fedmill_coordinator.store.records import RoundRecord, UpdateRecord
 from fedmill_shared.errors import FedmillError, UsageError
 
-ROOT = Path(__file__).parents[2]
 AGENTS = ["a", "b", "c"]
 
 
@@ -188,18 +185,8 @@ def test_what_waits_in_vain_is_an_error_of_ours(
 @pytest.mark.slow
 def test_small_run(tmp_path: Path) -> None:
     """Nothing is lost at any kill, whatever the machine makes of the seconds."""
-    command = [sys.executable, "-m", "tests.bench", "recovery", "--json", "--agents", "3"]
-    done = subprocess.run(
-        [*command, "--kills", "2", "--folder", str(tmp_path / "run")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (line,) = done.stdout.splitlines()
-    result = msgspec.json.decode(line, type=harness.Outcome)
-    figures = {each.name: each for each in result.figures}
-    assert done.returncode == (0 if result.ok else 1), done.stderr
+    size = ["--agents", "3", "--kills", "2", "--folder", str(tmp_path / "run")]
+    figures = measured("recovery", *size)
     assert figures["kills"].value == 2 + 2 * recovery.OTHERS
     assert figures["rounds"].value >= figures["kills"].value * recovery.BETWEEN
     for name in ("updates retrained", "rounds lost or doubled"):

@@ -2,20 +2,16 @@
 """The bench of the stores: what it makes of what it finds, and a small real run with 20 kills."""
 
 import random
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-from tests.bench import harness, recorder, store
+from tests.bench import recorder, store
+from tests.benchtests.measured import measured
 
 from fedmill_agent.sources.live import Readings
 from fedmill_shared.errors import UsageError
-
-ROOT = Path(__file__).parents[2]
 
 
 def a_recording(folder: Path, commits: int, *, spoil: int | None = None) -> None:
@@ -136,18 +132,8 @@ class TestRun:
     @pytest.mark.slow
     def test_twenty_kills(self, tmp_path: Path) -> None:
         """Nothing acknowledged is lost, whatever the machine makes of the seconds."""
-        command = [sys.executable, "-m", "tests.bench", "store", "--json", "--kills", "20"]
-        done = subprocess.run(
-            [*command, "--seconds", "60", "--folder", str(tmp_path / "run")],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        (line,) = done.stdout.splitlines()
-        result = msgspec.json.decode(line, type=harness.Outcome)
-        figures = {each.name: each for each in result.figures}
-        assert done.returncode == (0 if result.ok else 1), done.stderr
+        size = ["--kills", "20", "--seconds", "60", "--folder", str(tmp_path / "run")]
+        figures = measured("store", *size)
         assert figures["kills"].value == 20
         assert figures["acknowledged rows lost"].value == 0
         assert figures["rows that are wrong"].value == 0

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench of transfers: its model, its reading of logs, its figures, and a small real run."""
 
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bench import harness, transfer
+from tests.bench import transfer
 from tests.bench.fleet import CLASSES, rig_plan
+from tests.benchtests.measured import measured
 
 from fedmill_shared.errors import UsageError
 from fedmill_shared.job import Mlp
 from fedmill_shared.models import build, manifest_of
-
-ROOT = Path(__file__).parents[2]
 
 
 class TestModel:
@@ -96,18 +92,7 @@ class TestFigures:
 @pytest.mark.system
 def test_small_run(tmp_path: Path) -> None:
     """Every transfer of a model of 8 MiB happens, whatever the machine makes of the target."""
-    command = [sys.executable, "-m", "tests.bench", "transfer", "--json", "--mib", "8"]
-    done = subprocess.run(
-        [*command, "--folder", str(tmp_path / "run")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (line,) = done.stdout.splitlines()
-    result = msgspec.json.decode(line, type=harness.Outcome)
-    figures = {each.name: each for each in result.figures}
-    assert done.returncode == (0 if result.ok else 1), done.stderr
+    figures = measured("transfer", "--mib", "8", "--folder", str(tmp_path / "run"))
     assert figures["snapshot"].value == pytest.approx(8 * 2**20, rel=0.01)
     assert figures["blocks lost"].ok
     assert figures["bytes that the kill did not lose"].ok
