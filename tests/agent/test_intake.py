@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from tests.agent.kit import Journal
 
 from fedmill_agent.config import AgentConfig, AgentSection
@@ -171,6 +172,15 @@ class TestLabels:
         other = line()
         other.feed(label)
         assert other.intake.refused_labels == {"": 1}
+
+    def test_a_job_without_labels_leaves_them_alone(self, line: Callable[..., Line]) -> None:
+        """They are no fault, and not stored; every window is learned from."""
+        made = line(job=replace(JOB, job=Task(name="oven", task="reconstruction"), labels=Labels()))
+        made.feed(samples(np.arange(8.0)), LabelInterval("run", 0, 3, "burned"))
+        assert not made.intake.refused_labels
+        assert not made.intake.complained
+        assert made.store.label_report().recorded == 0
+        assert len(made.store.load("train", task="reconstruction")) == 2
 
     def test_a_label_that_is_not_usable_is_told(self, line: Callable[..., Line]) -> None:
         """The store refuses it; the daemon lives on."""

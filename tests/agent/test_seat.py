@@ -22,7 +22,7 @@ from fedmill_agent.training import protocol
 from fedmill_agent.work import Fed, Outside
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.files import sha256
-from fedmill_shared.job import Evaluation, Job, Learning
+from fedmill_shared.job import Evaluation, Job, Learning, Task
 from fedmill_shared.job_check import canonical
 from fedmill_shared.link.outbox import Parcel
 from fedmill_shared.messages import (
@@ -153,6 +153,18 @@ def an_update(room: Room) -> UpdateOffer:
     room.seat._work.participation.delivery.put(Parcel(offer, FRAME))
     room.sent.clear()
     return offer
+
+
+class TestNewerJobs:
+    def test_a_task_of_newer_software_is_refused(self, room: Open) -> None:
+        """As software that knows no reconstruction does: it names the value, and what to do."""
+        here = room(structs.replace(the_job(), job=Task(name="press", task="something newer")))
+        here.hear()
+        [refusal] = here.said("refusal")
+        assert refusal.reason == "JobError"
+        assert "'something newer' - at `$.job.task`" in refusal.text
+        assert "install the same version of fedmill" in refusal.text
+        assert here.seat.phase().phase == "refused"
 
 
 class TestSelection:

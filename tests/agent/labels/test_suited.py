@@ -38,6 +38,7 @@ def a_job(*, task: str = "regression", **labels: Any) -> Job:
 CLASSES = a_job(task="classification", classes=["good", "worn"])
 NUMBERS = a_job()
 FORECAST = a_job(source="forecast", signal="heat", horizon_seconds=1.0)
+ITSELF = a_job(task="reconstruction")
 EVENTS = a_job(source="event", unit="h")
 FAILURES = a_job(source="event", unit="h", events=["failed", "replaced"])
 
@@ -58,6 +59,7 @@ class TestRefusal:
             (NUMBERS, {"value": 3.0}, ""),
             (NUMBERS, {"class_": "good"}, "'good' is a class, and the job learns a number"),
             (FORECAST, {"value": 3.0}, "the job foretells a signal and takes no labels"),
+            (ITSELF, {"class_": "x"}, "the job reconstructs its input and takes no labels"),
             (EVENTS, {"class_": "anything"}, ""),
             (EVENTS, {"value": 3.0}, ""),
             (EVENTS, {"class_": "x", "part": "p", "start": None}, "an event needs a time"),
@@ -70,7 +72,7 @@ class TestRefusal:
         """What is said, and what the job wants."""
         assert refusal(job, label(**fields)) == told
 
-    @pytest.mark.parametrize("job", [CLASSES, NUMBERS, FORECAST, EVENTS, FAILURES])
+    @pytest.mark.parametrize("job", [CLASSES, NUMBERS, FORECAST, ITSELF, EVENTS, FAILURES])
     def test_a_withdrawal_suits_everybody(self, job: Job) -> None:
         """It says nothing that could be wrong."""
         assert refusal(job, label(deleted=True)) == ""

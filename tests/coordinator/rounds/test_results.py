@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from msgspec import msgpack, structs
 
@@ -11,7 +12,7 @@ from fedmill_coordinator.rounds.results import evaluation_records
 from fedmill_shared.errors import FrameError
 from fedmill_shared.job import Job, Robustness
 from fedmill_shared.messages import EvaluationReport
-from fedmill_shared.metrics import Statistic
+from fedmill_shared.metrics import Statistic, of_errors
 from fedmill_shared.metrics.classification import ClassificationStatistic
 from fedmill_shared.metrics.regression import RegressionStatistic
 
@@ -63,6 +64,18 @@ class TestEvaluationRecords:
         assert evaluation_records(tiny_job(), A, report, 9) == evaluation_records(
             tiny_job(), A, REPORT, 9
         )
+
+    def test_a_number_is_no_error(self, tiny_job: MakeJob) -> None:
+        """Both have no classes, and are not the same."""
+        job = tiny_job()
+        task = structs.replace(job.job, task="reconstruction")
+        job = structs.replace(job, job=task, labels=structs.replace(job.labels, classes=[]))
+        number = RegressionStatistic(10, 1.0, 1.0, 0.0, 0.0, 0.0)
+        with pytest.raises(FrameError, match="reports on a regression, job tiny is a reconstr"):
+            evaluation_records(job, A, structs.replace(REPORT, statistic=number, last=number), 9)
+        error = of_errors(np.array([0.5]))
+        report = structs.replace(REPORT, statistic=error, last=error)
+        assert [each.windows for each in evaluation_records(job, A, report, 9)] == [1, 1]
 
     @pytest.mark.parametrize("place", ["statistic", "last", "candidates"])
     def test_another_task(self, tiny_job: MakeJob, place: str) -> None:
