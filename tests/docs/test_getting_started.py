@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec import json
 
-from fedmill_coordinator.demo.broker import broker
+from fedmill_coordinator.demo.broker import broker, free_port
 
 PAGE = "docs/getting-started.md"
 PROGRAMS = {"fedmill": "fedmill_coordinator", "fedmill-agent": "fedmill_agent"}
@@ -30,9 +30,11 @@ def place(files: Callable[[str], dict[str, str]], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def commands(root: Path) -> list[list[str]]:
-    """Command lines of ours on the page."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (root / PAGE).read_text(), re.DOTALL | re.MULTILINE)
+def commands(root: Path, *, rehearsal: bool = False) -> list[list[str]]:
+    """Command lines of ours on the page, those of the simulated machine or all others."""
+    text = (root / PAGE).read_text()
+    part = text.partition("\n## Machines before there are any\n")[2 if rehearsal else 0]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", part, re.DOTALL | re.MULTILINE)
     lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
     return [line for line in lines if line[0] in PROGRAMS]
 
@@ -134,3 +136,28 @@ class TestOwnRecordings:
         assert "source line-3: 8 samples read in 2 runs, 10 Hz\n" in shown
         assert "2 windows; 2 labelled: burr 1, good 1" in shown
         assert re.search(r"stroke +tag stroke_in +0 to 0\.47 in, 100 % good", shown)
+
+
+@pytest.mark.system
+class TestSimulatedMachine:
+    def test_discover_and_check(self, place: Path, root: Path) -> None:
+        """The recording is served, listed, and read in the job's units."""
+        simulate, *looks = commands(root, rehearsal=True)
+        port = free_port()
+        path = place / "press-4.toml"
+        path.write_text(path.read_text().replace("4840", str(port)))
+        command = [*program(simulate), "--port", str(port)]
+        with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True) as machine:
+            try:
+                assert machine.stderr is not None
+                assert f"address=127.0.0.1:{port}" in machine.stderr.readline()
+                found, checked = (output_of(line, place) for line in looks)
+                machine.send_signal(signal.SIGINT)
+                machine.communicate(timeout=SECONDS)
+            finally:
+                machine.kill()
+        assert machine.returncode == 0
+        assert "ns=2;s=press-3.force_kN" in found
+        assert re.search(
+            r"force +tag ns=2;s=press-3.force_kN .* kN, .*; 10 Hz, 100 % good", checked
+        )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a simulated device shows is what the source of its protocol reads."""
 
+import gc
 import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,29 @@ class TestDevice:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             device, *_ = made(protocol, taken.getsockname()[1])
-            with pytest.raises(SourceError, match="choose another --port"):
+            with pytest.raises(SourceError, match=r"in use.*choose another --port"):
                 device.open(shapes(LINES, TEMPO, SCALE))
+
+    def test_a_client_that_does_not_sign_off(
+        self, protocol: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Is left alone by a device that is closed, without a word."""
+        device, options, tags, _ = made(protocol, free_port())
+        with playing(device):
+            session = live_of(options).open(options, list(tags.values()), SystemClock())
+        try:
+            gc.collect()
+            assert not capsys.readouterr().err
+        finally:
+            with suppress(SourceError):
+                session.close()
+
+
+def test_an_address_of_another_machine(capfd: pytest.CaptureFixture[str]) -> None:
+    """Is told with the reason, once; 192.0.2.1 is nobody's (RFC 5737)."""
+    with pytest.raises(SourceError, match=r"Cannot assign requested address \(.*--host"):
+        ModbusDevice("192.0.2.1", free_port()).open(shapes(LINES, TEMPO, SCALE))
+    assert not capfd.readouterr().err
 
 
 class TestCommand:
@@ -181,7 +203,8 @@ class TestCommand:
         """Are a wrong command line, told before anything is opened."""
         path = line_file(tmp_path, "a")
         assert main(["simulate", path, "--protocol", "modbus", *numbers.split()]) == 2
-        assert numbers.split()[-2] in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert numbers.split()[-2] in told or "lower --rate or --block" in told
 
     def test_two_lines_with_one_name(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="configuration file whose recordings one machine plays, one after the other; the "
         "machine is called like its agent",
     )
-    parser.add_argument("--protocol", choices=PORTS, required=True)
+    parser.add_argument("--protocol", choices=PORTS, required=True, help="what the machines speak")
     parser.add_argument("--host", default="127.0.0.1", help="where to serve, or the broker is")
     parser.add_argument("--port", type=int, help="default: 4840, 5020 or the broker's 1883")
     parser.add_argument("--rate", type=float, required=True, help="samples per second (Hz)")
@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     logger = log.get_logger()
     try:
         device.open(shapes(lines, tempo, options.scale))
-        logger.info("simulate.open", protocol=options.protocol, lines=len(lines))
+        address = f"{options.host}:{_port(options)}"
+        logger.info("simulate.open", protocol=options.protocol, address=address, lines=len(lines))
         play(
             device,
             lines,
@@ -94,11 +95,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tempo(options: argparse.Namespace) -> Tempo:
-    above = (options.rate, options.block, options.scale)
-    if not all(math.isfinite(each) and each > 0 for each in above):
-        raise UsageError("--rate, --block and --scale must be above 0, and finite")
+    for name in ("rate", "block", "scale"):
+        given = getattr(options, name)
+        if not (math.isfinite(given) and given > 0):
+            raise UsageError(f"--{name} is {given:g}: it must be above 0, and finite")
     if not 0 <= options.idle <= LONGEST_IDLE:
-        raise UsageError(f"--idle must be 0 to {LONGEST_IDLE:g} s")
+        raise UsageError(f"--idle is {options.idle:g}: it must be 0 to {LONGEST_IDLE:g} s")
     samples = options.rate * options.block
     if samples > MOST_SAMPLES:
         raise UsageError(

@@ -5,6 +5,8 @@ Samples are int16, one register each, the tags one after the other.
 """
 
 import asyncio
+import logging
+import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -48,7 +50,13 @@ class ModbusDevice:
             SourceError: the port cannot be used.
             ConfigError: there are more samples than registers, or more lines than device ids.
         """
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         _check_room(shapes)
+        try:
+            _check_address(*self._address)
+        except SourceError:
+            self.close()
+            raise
         for number, shape in enumerate(shapes, 1):
             self._numbers[shape.line] = number
             self._scales[shape.line] = shape.scale
@@ -56,11 +64,7 @@ class ModbusDevice:
         self._thread.start()
         self._ready.wait(SECONDS)
         if self._fault is not None or not self._ready.is_set():
-            raise SourceError(
-                f"Modbus server {self._address[0]}:{self._address[1]} cannot be opened: "
-                f"{self._fault or 'it does not come up'}",
-                remedy="choose another --port",
-            )
+            raise _closed(*self._address, str(self._fault or "it does not come up"))
 
     def part(self, line: str, number: int, time_ns: int) -> None:  # noqa: ARG002  it has no clock
         """Which part is in the machine."""
@@ -138,3 +142,27 @@ def _check_room(shapes: Sequence[Shape]) -> None:
                 f"need {needed} registers, a device has {_FULL}",
                 remedy="show fewer samples at a time with --block",
             )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Bind it for a moment: pymodbus does not tell why it cannot.
+
+    Raises:
+        SourceError: it is taken, or no address of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise _closed(host, port, error.strerror or str(error)) from error
+
+
+def _closed(host: str, port: int, reason: str) -> SourceError:
+    return SourceError(
+        f"Modbus server {host}:{port} cannot be opened: {reason}",
+        remedy="choose another --port, or a --host of this machine",
+    )

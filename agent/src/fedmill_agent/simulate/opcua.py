@@ -52,7 +52,7 @@ class OpcUaDevice:
             reason = getattr(error, "strerror", None) or error
             raise SourceError(
                 f"{self._address} cannot be served: {reason}",
-                remedy="choose another --port",
+                remedy="choose another --port, or a --host of this machine",
             ) from error
         finally:
             if self._server is None:
@@ -117,7 +117,16 @@ class OpcUaDevice:
             self._loop.close()
             return
         with suppress(SourceError):  # a name that is looked up may take longer
+            self._do(_end_tasks())
             self._do(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
         self._loop.close()
+
+
+async def _end_tasks() -> None:
+    """End what the server leaves running for clients that have not signed off."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
