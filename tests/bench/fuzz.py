@@ -100,7 +100,7 @@ class Run:
             decoder.decode(data)
         except FedmillError:
             pass
-        except (Exception, Hang) as error:  # noqa: BLE001 - whatever it is, it is the finding
+        except (Exception, Hang) as error:  # noqa: BLE001  whatever it is, it is the finding
             self._note(decoder, data, type(error).__name__, str(error))
         else:
             self.tally.accepted[decoder.name] = self.tally.accepted.get(decoder.name, 0) + 1
@@ -267,7 +267,7 @@ def _open(crumb: Path | None) -> Iterator[int | None]:
 
 
 def _memory() -> Path | None:
-    memory = Path("/dev/shm")  # noqa: S108 - a file system, not a name
+    memory = Path("/dev/shm")  # noqa: S108  a file system, not a name
     return memory if memory.is_dir() else None
 
 

@@ -230,9 +230,9 @@ class Mayhem:
             case "halve":
                 network.halve()
             case "refuse":
-                network.refuse(True)
+                network.refuse(refusing=True)
                 network.cut()
-                self._later(DOWN_SECONDS, lambda: network.refuse(False))
+                self._later(DOWN_SECONDS, lambda: network.refuse(refusing=False))
             case "delay":
                 network.delay(self._random.uniform(0.02, 0.3))
             case "duplicate":

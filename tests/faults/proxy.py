@@ -101,7 +101,7 @@ class Proxy:
         """Deliver half of the next packet, and cut its connection; once."""
         self._set(direction, halve=True)
 
-    def refuse(self, refusing: bool) -> None:  # noqa: FBT001  a switch
+    def refuse(self, *, refusing: bool) -> None:
         """End new connections as soon as they come, or no longer."""
         self._refusing = refusing
 

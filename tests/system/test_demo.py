@@ -97,7 +97,7 @@ class TestReport:
         assert np.isfinite(outputs).all()
         with closing(sqlite3.connect(artifacts["database"])) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert ET.parse(artifacts["plot"]).getroot().tag.endswith("svg")  # noqa: S314
+        assert ET.parse(artifacts["plot"]).getroot().tag.endswith("svg")  # noqa: S314  written here
 
 
 class TestInterrupt:

@@ -86,7 +86,7 @@ class Plant:
         if not live and self.hub is None:
             return
         from fedmill_agent.sources.hub import Hub  # noqa: PLC0415  few agents need it
-        from fedmill_agent.store.samples import SampleStore, recording  # noqa: PLC0415
+        from fedmill_agent.store.samples import SampleStore, recording  # noqa: PLC0415  the same
 
         def ring(source: str) -> SampleStore | None:
             state = config.agent.state

@@ -303,7 +303,7 @@ def encode(message: Struct) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def decode(payload: bytes, type: type[T]) -> T:  # noqa: A002 - the name msgspec itself uses
+def decode(payload: bytes, type: type[T]) -> T:  # noqa: A002  the name msgspec itself uses
     """A message of ``type``, checked field by field.
 
     Raises:

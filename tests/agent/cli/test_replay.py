@@ -72,7 +72,8 @@ class TestClassification:
         export: Export,
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
-        packed: bool,  # noqa: FBT001  a parameter of the test
+        *,
+        packed: bool,
     ) -> None:
         """Classes are torch's, run by run; also of a gzipped file."""
         runs = two_classes(6, windows=5)

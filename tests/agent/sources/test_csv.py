@@ -225,11 +225,7 @@ class TestTime:
                 list(read(CsvOptions(name="x", path=str(csv), rate_hz=rate), ["a"], 1.0))
 
     @pytest.mark.parametrize("times", [False, True])
-    def test_a_faster_file(
-        self,
-        csv: Path,
-        times: bool,  # noqa: FBT001  a parameter of the test
-    ) -> None:
+    def test_a_faster_file(self, csv: Path, *, times: bool) -> None:
         """Is delivered at its own rate, with or without times; what cuts windows decimates it."""
         rows = "".join(f"{i / 10},{i}\n" for i in range(5))
         csv.write_text(f"t,a\n{rows}")

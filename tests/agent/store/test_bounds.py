@@ -152,7 +152,7 @@ class TestRows:
 
 def rows(store: WindowStore, table: str) -> int:
     """Rows of a table."""
-    query = f"SELECT count(*) FROM {table}"  # noqa: S608  # the names are ours
+    query = f"SELECT count(*) FROM {table}"  # noqa: S608  the names are ours
     return int(store._database.execute(query).fetchone()[0])
 
 

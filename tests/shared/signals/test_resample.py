@@ -98,7 +98,7 @@ class TestDecimator:
         factor: int,
         count: int,
         cuts: list[int],
-        gap: bool,  # noqa: FBT001  a parameter of the test
+        gap: bool,  # noqa: FBT001  drawn
     ) -> None:
         """Bit for bit the same as the whole at once, which is what ``decimate`` gives."""
         values = np.random.default_rng(count).standard_normal((2, count))

@@ -188,7 +188,7 @@ def read_book(path: Path, most: int) -> tuple[int, Sequence[Entry]]:
             _check_version(path, database)
             with speaking():
                 rows = database.execute(
-                    f"SELECT {_COLUMNS} FROM labels ORDER BY seq DESC LIMIT ?",  # noqa: S608
+                    f"SELECT {_COLUMNS} FROM labels ORDER BY seq DESC LIMIT ?",  # noqa: S608  names of ours
                     (most,),
                 ).fetchall()
             (count,) = database.execute("SELECT count(*) FROM labels").fetchone()

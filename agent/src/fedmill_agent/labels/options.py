@@ -142,13 +142,13 @@ class RestLabels(LabelOptions, frozen=True, kw_only=True, tag="rest"):
         super().__post_init__()
         self.server()
         if self.records:
-            from fedmill_agent.sources.json_path import parse  # noqa: PLC0415
+            from fedmill_agent.sources.json_path import parse  # noqa: PLC0415  few agents need it
 
             parse(self.records)
 
     def server(self) -> "RestOptions":
         """How the server is asked."""
-        from fedmill_agent.sources.rest.options import RestOptions  # noqa: PLC0415
+        from fedmill_agent.sources.rest.options import RestOptions  # noqa: PLC0415  few agents need it
 
         return RestOptions(**_connection(self, "records"), silence_seconds=0.0)
 

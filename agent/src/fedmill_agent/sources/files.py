@@ -24,7 +24,7 @@ def open_binary(path: str) -> BinaryIO:
     """
     try:
         # pathlib would turn a folder into an error only at the first read
-        return open(path, "rb")  # noqa: PTH123 - the caller owns and closes it
+        return open(path, "rb")  # noqa: PTH123  the caller owns and closes it
     except OSError as error:
         _refuse(path, error)
 

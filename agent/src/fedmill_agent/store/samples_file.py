@@ -109,9 +109,9 @@ def _look(database: sqlite3.Connection) -> None:
         check_pages(database)
     database.execute("SELECT count(*) FROM tags").fetchone()
     for end in ("min", "max"):
-        database.execute(f"SELECT {end}(first_ns) FROM chunks").fetchone()  # noqa: S608
+        database.execute(f"SELECT {end}(first_ns) FROM chunks").fetchone()  # noqa: S608  min or max
         database.execute(
-            f"SELECT length(data) FROM chunks WHERE id = (SELECT {end}(id) FROM chunks)"  # noqa: S608
+            f"SELECT length(data) FROM chunks WHERE id = (SELECT {end}(id) FROM chunks)"  # noqa: S608  min or max
         ).fetchone()
 
 

@@ -126,7 +126,7 @@ def _discard(database: sqlite3.Connection, chosen: list[int]) -> None:
             gone.update(tally(pieces))
         except DataError:  # the counts by tag are too high from now on; the sum is right
             continue
-    database.execute(f"DELETE FROM chunks {those}", (str(chosen),))  # noqa: S608
+    database.execute(f"DELETE FROM chunks {those}", (str(chosen),))  # noqa: S608  a text of ours
     _count(database, gone, -1)
     database.executemany(
         "DELETE FROM tags WHERE id = ? AND samples <= 0", ((number,) for number in gone)

@@ -69,7 +69,7 @@ def descend(
     for batch in batches(learning, examples.targets, work.seed, epochs=epochs):
         model.gradient.zero_()
         value = work.loss(model.module(examples.inputs[batch]), examples.targets[batch])
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         with torch.no_grad():
             for amend in amendments:
                 amend(weights, gradient)
@@ -91,7 +91,7 @@ def full_gradient(work: Work) -> float:
         strict=True,
     ):
         value = work.loss(model.module(inputs), targets) * (len(inputs) / len(examples))
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         total += float(value.detach())
     return total
 

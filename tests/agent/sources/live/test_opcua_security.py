@@ -24,7 +24,7 @@ from fedmill_shared.errors import ConfigError, SourceError
 LIVE = KIND.live
 assert LIVE is not None
 URI = "urn:plant:gateway-7"
-PASSWORD = "Ofen 7 läuft"  # noqa: S105
+PASSWORD = "Ofen 7 läuft"  # noqa: S105  of a server that lives as long as a test
 TYPES = ua.SecurityPolicyType
 PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
 
@@ -116,7 +116,7 @@ def speed(options: Any) -> float:
 
 class TestGuarded:
     @pytest.mark.parametrize("sign_only", [False, True])
-    def test_values_come(self, guarded: Stand, folder: Path, sign_only: bool) -> None:  # noqa: FBT001
+    def test_values_come(self, guarded: Stand, folder: Path, *, sign_only: bool) -> None:
         """With certificate, key, user and password; the password travels encrypted in any case."""
         assert speed(secured(guarded, folder, sign_only=sign_only)) == 1500.0
 

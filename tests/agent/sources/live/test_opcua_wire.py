@@ -43,7 +43,7 @@ INTEGERS = {
 }
 DOUBLES = st.floats(allow_nan=False)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2261, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2261, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  as it wants them
 
 
 def read(data: bytes) -> DataValue:

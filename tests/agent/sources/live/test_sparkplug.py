@@ -135,10 +135,7 @@ class TestReading:
 class TestLifeAndDeath:
     @pytest.mark.parametrize("politely", [True, False])
     def test_of_the_node(
-        self,
-        stand: Stand,
-        opened: Callable[..., Session],
-        politely: bool,  # noqa: FBT001
+        self, stand: Stand, opened: Callable[..., Session], *, politely: bool
     ) -> None:
         """By its will or by its own word: all is stale; and good again with a new life."""
         session = opened(stand.options(), *stand.tags)

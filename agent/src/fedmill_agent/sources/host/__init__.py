@@ -22,7 +22,7 @@ class HostOptions(PolledOptions, frozen=True, kw_only=True, tag="host"):
 
 def _machine(clock: Clock) -> "Machine":
     from fedmill_agent.sources.host.look import Look  # noqa: PLC0415  psutil takes memory
-    from fedmill_agent.sources.host.session import Machine, system  # noqa: PLC0415
+    from fedmill_agent.sources.host.session import Machine, system  # noqa: PLC0415  the same
 
     return Machine(lambda: Look(system()), clock)
 
@@ -33,8 +33,8 @@ def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
     Raises:
         ConfigError: a tag is of no kind that any machine has.
     """
-    from fedmill_agent.sources.host.families import FAMILIES, split  # noqa: PLC0415
-    from fedmill_agent.sources.host.session import HostSession  # noqa: PLC0415
+    from fedmill_agent.sources.host.families import FAMILIES, split  # noqa: PLC0415  takes memory
+    from fedmill_agent.sources.host.session import HostSession  # noqa: PLC0415  the same
 
     own = narrow(options, HostOptions)
     for tag in tags:
@@ -48,7 +48,7 @@ def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
 
 
 def _discover(options: SourceOptions, clock: Clock) -> Iterator[Found]:
-    from fedmill_agent.sources.host.session import found_on  # noqa: PLC0415
+    from fedmill_agent.sources.host.session import found_on  # noqa: PLC0415  only where somebody asks
 
     narrow(options, HostOptions)
     return found_on(_machine(clock))

@@ -102,7 +102,7 @@ def found_on(machine: Machine) -> Iterator[Found]:
 
 def system() -> Any:
     """psutil, which only this kind of source needs in the daemon."""
-    import psutil  # noqa: PLC0415
+    import psutil  # noqa: PLC0415  takes memory
 
     return psutil
 

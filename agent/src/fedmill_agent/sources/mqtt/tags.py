@@ -68,7 +68,7 @@ def place_of(tag: str) -> Place:
     try:
         check_filter(topic)
         if "#" in topic:
-            raise ValueError(f"{topic!r} has a #: name one topic, with + for what changes in it")  # noqa: TRY301
+            raise ValueError(f"{topic!r} has a #: name one topic, with + for what changes in it")  # noqa: TRY301  told as those of check_filter
         if not path:
             return Place(tag, topic)
         part = _TOPIC_PART.fullmatch(path)

@@ -22,7 +22,7 @@ def open_session(options: SourceOptions, tags: Sequence[str], clock: Clock) -> S
     """
     own = narrow(options, OpcuaOptions)
     try:
-        from fedmill_agent.sources.opcua.session import open_session as opened  # noqa: PLC0415
+        from fedmill_agent.sources.opcua.session import open_session as opened  # noqa: PLC0415  an extra
     except ImportError as error:
         raise lacking(own, "opcua", error) from error
     return opened(own, tags, clock)
@@ -37,7 +37,7 @@ def discover(options: SourceOptions, _clock: Clock) -> Iterator[Found]:
     """
     own = narrow(options, OpcuaOptions)
     try:
-        from fedmill_agent.sources.opcua.discovery import discover as found  # noqa: PLC0415
+        from fedmill_agent.sources.opcua.discovery import discover as found  # noqa: PLC0415  an extra
     except ImportError as error:
         raise lacking(own, "opcua", error) from error
     yield from found(own)

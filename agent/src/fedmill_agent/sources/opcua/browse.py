@@ -55,8 +55,8 @@ async def children(
         parameters.NodesToBrowse = [_question(node, int(kinds)) for node in some]
         results = await connection.service.browse(parameters)
         found: list[list[Child]] = []
-        for result in results:
-            mine: list[Child] = []
+        for first in results:
+            mine, result = list[Child](), first
             for page in count(1):
                 mine += [_child(each) for each in result.References or [] if _here(each)]
                 more = result.ContinuationPoint
@@ -68,7 +68,7 @@ async def children(
                 answers = await connection.service.browse_next(following)
                 if following.ReleaseContinuationPoints or not answers:
                     break
-                result = answers[0]  # noqa: PLW2901
+                result = answers[0]
             found.append(mine[: max(0, left)])
             left -= len(mine)
         return found

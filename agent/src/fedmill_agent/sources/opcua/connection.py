@@ -155,7 +155,7 @@ class Connection:
         patience = self.options.timeout_seconds if patience is None else patience
         try:
             async with asyncio.timeout(patience):
-                answer = await self._client.uaclient._send_request(request, timeout=0)  # noqa: SLF001
+                answer = await self._client.uaclient._send_request(request, timeout=0)  # noqa: SLF001  gives what nobody has decoded
                 return bytes(answer)
         except UaStatusCodeError:
             raise
@@ -215,7 +215,7 @@ class Connection:
     def _bound(self) -> None:
         """Let only messages in, and none beyond ``LARGEST_MESSAGE``: the library waits for both."""
         client = self._client.uaclient
-        make = client._make_protocol  # noqa: SLF001
+        make = client._make_protocol  # noqa: SLF001  there is no other way to be asked
 
         def made() -> UASocketProtocol:
             protocol = make()
@@ -226,7 +226,7 @@ class Connection:
                 begun = (held[:_HEADER] + data[:_HEADER])[:_HEADER]
                 if len(begun) == _HEADER and begun[:3] not in _MESSAGES:
                     self._refuse(protocol, f"no message of OPC UA but {begun!r}")
-                elif len(held) + protocol._connection._incoming_size > LARGEST_MESSAGE:  # noqa: SLF001
+                elif len(held) + protocol._connection._incoming_size > LARGEST_MESSAGE:  # noqa: SLF001  nowhere told
                     self._refuse(protocol, f"a message of more than {LARGEST_MESSAGE} bytes")
                 else:
                     receive(data)
@@ -235,4 +235,4 @@ class Connection:
             self._protocols.append(protocol)
             return protocol
 
-        client._make_protocol = made  # type: ignore[method-assign]  # noqa: SLF001
+        client._make_protocol = made  # type: ignore[method-assign]  # noqa: SLF001  as above

@@ -14,10 +14,10 @@ class Loop(asyncio.SelectorEventLoop):
     asyncio's own way waits for them at the end, and a resolver may take half a minute.
     """
 
-    async def getaddrinfo(  # type: ignore[override]
+    async def getaddrinfo(
         self,
-        host: str | None,
-        port: str | int | None,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
         **hints: int,
     ) -> list[Any]:
         """As in asyncio."""

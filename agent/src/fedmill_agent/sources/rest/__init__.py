@@ -18,7 +18,7 @@ def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
 
 
 def _discover(options: SourceOptions, clock: Clock) -> Iterator[Found]:
-    from fedmill_agent.sources.rest.opening import listed  # noqa: PLC0415
+    from fedmill_agent.sources.rest.opening import listed  # noqa: PLC0415  only where somebody asks
 
     return listed(narrow(options, RestOptions), clock)
 

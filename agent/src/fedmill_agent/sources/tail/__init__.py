@@ -20,8 +20,8 @@ def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
         ConfigError: the position cannot be kept.
     """
     from fedmill_agent.sources.position import Position  # noqa: PLC0415  only for the daemon
-    from fedmill_agent.sources.tail.folder import Place  # noqa: PLC0415
-    from fedmill_agent.sources.tail.session import TailSession  # noqa: PLC0415
+    from fedmill_agent.sources.tail.folder import Place  # noqa: PLC0415  takes memory
+    from fedmill_agent.sources.tail.session import TailSession  # noqa: PLC0415  the same
 
     own = narrow(options, TailOptions)
     position = Position(own.position_file, Place, clock)
@@ -35,7 +35,7 @@ def _open(options: SourceOptions, tags: Sequence[str], clock: Clock) -> Session:
 
 
 def _discover(options: SourceOptions, clock: Clock) -> Iterator[Found]:
-    from fedmill_agent.sources.tail.session import columns_of  # noqa: PLC0415
+    from fedmill_agent.sources.tail.session import columns_of  # noqa: PLC0415  only where somebody asks
 
     return columns_of(narrow(options, TailOptions), clock)
 

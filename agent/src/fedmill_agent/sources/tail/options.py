@@ -47,7 +47,7 @@ class TailOptions(PolledOptions, frozen=True, kw_only=True, tag="tail"):
     ] = []  # noqa: RUF012  msgspec copies an empty list
     delimiter: Delimiter = ","
     decimal: Decimal = "."
-    missing: Missing = []  # noqa: RUF012
+    missing: Missing = []  # noqa: RUF012  the same
     encoding: Encoding = "utf-8"
     time_column: Annotated[
         str,
@@ -107,7 +107,7 @@ class TailOptions(PolledOptions, frozen=True, kw_only=True, tag="tail"):
     def _check_format(self) -> None:
         moment = datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC)
         try:
-            read = datetime.strptime(moment.strftime(self.time_format), self.time_format)  # noqa: DTZ007
+            read = datetime.strptime(moment.strftime(self.time_format), self.time_format)  # noqa: DTZ007  only its date counts
         except ValueError as error:
             raise ValueError(f"`time_format` {self.time_format!r}: {error}") from error
         if (read.year, read.month, read.day) != (2024, 2, 29):
