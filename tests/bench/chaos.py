@@ -21,7 +21,7 @@ from tests.faults.replay import Outcome, replay
 from tests.system.fleet import a_job
 
 from fedmill_coordinator.demo.recipes.plan import Plan
-from fedmill_coordinator.rounds.conductor import ABORTED
+from fedmill_coordinator.rounds.commands import ABORTED
 from fedmill_coordinator.store.records import UpdateRecord
 from fedmill_shared.errors import FedmillError, UsageError
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One tiny job, and its ONNX export once for all tests: each costs seconds."""
+"""One tiny job, a plant that runs it, and its ONNX export once for all tests: it costs seconds."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+from tests.coordinator.plant import Plant
 
 from fedmill_coordinator.registry import versions
 from fedmill_shared.job import (
@@ -68,3 +70,13 @@ def exported_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_plant(tmp_path: Path, tiny_job: Callable[..., Job]) -> Callable[..., Plant]:
+    """A plant with these jobs."""
+
+    def make(*names: str, largest_packet: int = 300_000) -> Plant:
+        return Plant(tmp_path, [tiny_job(name) for name in names or ("tiny",)], largest_packet)
+
+    return make

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from msgspec import msgpack
 
 from fedmill_coordinator.registry.versions import Architecture
+from fedmill_coordinator.rounds.aggregate import aggregate
 from fedmill_coordinator.rounds.ladder import codecs_of
-from fedmill_coordinator.rounds.results import aggregate
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.records import UpdateRecord

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Self
 
 from fedmill_coordinator.aggregation import State, Update, aggregate, in_order, norm_of
+from fedmill_coordinator.rounds.aggregate import rate_of
 from fedmill_coordinator.rounds.judging import LOOK_BACK
 from fedmill_coordinator.rounds.quarantine import RELEASE, Judged, Quarantine, quarantines
-from fedmill_coordinator.rounds.results import rate_of
 from fedmill_shared.codec.base import Dense, Payload, Vector
 from fedmill_shared.codec.frame import open_frame
 from fedmill_shared.job import Job

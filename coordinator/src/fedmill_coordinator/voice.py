@@ -15,7 +15,7 @@ from fedmill_shared.messages import encode
 
 
 class Voice(Protocol):
-    """Publishes for one job; the bytes are counted."""
+    """Publishes for jobs; the bytes are counted."""
 
     def tell(self, job: str, agent: str, kind: str, message: Struct | bytes) -> None:
         """To one agent."""
@@ -23,6 +23,10 @@ class Voice(Protocol):
 
     def broadcast(self, job: str, kind: str, message: Struct | bytes) -> None:
         """To all agents; structs are retained, blocks are not."""
+        ...
+
+    def turn_away(self, agent: str, kind: str, message: Struct | bytes) -> None:
+        """To one agent about a job that is not run here; nobody bears the bytes."""
         ...
 
 
@@ -52,7 +56,7 @@ class LinkVoice:
             self._traffic.down(job, topic, len(payload), to=here, away=away, retain=retain)
 
     def turn_away(self, agent: str, kind: str, message: Struct | bytes) -> None:
-        """Publish to one agent about a job that is not run here; nobody bears the bytes."""
+        """Publish to one agent what concerns no job of ours."""
         self._publish(topics.down(agent, kind), _payload(message), retain=False)
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> bool:

@@ -22,7 +22,7 @@ from fedmill_coordinator.aggregation.combining import FEW
 from fedmill_coordinator.aggregation.optimisers import OPTIMISERS
 from fedmill_coordinator.aggregation.robust import COLUMN_RULES, GRAM_RULES
 from fedmill_coordinator.rounds.contrary import LEAST_AGENTS
-from fedmill_coordinator.rounds.results import TURNS
+from fedmill_coordinator.rounds.harvest import TURNS
 from fedmill_shared.codec.base import Dense, Payload, Quantised, vector_of
 from fedmill_shared.errors import FrameError, ModelError
 from fedmill_shared.job import Federation, Robustness

@@ -15,9 +15,10 @@ from tests.coordinator.rounds import agents
 
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.rounds.conductor import Conductor
+from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.memory import MemoryStore
-from fedmill_coordinator.store.records import JobRecord
+from fedmill_coordinator.store.records import JobRecord, OrderRecord
 from fedmill_coordinator.traffic import Traffic
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.codec import CODECS
@@ -135,6 +136,10 @@ class Voice:
         """To all agents."""
         self.tell(job, "", kind, message)
 
+    def turn_away(self, agent: str, kind: str, message: Struct | bytes) -> None:
+        """To one agent, about no job of ours."""
+        self.tell("", agent, kind, message)
+
     def take(self, kind: str) -> list[Any]:
         """What was said of this kind since the last look."""
         found = [message for _, what, message in self.said if what == kind]
@@ -186,9 +191,7 @@ class World:
         self.store = Fused(self.rows, writes, self.fuse)
         self.fleet = Fleet(self.store, self.clock)
         self.traffic = Traffic()
-        self.conductor = Conductor(
-            self.job,
-            self.text,
+        services = Services(
             store=self.store,
             blobs=Fused(self.files, ("put", "adopt"), self.fuse),
             spool=self.folder / "spool",
@@ -198,6 +201,7 @@ class World:
             clock=self.clock,
             log=structlog.get_logger(),
         )
+        self.conductor = Conductor(self.job, self.text, services)
         self.fleet.unsettle()
         self.conductor.announce()
         self.step()
@@ -362,12 +366,14 @@ class World:
             )
             self.step()
 
+    def obey(self, verb: str) -> str:
+        """What comes of an order of the operator, before time goes on."""
+        order = OrderRecord(id=1, job=NAME, verb=verb, by="anna", given_ns=self.clock.now_ns())
+        return self.conductor.obey(order)
+
     def order(self, verb: str) -> str:
         """What the operator's order comes to."""
-        if verb == "close":
-            outcome: str = self.conductor.close_now(self.clock.now_ns())
-        else:
-            outcome = getattr(self.conductor, verb)()
+        outcome = self.obey(verb)
         self.step()
         return outcome
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedmill_coordinator.rounds import results
 from fedmill_coordinator.rounds.attendance import SILENT_AFTER
+from fedmill_coordinator.rounds.harvest import TURNS
 from fedmill_shared.job import Robustness
 from fedmill_shared.messages import Refusal
 
@@ -107,7 +107,7 @@ class TestPoison:
             world.send(C, offer, frame)
         world.deliver(A)
         closed = world.rows.rounds("tiny")[-2]
-        assert (closed.included, closed.accepted) == ([A, C], 1 + results.TURNS)
+        assert (closed.included, closed.accepted) == ([A, C], 1 + TURNS)
         rows = [world.rows.updates("tiny", n) for n in range(1, 6)]
         fates = [u.state for updates in rows for u in updates if u.agent == C]
         assert fates == ["late"] * 3 + ["included"] * 2
@@ -146,12 +146,3 @@ def results_error() -> Exception:
     from fedmill_shared.errors import ModelError
 
     return ModelError("canary: largest error 6e11")
-
-
-class TestManyAgents:
-    def test_a_notice_names_no_more_than_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Too many for a message: nobody is named, and each asks."""
-        updates = [SimpleNamespace(agent=f"a{n}", sha256=f"{n:064x}") for n in range(5)]
-        assert len(results.newest_of(updates)) == 5
-        monkeypatch.setattr(results, "MOST_NAMED", 4)
-        assert results.newest_of(updates) == {}

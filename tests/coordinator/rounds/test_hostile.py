@@ -61,7 +61,7 @@ def rows(world: SimpleNamespace) -> list[object]:
         store.aliases("tiny"),
         store.moments("tiny"),
         store.evaluations("tiny"),
-        world.conductor._rounds.deadline,
+        world.conductor._rounds.limits,
         sorted(world.conductor._agents.fresh),
         sorted(world.conductor._agents.done),
     ]
@@ -142,7 +142,7 @@ class TestOffers:
         offer, _ = world.update(STRANGER)
         for number in range(1000):
             world.offer(STRANGER, structs.replace(offer, sha256=f"{number:064x}"))
-        assert len(world.conductor._reception._arriving[STRANGER]) == OFFERS_PER_AGENT
+        assert len(world.conductor._parts.reception._arriving[STRANGER]) == OFFERS_PER_AGENT
 
     def test_the_same_digest_as_somebody_else(self, world: SimpleNamespace) -> None:
         """Each agent's blocks make its own update; nobody spoils another's."""

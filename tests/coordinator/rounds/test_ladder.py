@@ -2,6 +2,8 @@
 """Which rounds are dense."""
 
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,9 @@ from hypothesis import strategies as st
 
 from fedmill_coordinator.rounds.ladder import Told, is_dense
 from fedmill_shared.job import Compression
+
+Make = Callable[..., SimpleNamespace]
+A, B = "agent-a", "agent-b"
 
 
 def followed(compression: Compression, losses: list[float]) -> str:
@@ -67,3 +72,18 @@ class TestPlateau:
         settings = Compression(plateau_rounds=2)
         past = [Told(n, dense=False, loss=1.0) for n in range(1, 6) if n != missing]
         assert is_dense(settings, 6, past)
+
+
+class TestSchedule:
+    def test_agents_are_told_the_codec_of_the_round(self, make_world: Make) -> None:
+        """Dense ones first; both directions, and the record of the round say so."""
+        world = make_world(rounds=3, uplink="stc-25", downlink="stc-25", dense_rounds=2)
+        world.running(A, B)
+        codecs = []
+        for _ in range(3):
+            codecs.append(world.voice.take("round")[-1].uplink)
+            world.deliver(A, B)
+        assert codecs == ["eden-1", "eden-1", "stc-25"]
+        assert [each.uplink for each in world.rows.rounds("tiny")] == codecs
+        down = [world.downlink_codec(each.number) for each in world.rows.versions("tiny")[1:]]
+        assert down == codecs

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from msgspec import json
 
-from fedmill_coordinator.rounds.results import harvest
+from fedmill_coordinator.rounds.harvest import harvest
 from fedmill_shared.messages import Reason, UpdateOffer
 
 Make = Callable[..., SimpleNamespace]

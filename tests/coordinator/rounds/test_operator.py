@@ -311,7 +311,7 @@ def fail_once(world: SimpleNamespace, write: str, at: int) -> None:
 def ordered(world: SimpleNamespace, verb: str) -> bool:
     """Whether an order was carried out to its end."""
     try:
-        outcome = getattr(world.conductor, verb)()
+        outcome = world.obey(verb)
     except StoreError:
         return False
     assert not outcome.startswith(REFUSED_ORDER)

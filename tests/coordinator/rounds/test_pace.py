@@ -195,7 +195,7 @@ class TestRounds:
         assert world.rows.rounds("tiny")[5].included == [A, B]
         world.wait(100)
         assert world.rows.current_round("tiny").round == 7
-        assert world.conductor._rounds.notice(paused=False).seconds_left > 11
+        assert world.conductor._rounds.notice().seconds_left > 11
 
     def test_a_late_update_tells_how_slow_its_agent_is(self, make_world: Make) -> None:
         """An agent that always misses the close is known for it."""

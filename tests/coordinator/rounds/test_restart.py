@@ -160,7 +160,7 @@ class TestOrders:
                 held.append(world.number)
                 if len(held) == 3:
                     assert held == [0, 0, 0]
-                    world.conductor.resume()
+                    world.obey("resume")
 
             assert kit.run_to_end(world, NAMES, idle=resume) <= 1
             assert outcome(world) == outcome(whole), f"killed at {at}"
@@ -172,10 +172,10 @@ class TestOrders:
             world.deliver(A, B)
             world.fuse.at = world.fuse.burnt + at
             with pytest.raises(BaseException, match=r"^$"):
-                world.conductor.abort()
+                world.obey("abort")
             world.restart()
             if world.state != "stopped":
-                world.conductor.abort()
+                world.obey("abort")
             assert (world.state, world.number) == ("stopped", 0)
             assert world.rows.pending("tiny") == []
 

@@ -31,7 +31,7 @@ Numbers = NDArray[np.float64]
 
 FEW = 12
 """Updates up to which the mean looks at every single direction. Quarantine goes by it in fleets of
-fewer than ``rounds.contrary.LEAST_AGENTS``, of which each may have ``rounds.results.TURNS``."""
+fewer than ``rounds.contrary.LEAST_AGENTS``, of which each may have ``rounds.harvest.TURNS``."""
 
 _LEAST = 1e-6  # of the golden update's length, below which an update counts as zero
 

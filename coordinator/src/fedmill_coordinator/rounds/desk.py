@@ -4,9 +4,9 @@
 from msgspec import json
 
 from fedmill_coordinator.rounds.admission import Fault, receipt_for
+from fedmill_coordinator.rounds.evaluations import evaluation_records
 from fedmill_coordinator.rounds.parts import Parts
 from fedmill_coordinator.rounds.reception import Again, Answer
-from fedmill_coordinator.rounds.results import evaluation_records
 from fedmill_coordinator.store.records import UPDATE_REFUSED, RefusalRecord
 from fedmill_shared.errors import FrameError
 from fedmill_shared.link.blocks import Block
@@ -37,10 +37,11 @@ class Desk:
     def __init__(self, parts: Parts) -> None:
         """Take in for one job what its ``parts`` then work with."""
         self._job = parts.job
-        self._store = parts.store
-        self._voice = parts.voice
-        self._clock = parts.clock
-        self._log = parts.log
+        self._store = parts.services.store
+        self._voice = parts.services.voice
+        self._clock = parts.services.clock
+        self._log = parts.services.log
+        self._stage = parts.stage
         self._agents = parts.agents
         self._rounds = parts.rounds
         self._reception = parts.reception
@@ -51,7 +52,7 @@ class Desk:
     @property
     def over(self) -> bool:
         """Whether the job is finished or stopped."""
-        return self._rounds.ended
+        return self._stage.ended
 
     def join(self, agent: str, join: Join) -> None:
         """An agent has windows and wants to take part."""

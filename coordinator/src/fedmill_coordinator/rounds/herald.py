@@ -2,7 +2,6 @@
 """What a job tells all of its agents, and tells again: a broker may have lost it."""
 
 from fedmill_coordinator.rounds.parts import Parts
-from fedmill_coordinator.store.records import JobState
 from fedmill_shared.messages import JobNotice
 from fedmill_shared.protocol import NEWEST, OLDEST
 
@@ -10,7 +9,6 @@ ANSWERS_PER_SECOND = 500.0
 """Agents spread over time what they answer to an announcement."""
 REMIND_SECONDS = 10.0
 """A notice that a broker lost is told again; retained ones never come twice by themselves."""
-ENDED = ("finished", "stopped")
 
 
 class Herald:
@@ -24,15 +22,16 @@ class Herald:
         """Announce the job of these ``parts``, whose canonical text is ``text``."""
         self._job = parts.job
         self._text = text
-        self._voice = parts.voice
-        self._fleet = parts.fleet
+        self._voice = parts.services.voice
+        self._fleet = parts.services.fleet
+        self._stage = parts.stage
         self._releases = parts.releases
         self._rounds = parts.rounds
-        self._clock = parts.clock
-        self._remind_due = parts.clock.monotonic() + REMIND_SECONDS
+        self._clock = parts.services.clock
+        self._remind_due = self._clock.monotonic() + REMIND_SECONDS
         self.spread_until = 0.0
 
-    def job(self, state: JobState, *, anew: bool = False) -> None:
+    def job(self, *, anew: bool = False) -> None:
         """Where the job stands; ``anew`` where agents have to be given time to come back."""
         spread = max(len(self._fleet.online()), self._fleet.crowd) / ANSWERS_PER_SECOND
         if anew:
@@ -40,7 +39,7 @@ class Herald:
         notice = JobNotice(
             job=self._job.name,
             text=self._text,
-            state=state,
+            state=self._stage.state,
             protocol=OLDEST,
             newest=NEWEST,
             spread=spread,
@@ -53,21 +52,22 @@ class Herald:
         evaluate = last >= self._job.federation.rounds or (every > 0 and last % every == 0)
         self._releases.announce(evaluate=evaluate, with_delta=with_delta)
 
-    def round(self, *, paused: bool) -> None:
+    def round(self) -> None:
         """The open round, and how the last one ended."""
         self._remind_due = self._clock.monotonic() + REMIND_SECONDS
-        self._voice.broadcast(self._job.name, "round", self._rounds.notice(paused=paused))
+        self._voice.broadcast(self._job.name, "round", self._rounds.notice())
 
-    def remind(self, state: JobState, *, paused: bool) -> None:
+    def remind(self) -> None:
         """Tell again what was told long ago, and what agents still owe an answer to."""
-        if paused or state in ENDED or self._clock.monotonic() < self._remind_due:
+        over = self._stage.paused or self._stage.ended
+        if over or self._clock.monotonic() < self._remind_due:
             return
         self._remind_due = self._clock.monotonic() + REMIND_SECONDS
         if not self._releases.ready:
-            self.job(state)
+            self.job()
             return
         if self._rounds.current is None:
             self.version(with_delta=False)
         else:  # evaluations that are lost meanwhile hold up nothing
             self._releases.announce(evaluate=False, with_delta=False)
-        self.round(paused=paused)
+        self.round()

@@ -1,33 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conductor, the desk and the herald of one job work with; made once, by the conductor."""
+"""What one job is made of: made once, by the conductor, and worked with by desk and herald too."""
 
 from dataclasses import dataclass
 
-from fedmill_coordinator.fleet import Fleet
+from fedmill_coordinator.registry.golden import GoldenSet
 from fedmill_coordinator.registry.releases import Releases
 from fedmill_coordinator.rounds.attendance import Attendance
 from fedmill_coordinator.rounds.book import Rounds
+from fedmill_coordinator.rounds.means import Means
+from fedmill_coordinator.rounds.past import RECENT_ROUNDS, RECENT_UPDATES
 from fedmill_coordinator.rounds.reception import Reception
+from fedmill_coordinator.rounds.stage import Stage
 from fedmill_coordinator.rounds.statistics import Statistics
-from fedmill_coordinator.store.base import Store
-from fedmill_coordinator.voice import Voice
-from fedmill_shared.clock import Clock
+from fedmill_coordinator.services import Services
 from fedmill_shared.job import Job
-from fedmill_shared.log import Logger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of one job."""
+    """The parts of one job, and the services that it shares with others."""
 
     job: Job
+    services: Services
+    stage: Stage
     agents: Attendance
-    fleet: Fleet
     reception: Reception
     releases: Releases
     rounds: Rounds
     statistics: Statistics
-    store: Store
-    voice: Voice
-    clock: Clock
-    log: Logger
+
+
+def parts_of(job: Job, services: Services, golden: GoldenSet | None) -> Parts:
+    """The parts of ``job`` as the store left them; ``golden`` is for the rule ``trust``.
+
+    Raises:
+        StoreError: something that the job goes on from is gone.
+    """
+    store, blobs, clock = services.store, services.blobs, services.clock
+    releases = Releases(job, store, blobs, services.voice, clock)
+    stage = Stage(job.name, store, clock)
+    stopped_later = stage.state == "stopped" and store.versions(job.name)
+    if stage.state in ("running", "finished") or stopped_later:
+        releases.restore()
+    agents = Attendance(job.name, services.fleet)
+    recent = store.recent_updates(job.name, RECENT_UPDATES)
+    agents.learn(store.rounds(job.name, last=RECENT_ROUNDS), reversed(recent))
+    means = Means(job=job, services=services, releases=releases, golden=golden)
+    return Parts(
+        job=job,
+        services=services,
+        stage=stage,
+        agents=agents,
+        reception=Reception(
+            job.name,
+            services.spool / job.name,
+            store=store,
+            blobs=blobs,
+            clock=clock,
+            log=services.log,
+        ),
+        releases=releases,
+        rounds=Rounds(means, stage),
+        statistics=Statistics(job, store, clock),
+    )

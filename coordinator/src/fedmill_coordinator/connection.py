@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the broker is there, and how long it is waited for at the start."""
+
+from fedmill_coordinator.config import BrokerSection
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import BrokerError
+from fedmill_shared.link.base import Connected, Disconnected
+from fedmill_shared.log import Logger
+
+
+class Connection:
+    """Owns what the link last said of the broker.
+
+    Attributes:
+        up: whether there is a connection.
+    """
+
+    def __init__(self, settings: BrokerSection, clock: Clock, log: Logger) -> None:
+        """No broker has answered."""
+        self._address = f"{settings.host}:{settings.port}"
+        self._patience = settings.connect_seconds
+        self._clock = clock
+        self._log = log
+        self._began = clock.monotonic()
+        self._ever = False
+        self._failure = Disconnected("no broker has answered", "start the broker")
+        self.up = False
+
+    def begin(self) -> None:
+        """The link starts: from now on the broker is waited for."""
+        self._began = self._clock.monotonic()
+
+    def made(self, event: Connected) -> None:
+        """The broker has answered."""
+        self.up = self._ever = True
+        self._log.info("broker.connected", session_present=event.session_present)
+
+    def lost(self, event: Disconnected) -> None:
+        """The broker is not there, or no longer."""
+        self.up = False
+        self._failure = event
+        self._log.error(
+            "broker.unreachable",
+            reason=event.reason,
+            broker=self._address,
+            remedy="; ".join(filter(None, [event.remedy, "the coordinator keeps trying"])),
+        )
+
+    def check(self) -> None:
+        """Give up a broker that has never been there.
+
+        Raises:
+            BrokerError: it has not answered within ``broker.connect_seconds`` of the start.
+        """
+        if self._ever or not self._patience:
+            return
+        if self._clock.monotonic() - self._began > self._patience:
+            raise BrokerError(
+                f"{self._address}: {self._failure.reason}", remedy=self._failure.remedy
+            )

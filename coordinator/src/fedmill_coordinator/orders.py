@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out what the operator has ordered, from any process, by a row in the store."""
+
+from collections.abc import Mapping
+
+from fedmill_coordinator.rounds.conductor import Conductor
+from fedmill_coordinator.services import Services
+from fedmill_coordinator.store.records import REFUSED_ORDER, OrderRecord
+from fedmill_shared.errors import StoreError
+
+ORDERS_SECONDS = 0.5
+
+
+class Orders:
+    """Owns when the store is next asked for orders."""
+
+    def __init__(self, services: Services) -> None:
+        """It is asked at once."""
+        self._store = services.store
+        self._clock = services.clock
+        self._log = services.log
+        self._due = 0.0
+
+    def obey(self, conductors: Mapping[str, Conductor]) -> None:
+        """Carry out the open orders, if the last look is long ago; one that fails stays open."""
+        now = self._clock.monotonic()
+        if now < self._due:
+            return
+        self._due = now + ORDERS_SECONDS
+        try:
+            for order in self._store.open_orders():
+                outcome = _outcome(order, conductors)
+                self._store.finish_order(order.id, done_ns=self._clock.now_ns(), outcome=outcome)
+                self._log.info(
+                    "order.done", job=order.job, verb=order.verb, by=order.by, outcome=outcome
+                )
+        except StoreError as error:
+            self._log.error("store.failed", error=str(error))
+
+
+def _outcome(order: OrderRecord, conductors: Mapping[str, Conductor]) -> str:
+    conductor = conductors.get(order.job)
+    if conductor is None:
+        return f"{REFUSED_ORDER}job {order.job} is not in this coordinator's configuration"
+    return conductor.obey(order)

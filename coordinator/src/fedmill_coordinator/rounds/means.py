@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a round of one job is held with."""
+
+from dataclasses import dataclass
+
+from fedmill_coordinator.registry.golden import GoldenSet
+from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.services import Services
+from fedmill_shared.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """The job, what it shares with others, and the model that its rounds move.
+
+    Attributes:
+        job: names the rules.
+        services: where rounds and updates are kept.
+        releases: the versions that rounds make.
+        golden: what the rule ``trust`` measures by.
+    """
+
+    job: Job
+    services: Services
+    releases: Releases
+    golden: GoldenSet | None = None

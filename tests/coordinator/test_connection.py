@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""With and without a broker."""
+
+from collections.abc import Callable
+
+import pytest
+import structlog
+from tests.coordinator.plant import Plant
+
+from fedmill_coordinator.config import BrokerSection
+from fedmill_coordinator.connection import Connection
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import BrokerError
+from fedmill_shared.link.base import Connected, Disconnected
+
+pytestmark = pytest.mark.usefixtures("exported_once")
+
+
+class TestConnection:
+    """With and without the broker."""
+
+    def test_nothing_is_done_while_it_is_away(self, make_plant: Callable[..., Plant]) -> None:
+        """A deadline that passes in an outage is acted on after it."""
+        plant = make_plant()
+        plant.running()
+        plant.update("a")
+        plant.daemon._hand_in(Disconnected("cable"))
+        plant.work()
+        current = plant.store.current_round("tiny")
+        plant.clock.advance(100)
+        plant.work()
+        assert plant.store.current_round("tiny") == current
+        plant.daemon._hand_in(Connected(session_present=True))
+        plant.work()
+        extended = plant.store.current_round("tiny")
+        assert extended is not None
+        assert current is not None
+        assert extended.deadline_ns > current.deadline_ns
+
+    def test_everything_is_said_again_after_it(self, make_plant: Callable[..., Plant]) -> None:
+        """The broker may have forgotten what it retained."""
+        plant = make_plant()
+        plant.running()
+        plant.heard["a"].clear()
+        plant.daemon._hand_in(Connected(session_present=False))
+        plant.work()
+        assert [kind for kind, _ in plant.heard["a"]] == ["job", "version", "round"]
+
+    def test_agents_get_time_to_come_back(self, make_plant: Callable[..., Plant]) -> None:
+        """The broker answers long after the start: nobody is missed before they could come."""
+        plant = make_plant()
+        plant.clock.advance(50)
+        plant.link.start()
+        plant.work()
+        assert plant.daemon._services.fleet.changed_at == plant.clock.monotonic()
+
+    def test_no_broker_at_all(self, make_plant: Callable[..., Plant]) -> None:
+        """It gives up after the configured time, and says what to do."""
+        plant = make_plant()
+        ticking = plant.clock.monotonic
+
+        def monotonic() -> float:
+            plant.clock.advance(0.5)
+            return ticking()
+
+        plant.clock.monotonic = monotonic
+        plant.link.start = lambda: None
+        with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1883: no broker has answered \(start"):
+            plant.daemon.run()
+
+    def test_stop(self, make_plant: Callable[..., Plant]) -> None:
+        """Asked to stop, the loop ends and the link is closed."""
+        plant = make_plant()
+        plant.daemon.stop()
+        plant.daemon.run()
+        assert not plant.link._connected
+
+
+class TestPatience:
+    """How long a broker is waited for that has never been there."""
+
+    def connection(self, clock: ManualClock, seconds: float) -> Connection:
+        """Nothing has been heard of the broker, and the link has just started."""
+        made = Connection(BrokerSection(connect_seconds=seconds), clock, structlog.get_logger())
+        clock.advance(100)  # loading the jobs
+        made.begin()
+        return made
+
+    def test_it_begins_with_the_link(self) -> None:
+        """And ends after the configured time, with what the link said last."""
+        clock = ManualClock()
+        connection = self.connection(clock, 2.0)
+        connection.lost(Disconnected("connection refused", "start mosquitto"))
+        clock.advance(2)
+        connection.check()
+        clock.advance(0.1)
+        with pytest.raises(BrokerError, match=r":1883: connection refused \(start mosquitto\)"):
+            connection.check()
+
+    def test_it_has_no_end(self) -> None:
+        """Where 0 is configured."""
+        clock = ManualClock()
+        connection = self.connection(clock, 0.0)
+        clock.advance(1e6)
+        connection.check()
+
+    def test_a_broker_that_was_there_is_waited_for_without_end(self) -> None:
+        """A later loss is always waited out."""
+        clock = ManualClock()
+        connection = self.connection(clock, 2.0)
+        connection.made(Connected(session_present=False))
+        assert connection.up
+        connection.lost(Disconnected("cable"))
+        assert not connection.up
+        clock.advance(1e6)
+        connection.check()
