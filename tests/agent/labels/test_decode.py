@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmill_agent.labels import decode
 from fedmill_agent.labels.cells import LabelTable
-from fedmill_agent.labels.decode import LARGEST, MOST_LABELS, Shape, from_json, label_of
+from fedmill_agent.labels.decode import (
+    LARGEST,
+    MOST_FAULTS,
+    MOST_LABELS,
+    MOST_WRONG,
+    Decoded,
+    Shape,
+    from_json,
+    label_of,
+)
 from fedmill_agent.labels.record import Label, LabelRecord, settled
 from fedmill_agent.sources.csv.cells import Dialect
 from fedmill_shared.errors import DataError
@@ -38,6 +48,31 @@ class TestJson:
         assert both == lines
         assert both.records[0] == one
         assert (one.unit, one.text, both.records[1].unit) == ("press", "good", "oven")
+
+    def test_endless_nonsense(self) -> None:
+        """All of it is counted, and little of it kept; what comes after much of it is not read."""
+        found = from_json(b"[" + b"0," * 20_000 + json.dumps(GOOD).encode() + b"]", "here")
+        assert (len(found.records), found.wrong, len(found.faults)) == (1, 20_000, MOST_FAULTS)
+        lines = json.dumps(GOOD).encode() + b"\n" + b"a\n\n" * MOST_WRONG + b"{}\n" * 5
+        found = from_json(lines, "here")
+        assert (len(found.records), found.wrong) == (1, MOST_WRONG + 1)
+        assert len(found.faults) == MOST_FAULTS
+
+    def test_lines_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many labels as a list may have; that the others are not read is told."""
+        monkeypatch.setattr(decode, "MOST_LABELS", 3)
+        line = json.dumps(GOOD).encode()
+        found = from_json(b"\n\n".join([line] * 4), "here")
+        assert len(found.records) == 3
+        assert str(found.faults[0]).startswith("here: from line 7 on nothing is read")
+        assert from_json(b"\n".join([line] * 3) + b"\n\n", "here").wrong == 0
+
+    def test_all_texts_are_one(self) -> None:
+        """What several messages have is told together, and bounded together."""
+        found = Decoded()
+        for _ in range(3):
+            found.join(from_json(encoded(GOOD, *[0] * 60), "here"))
+        assert (len(found.records), found.wrong, len(found.faults)) == (3, 180, MOST_FAULTS)
 
     def test_null_is_nothing(self) -> None:
         """As many programs write it."""

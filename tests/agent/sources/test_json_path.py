@@ -121,6 +121,17 @@ class TestDocuments:
         with pytest.raises(Broken, match="no JSON"):
             decode(body, 1 << 20)
 
+    def test_half_characters_are_broken(self) -> None:
+        """No file and no message could keep them, and what is no JSON is read leniently."""
+        for text in (b'"\\ud800"', b'{"\\uDfff": 1}', b'"\\ud800\\ud800"'):
+            for body in (text, b"[NaN, " + text + b"]"):
+                with pytest.raises(Broken, match="no JSON"):
+                    decode(body, 100)
+        assert decode(b'[Infinity, "\\ud83d\\ude00 \\\\ud800"]', 100) == [
+            math.inf,
+            "\U0001f600 \\ud800",
+        ]
+
     def test_too_long_is_broken_unread(self) -> None:
         """The bound stands before the parser."""
         with pytest.raises(Broken, match="5 bytes, at most 4"):

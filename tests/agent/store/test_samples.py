@@ -3,6 +3,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.small_disk import MIB, SmallDisk, small_disk
 from fedmill_agent.config import StoreSection
 from fedmill_agent.places import sampled_sources, samples_file
 from fedmill_agent.sources.live import BAD, GOOD, STALE, Readings
-from fedmill_agent.store import samples_chunks
+from fedmill_agent.store import samples, samples_chunks
 from fedmill_agent.store.ring import Discard, file_bytes, used_bytes
 from fedmill_agent.store.samples import Keep, SampleStore, recording
 from fedmill_agent.store.samples_reader import SampleReader
@@ -264,6 +265,25 @@ class TestCommit:
         with pytest.raises(DataError, match="tag 'w': 2 times, 1 values"):
             store.append([batch, broken])
         assert store.commit() == 2
+
+    def test_half_characters(self, store: SampleStore) -> None:
+        """A text with one (a lone surrogate) can still be written."""
+        store.append([replace(readings("v", [1]), text="P-\ud8001")])
+        assert store.commit() == 1
+        assert [each.text for each in store.read()] == ["P-?1"]
+
+    def test_what_can_never_be_written(
+        self, store: SampleStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is counted as lost, and does not stand in the way of what comes."""
+        with monkeypatch.context() as broken:
+            broken.setattr(samples, "chunks_of", lambda *_: 1 // 0)
+            store.append(second(0))
+            with pytest.raises(ZeroDivisionError):
+                store.commit()
+        assert (store.pending, store.discarded) == (0, 10)
+        store.append(second(1))
+        assert (store.commit(), store.discarded) == (10, 10)
 
     def test_closing_commits(self, tmp_path: Path) -> None:
         """Nothing that was taken is left in memory."""

@@ -24,7 +24,14 @@ from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
 from fedmill_shared.link.base import Message
-from fedmill_shared.link.plant import MOST_MESSAGES, PlantBroker, PlantLink, Version, tls_context
+from fedmill_shared.link.plant import (
+    MOST_BYTES,
+    MOST_MESSAGES,
+    PlantBroker,
+    PlantLink,
+    Version,
+    tls_context,
+)
 
 pytestmark = pytest.mark.system
 PATIENCE = 20.0
@@ -129,6 +136,22 @@ class TestMessages:
         while sum(sizes) < 2 * MOST_MESSAGES:
             sizes.append(len(one.read(0.5)))
         assert max(sizes) <= MOST_MESSAGES
+
+    def test_one_read_is_bounded_in_bytes(
+        self, broker: Mosquitto, link: Callable[..., PlantLink]
+    ) -> None:
+        """However large the messages are that wait: the others wait where they are."""
+        writer, one = link(broker.port), link(broker.port)
+        writer.open(["nothing"])
+        one.open(["a"])
+        size = MOST_BYTES // 4
+        for _ in range(40):
+            writer.publish("a", bytes(size))
+        found = []
+        while sum(found) < 40:
+            found.append(len(one.read(0.5)))
+            writer.read(0.0)
+        assert max(found) <= 4 + 4  # what paho takes in at a time comes on top
 
     def test_topic_that_is_no_text(self) -> None:
         """Counted, and the next message comes."""

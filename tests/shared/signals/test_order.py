@@ -136,6 +136,15 @@ class TestOrderTracker:
         assert found is not None
         assert most < 30 << 20
 
+    @pytest.mark.parametrize("high", [3.4e38, 1e-45])
+    def test_values_at_the_ends_of_float32(self, high: float) -> None:
+        """The filter overshoots what 32 bits hold, and the model still gets numbers."""
+        square = np.where(np.arange(4000) // 40 % 2, -high, high)
+        values = np.stack([square, np.full(4000, 1500.0)]).astype(np.float32)
+        found = tracker().apply(values)
+        assert found is not None
+        assert np.isfinite(found).all()
+
     def test_in_parts_as_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Points are interpolated in parts, and the bits are the same."""
         values = window(run_up(4000, 20.0, 60.0), 1.0, 7.0)

@@ -61,6 +61,11 @@ class TestPreparation:
         assert found.window.values.tolist() == [[20, 21, 22, 23]]
         assert found.codes.tolist() == [[0, 0, Fault.RANGE, 0]]
 
+    def test_a_range_beyond_float32(self) -> None:
+        """Holds all values there are."""
+        signals = [Signal(name="s0", range=(-1e300, 1e300))]
+        assert prepared([1, 2, 3], signals=signals).usable
+
     def test_stuck(self) -> None:
         """After the time that the job allows, at the signal's rate."""
         signals = [Signal(name="oil", rate_hz=2.0, flat_seconds=1.0)]

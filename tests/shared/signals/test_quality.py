@@ -64,6 +64,11 @@ class TestInspect:
         assert codes(row, flat=3) == [GOOD, FLAT, FLAT, FLAT, GOOD, GOOD]
         assert codes(row, flat=4) == [GOOD] * 6
 
+    def test_values_at_the_ends_of_float32(self) -> None:
+        """Their difference is none of 32 bits, and that of the smallest is still one."""
+        row = [3.4e38, -3.4e38, -3.4e38, -3.4e38, 1e-45, 0.0, 1e-45]
+        assert codes(row, flat=3) == [GOOD, FLAT, FLAT, FLAT, GOOD, GOOD, GOOD]
+
     def test_a_dropout_does_not_unstick_it(self) -> None:
         """What is missing in between is still missing, and the rest is stuck."""
         assert codes([2.0, NAN, 2.0, 2.0], flat=4) == [FLAT, MISSING, FLAT, FLAT]

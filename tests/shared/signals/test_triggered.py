@@ -97,6 +97,10 @@ class TestTriggered:
         assert starts([9, -999, 9, 8, 4, 9, 9], 1, falling=True, low=0.0, high=10.0) == [4]
         assert starts([9, 0, 99, 9, -999, 9, 0, 9], 1, low=0.0, high=10.0) == [3, 7]
 
+    def test_bounds_beyond_float32(self) -> None:
+        """Bound nothing."""
+        assert starts([0, 9, 0, 9], 1, low=-1e300, high=1e300) == [1, 3]
+
     def test_part_of_a_stroke(self) -> None:
         """Is left out at the end of a run."""
         assert starts([0, 9, 9, 0, 9, 9], 3) == [1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fedmill_agent.labels.decode import Decoded, Shape
+from fedmill_agent.labels.decode import MOST_LABELS, Decoded, Shape
 from fedmill_agent.labels.feed import Open
 from fedmill_agent.labels.options import CsvLabels, LabelOptions, MqttLabels
 from fedmill_agent.labels.suited import refusal
@@ -38,7 +38,7 @@ def check_labelling(options: LabelOptions, agent: str, job: Job | None, clock: C
     for line in _fates(found, job):
         print(f"  {line}")
     if found.faults:
-        first, more = found.faults[0], len(found.faults) - 1
+        first, more = found.faults[0], found.wrong - 1
         told = f"labels {options.name}: {first.message}" + (f"; {more} more" if more else "")
         raise DataError(told, remedy=first.remedy)
 
@@ -52,8 +52,9 @@ def _read(options: LabelOptions, clock: Clock) -> Decoded:
     try:
         while clock.monotonic() - begin < MOST_SECONDS:
             came = source.read(0.2)
-            found.records += came.records
-            found.faults += came.faults
+            found.join(came)
+            if len(found.records) >= MOST_LABELS:
+                break
             if not (came.records or came.faults) and (
                 found.records or found.faults or clock.monotonic() - begin > LISTEN_SECONDS
             ):

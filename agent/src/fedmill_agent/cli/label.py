@@ -16,7 +16,7 @@ from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.labels import spool
 from fedmill_agent.labels.book import read_book
 from fedmill_agent.labels.cells import LabelTable
-from fedmill_agent.labels.decode import Decoded, from_json, label_of
+from fedmill_agent.labels.decode import MOST_LABELS, Decoded, from_json, label_of
 from fedmill_agent.labels.record import Entry, Label, LabelRecord, settled
 from fedmill_agent.labels.suited import refusal
 from fedmill_agent.places import labels_file, labels_folder
@@ -107,7 +107,7 @@ def _given(options: argparse.Namespace) -> list[LabelRecord]:
         raise UsageError("--file and a label are given", remedy="give one of the two")
     found = _from_file(options)
     if found.faults:
-        more = f"; {len(found.faults) - 1} more are wrong" if len(found.faults) > 1 else ""
+        more = f"; {found.wrong - 1} more are wrong" if found.wrong > 1 else ""
         first = found.faults[0]
         raise DataError(first.message + more, remedy=first.remedy)
     if not found.records:
@@ -143,9 +143,14 @@ def _from_file(options: argparse.Namespace) -> Decoded:
         try:
             record = table.take(number, line)
         except DataError as error:
-            found.faults.append(error)
+            found.refuse(error)
         else:
             found.records += [record] if record is not None else []
+        if len(found.records) > MOST_LABELS:
+            raise DataError(
+                f"{path}: has more than {MOST_LABELS} labels, as many as an agent keeps",
+                remedy="give the newest ones",
+            )
     return found
 
 

@@ -111,7 +111,7 @@ class CsvInput:
             try:
                 record = self._table.take(self._number, self._text(line))
             except DataError as error:
-                found.faults.append(error)
+                found.refuse(error)
             else:
                 found.records += [record] if record is not None else []
 

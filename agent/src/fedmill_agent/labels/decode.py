@@ -6,6 +6,7 @@ What cannot be used is told and left out; the other labels of the same text coun
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
@@ -16,6 +17,10 @@ from fedmill_shared.toml.faults import Fault, explain, extreme, section_of
 LARGEST = 16 << 20
 """Bytes of the largest text that is read at once."""
 MOST_LABELS = 100_000
+MOST_FAULTS = 100
+"""Faults of one text that are kept to be told."""
+MOST_WRONG = 10_000
+"""Lines that are no labels, after which no more are read."""
 FIELDS = Label.__struct_encode_fields__
 
 
@@ -39,17 +44,36 @@ PLAIN = Shape()
 
 @dataclass(slots=True)
 class Decoded:
-    """What a text has: labels, and what is wrong with the others."""
+    """What a text has: labels, and what is wrong with the others.
+
+    Attributes:
+        records: the labels.
+        faults: what is wrong, of the first that are.
+        wrong: how many are.
+    """
 
     records: list[LabelRecord] = field(default_factory=list)
     faults: list[DataError] = field(default_factory=list)
+    wrong: int = 0
 
     def add(self, row: object, origin: str, shape: Shape) -> None:
         """Take in one label in plain types."""
         try:
             self.records.append(record_of(row, origin, shape))
         except DataError as error:
-            self.faults.append(error)
+            self.refuse(error)
+
+    def refuse(self, fault: DataError) -> None:
+        """Something cannot be used; a thousand such are told as one, and take no memory."""
+        self.wrong += 1
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(fault)
+
+    def join(self, other: "Decoded") -> None:
+        """Have what another text has as well."""
+        self.records += other.records
+        self.wrong += other.wrong
+        self.faults += other.faults[: MOST_FAULTS - len(self.faults)]
 
 
 def from_json(data: bytes, origin: str, shape: Shape = PLAIN) -> Decoded:
@@ -60,25 +84,46 @@ def from_json(data: bytes, origin: str, shape: Shape = PLAIN) -> Decoded:
     found = Decoded()
     if len(data) > LARGEST:
         told = f"{origin}: {len(data)} bytes, at most {LARGEST} are read"
-        found.faults.append(DataError(told, remedy="send labels in smaller portions"))
+        found.refuse(DataError(told, remedy="send labels in smaller portions"))
         return found
     try:
         rows = _rows(_json(data))
     except DataError as problem:
-        lines = [line for line in enumerate(data.split(b"\n"), 1) if line[1].strip()]
-        if len(lines) < 2:
-            found.faults.append(DataError(f"{origin}: {problem.message}", remedy=problem.remedy))
+        if len(list(islice(_lines(data), 2))) < 2:
+            found.refuse(DataError(f"{origin}: {problem.message}", remedy=problem.remedy))
             return found
-        for number, line in lines[:MOST_LABELS]:
-            try:
-                found.add(_json(line), f"{origin}: line {number}", shape)
-            except DataError as error:
-                told = f"{origin}: line {number}: {error.message}"
-                found.faults.append(DataError(told, remedy=error.remedy))
+        _take_lines(found, data, origin, shape)
         return found
     for name, row in rows:
         found.add(row, f"{origin}{name}", shape)
     return found
+
+
+def _take_lines(found: Decoded, data: bytes, origin: str, shape: Shape) -> None:
+    """An object on each line."""
+    for count, (number, line) in enumerate(_lines(data)):
+        if count == MOST_LABELS or found.wrong >= MOST_WRONG:
+            told = f"{origin}: from line {number} on nothing is read"
+            found.refuse(DataError(told, remedy="send smaller portions of what are labels"))
+            return
+        try:
+            found.add(_json(line), f"{origin}: line {number}", shape)
+        except DataError as error:
+            told = f"{origin}: line {number}: {error.message}"
+            found.refuse(DataError(told, remedy=error.remedy))
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and text of the lines that are not empty, one by one."""
+    begin = number = 0
+    while begin < len(data):
+        end = data.find(b"\n", begin)
+        end = len(data) if end < 0 else end
+        number += 1
+        line = data[begin:end]
+        if line.strip():
+            yield number, line
+        begin = end + 1
 
 
 def record_of(row: object, origin: str, shape: Shape = PLAIN) -> LabelRecord:

@@ -104,7 +104,7 @@ class LabelDesk:
             changed = book.take(found.records)
             self._tell_set_aside(book)
         if found.faults:
-            self._tell(origin, found.faults[0], len(found.faults))
+            self._tell(origin, found.faults[0], found.wrong)
         return changed
 
     def since(self, position: int, job: str) -> tuple[list["Entry"], int]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from fedmill_agent.labels.decode import Decoded, Shape
 from fedmill_agent.labels.options import LabelOptions
+from fedmill_agent.sources.guard import Guard
 from fedmill_agent.threaded import Threaded
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
@@ -53,10 +54,10 @@ class LabelFeed(Threaded):
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            try:
+            with Guard() as guard:  # nobody else would begin anew
                 self._listen()
-            except FedmillError as error:
-                self._say(str(error))
+            if guard.fault is not None:
+                self._say(_words(guard.fault))
                 self._stopped.wait(full_jitter(self._wait))
                 self._wait = min(2.0 * self._wait, LONGEST_WAIT)
 
@@ -90,3 +91,7 @@ class LabelFeed(Threaded):
         if error != self._said:
             self._log.error("labels.failed", labels=self._options.name, error=error)
         self._said = error
+
+
+def _words(fault: Exception) -> str:
+    return str(fault) if isinstance(fault, FedmillError) else f"{type(fault).__name__}: {fault}"

@@ -35,13 +35,11 @@ class MqttInput:
         found = Decoded()
         for message in self._link.read(timeout):
             if message.payload:  # an empty one takes back what was retained
-                one = from_json(message.payload, f"topic {message.topic}", self._shape)
-                found.records += one.records
-                found.faults += one.faults
+                found.join(from_json(message.payload, f"topic {message.topic}", self._shape))
         dropped = self._link.counts.total()
         if dropped > self._dropped:
             told = f"{dropped - self._dropped} messages were too large, or no MQTT"
-            found.faults.append(DataError(told, remedy="send smaller ones"))
+            found.refuse(DataError(told, remedy="send smaller ones"))
             self._dropped = dropped
         return found
 

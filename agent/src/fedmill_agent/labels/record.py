@@ -20,6 +20,8 @@ from fedmill_shared.files import sha256
 
 LONGEST_NS = 100 * 366 * 86_400 * 10**9
 """An interval is shorter than a hundred years."""
+LARGEST = 3.4028234663852886e38
+"""Largest float of 32 bits; one larger number would spoil all that is learned."""
 _SECONDS = re.compile(r"([+-]?)(\d{1,9}|[1-8]\d{9})(?:\.(\d{1,18}))?", re.ASCII)
 _RANK = struct.Struct(">QBQ")
 _MIDDLE = 1 << 63
@@ -204,8 +206,9 @@ def _truth(label: Label, origin: str, *, lasts: bool) -> tuple[str, float, float
     if value is None:
         raise _fault(origin, "has neither class nor value", "add one, or `deleted`")
     for number in (value, value if first is None else first):
-        if not abs(number) < float("inf"):
-            raise _fault(origin, f"has the value {number}", "write a finite number")
+        if not abs(number) <= LARGEST:
+            told = "write a finite number that 32 bits hold: models learn from such"
+            raise _fault(origin, f"has the value {number}", told)
     return "", value if first is None else first, value
 
 

@@ -65,12 +65,12 @@ class RestInput:
             rows = self._path.find(json_path.decode(body, self._options.largest_bytes))
         except (json_path.Broken, json_path.Nowhere) as error:
             told = f"{place}: the answer cannot be used: {error}"
-            found.faults.append(DataError(told, remedy="correct `records`"))
+            found.refuse(DataError(told, remedy="correct `records`"))
             return found
         for number, row in enumerate(rows if isinstance(rows, list) else [rows], 1):
             if number > MOST_LABELS:
                 told = f"{place}: only the first {MOST_LABELS} labels are read"
-                found.faults.append(DataError(told, remedy="ask for less at a time"))
+                found.refuse(DataError(told, remedy="ask for less at a time"))
                 break
             found.add(row, f"{place}: label {number}", self._shape)
         return found

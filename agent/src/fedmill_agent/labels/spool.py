@@ -47,7 +47,9 @@ def read(path: Path) -> Decoded:
             data = file.read(LARGEST + 1)
     except OSError as error:
         told = f"{path}: cannot be read: {error.strerror}"
-        return Decoded(faults=[DataError(told, remedy="give the service user the right to")])
+        found = Decoded()
+        found.refuse(DataError(told, remedy="give the service user the right to"))
+        return found
     return from_json(data, str(path))
 
 

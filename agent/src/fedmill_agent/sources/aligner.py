@@ -44,7 +44,7 @@ class Aligner:
         columns: one for each tag, in the order of the samples' rows.
         run_tag: the tag that names the part or batch; empty for none. While it has no good value
             there is no run, and nothing is made.
-        counts: what was left out: ``late``, ``no run`` and ``clock set back``.
+        counts: what was left out: ``late``, ``no run``, ``overflow`` and ``clock set back``.
     """
 
     def __init__(
@@ -96,6 +96,9 @@ class Aligner:
             late = column.push(readings, *self._edges(column))
             if late:
                 self.counts["late"] += late
+            if column.lost:
+                self.counts["overflow"] += column.lost
+                column.lost = 0
             self._offset_ns = None if now_ns is None else int(readings.times_ns[-1]) - now_ns
         return done
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from fedmill_agent.sources.live import GOOD, Readings
 
 NEVER = -(1 << 62)
+MOST_PIECES = 1 << 12
+"""Pushes that wait side by side, and readings of which those of one time are told apart."""
+MOST_HELD = 1 << 21
+"""Readings that wait for samples; of more the oldest are lost."""
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
 
@@ -26,12 +30,14 @@ class Column:
         hold_ns: for how long a good value counts where no newer one comes.
         factor: how many times as fast as its neighbours it comes.
         newest_ns: time of the newest reading, good or not; None before the first.
+        lost: readings that were too many to wait: a clock that stands still makes no sample.
     """
 
     tag: str
     hold_ns: int
     factor: int = 1
     newest_ns: int | None = None
+    lost: int = 0
     _times: Times = field(default_factory=lambda: np.empty(0, np.int64))
     _values: Values = field(default_factory=lambda: np.empty(0))
     _used: int = 0  # of them, those that samples were made of; at most one is kept
@@ -70,6 +76,8 @@ class Column:
             times, values = times[fresh], values[fresh]
         if len(times):
             self._fresh.append((times, values))
+            if len(self._fresh) >= MOST_PIECES:
+                self._merge()
             newest = int(times.max())
             self.newest_ns = newest if self.newest_ns is None else max(self.newest_ns, newest)
         return late
@@ -146,3 +154,22 @@ class Column:
             order = np.argsort(times, kind="stable")
             times, values = times[order], values[order]
         self._times, self._values = times, values
+        if len(times) > MOST_PIECES:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Give up what changes no sample, and the oldest of what is still too much.
+
+        Of several readings of one time only the first and the last count.
+        """
+        times = self._times
+        kept = np.ones(len(times), np.bool_)
+        kept[1:-1] = (times[1:-1] != times[:-2]) | (times[1:-1] != times[2:])
+        kept[: self._used + 1] = True  # as ``_used`` counts them
+        places = np.flatnonzero(kept)
+        if len(places) > MOST_HELD:
+            excess = len(places) - MOST_HELD // 2
+            self.lost += excess
+            places = np.delete(places, slice(self._used, self._used + excess))
+        if len(places) < len(times):
+            self._times, self._values = times[places], self._values[places]

@@ -30,6 +30,7 @@ _STEP = re.compile(
     re.VERBOSE,
 )
 _PLAIN = re.compile(r"[^.\[\]'\"\s?*$][^.\[\]'\"]*")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _NAMES = ("name", "id", "tag", "key")
 
 
@@ -166,6 +167,8 @@ def _lenient(body: bytes) -> object:
 
     try:
         found: object = json.loads(body)
+        if _HALF.search(body):  # two halves make a character; one alone can be kept nowhere
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Broken(f"no JSON: {error}") from error
     return found

@@ -8,7 +8,7 @@ puts its readings on a job's grid and counts what was lost is the supervisor, th
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -21,6 +21,9 @@ from fedmill_shared.clock import Clock
 
 BAD, GOOD, STALE = 0, 192, 500
 """Qualities, as Sparkplug B 3.0 (6.4.6) numbers them."""
+
+LONGEST_TEXT = 200
+"""Characters of a text that count."""
 
 Startup = Literal["error", "retry", "ignore", "probe"]
 
@@ -68,6 +71,15 @@ def reading(
         arrived_ns,
         text,
     )
+
+
+def legible(readings: Readings) -> Readings:
+    """``readings`` with a text that can be kept: 200 characters at most, and whole ones.
+
+    Half characters (lone surrogates), which JSON can escape, have no place in a file or message.
+    """
+    text = readings.text[:LONGEST_TEXT].encode(errors="replace").decode()
+    return readings if text == readings.text else replace(readings, text=text)
 
 
 class Session(Protocol):

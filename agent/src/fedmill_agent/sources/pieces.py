@@ -3,9 +3,7 @@
 
 import numpy as np
 
-from fedmill_agent.sources.live import BAD, GOOD, Readings
-
-LONGEST_TEXT = 200
+from fedmill_agent.sources.live import BAD, GOOD, LONGEST_TEXT, Readings
 
 
 class Pieces:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmill_agent.sources.guard import Guard
 from fedmill_agent.sources.live import Readings
 from fedmill_agent.store.samples import SampleStore
 from fedmill_shared.clock import Clock
@@ -91,12 +92,12 @@ class Recorder:
     def tick(self) -> None:
         """Write what waits."""
         for source, ring in self._rings.items():
-            try:
+            with Guard() as guard:  # one ring's fault costs no other
                 ring.store.commit()
-            except StoreError as error:
+            if guard.fault is not None:
                 if ring.over:
                     continue
-                self._tell(source, ring, error)
+                self._tell(source, ring, guard.fault)
             if ring.store.set_aside != ring.set_aside:
                 ring.set_aside = ring.store.set_aside
                 self._log.error(
@@ -140,7 +141,7 @@ class Recorder:
         while not self._stopped.wait(COMMIT_SECONDS):
             self.tick()
 
-    def _tell(self, source: str, ring: _Ring, error: StoreError) -> None:
+    def _tell(self, source: str, ring: _Ring, error: Exception) -> None:
         now = self._clock.monotonic()
         if ring.told_at is None or now - ring.told_at >= REPEAT_SECONDS:
             ring.told_at = now

@@ -3,14 +3,21 @@
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
 from msgspec import structs
 
-from fedmill_agent.sources.live import Delivered, Live, LiveOptions, Readings, Session
+from fedmill_agent.sources.guard import Guard
+from fedmill_agent.sources.live import (
+    Delivered,
+    Live,
+    LiveOptions,
+    Readings,
+    Session,
+    legible,
+)
 from fedmill_agent.sources.source_clock import SourceClock
 from fedmill_agent.sources.standing import Tally
 from fedmill_agent.sources.state import Standing
@@ -47,26 +54,6 @@ class Listener:
     advance: Callable[[int], None]
     lost: Callable[[int], None]
     failed: Callable[[FedmillError], None]
-
-
-class _Guard(AbstractContextManager["_Guard"]):
-    """Takes every exception of one session, whatever a library for a foreign protocol raises.
-
-    One source's fault ends no other's data, and not its own for good: it is told, and the source
-    is connected anew.
-    """
-
-    fault: Exception | None = None
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> bool:
-        """Keep ``error`` unless it is to end the process."""
-        self.fault = error if isinstance(error, Exception) else None
-        return self.fault is not None
 
 
 class Supervisor:
@@ -155,7 +142,7 @@ class Supervisor:
             if self._stopped.is_set():
                 break
             begun = self._heard = self._clock.monotonic()
-            with _Guard() as guard:
+            with Guard() as guard:
                 self._serve()
             if guard.fault is None or self._stopped.is_set():
                 continue
@@ -256,7 +243,7 @@ class Supervisor:
 
     def _timed(self, delivered: Delivered) -> Delivered | None:
         if isinstance(delivered, Readings):
-            return self._source_clock.timed(delivered)
+            return self._source_clock.timed(legible(delivered))
         return delivered
 
     def _now_ns(self) -> int:

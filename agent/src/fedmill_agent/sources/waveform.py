@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 LONGEST_SLACK_NS = 500_000_000
 LONGEST_SECONDS = 86_400.0
 FASTEST_HZ = 10e6
+MOST_SAMPLES = 1 << 20
+"""Of one block. In a message eight truths are a byte, and here each of them is twenty and more."""
 
 
 @dataclass(slots=True)
@@ -40,5 +42,9 @@ class Waveform:
 
 
 def plausible(count: int, rate_hz: float) -> bool:
-    """Whether a block of ``count`` samples can come at ``rate_hz``: it lasts a day at most."""
-    return 0.0 < rate_hz <= FASTEST_HZ and count / rate_hz <= LONGEST_SECONDS
+    """Whether a block of ``count`` samples can come at ``rate_hz``: it lasts a day at most.
+
+    Nor has it more samples than the memory of a gateway is for.
+    """
+    fits = 0.0 < rate_hz <= FASTEST_HZ and count / rate_hz <= LONGEST_SECONDS
+    return fits and count <= MOST_SAMPLES

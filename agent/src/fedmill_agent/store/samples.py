@@ -147,6 +147,9 @@ class SampleStore(SampleReader):
                     self._buffer[:0] = batches
                     self._buffered = sum(map(_size, self._buffer))
                 raise
+            except Exception:
+                self._lose(batches)  # what can never be written is not tried for ever
+                raise
             self._upkeep_due = now + UPKEEP_SECONDS
             self._lost -= lost
             self.acknowledged += number

@@ -60,7 +60,7 @@ def encode(chunk: Chunk) -> tuple[bytes, bytes]:
         pieces += _column(column)
     pieces += _varint(len(chunk.texts))
     for position, text in chunk.texts.items():
-        data = text.encode()[:MOST_TEXT]
+        data = text.encode(errors="replace")[:MOST_TEXT]
         pieces += _varint(position) + _varint(len(data)) + data
     samples = _column(chunk.times_ns) + _column(chunk.quality) + _floats(chunk.values)
     check = zlib.crc32(samples, zlib.crc32(pieces))

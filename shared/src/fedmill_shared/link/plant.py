@@ -33,6 +33,8 @@ Version = Literal["5", "3.1.1"]
 KEEPALIVE_SECONDS = 15
 MOST_MESSAGES = 256
 """Messages that one ``read`` gives at most."""
+MOST_BYTES = 1 << 20
+"""Of messages behind which one ``read`` lets the others wait."""
 TOLERATED = 4
 FAREWELL_SECONDS = 0.5
 TURN_SECONDS = 0.5
@@ -134,11 +136,13 @@ class PlantLink:
         """
         if not self._came:
             self._turn(timeout)
-        while 0 < len(self._came) < MOST_MESSAGES and self._lost is None:
+        before, size = 0, 0
+        while before < len(self._came) < MOST_MESSAGES and self._lost is None:
+            size += sum(len(each.payload) for each in self._came[before:])
+            if size >= MOST_BYTES:
+                break
             before = len(self._came)
             self._turn(0.0)
-            if len(self._came) == before:
-                break
         if not self._came and self._lost is not None:
             raise self._lost
         came, self._came = self._came, []

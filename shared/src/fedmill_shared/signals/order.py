@@ -27,6 +27,7 @@ Numbers = NDArray[np.float64]
 
 _MARGIN = 30  # outputs behind the last that the filter looks at
 _SPREAD = 4  # how much slower than on average a shaft may turn before less is filtered
+_LARGEST = float(np.finfo(np.float32).max)
 _BLOCK = 1 << 15  # points that are interpolated at a time
 
 
@@ -92,7 +93,9 @@ class OrderTracker:
         whole = np.round(places[::finer], 9).astype(np.intp)[:count]
         result[self.picked] = values[self.picked][:, whole]
         for signal in np.flatnonzero(~self.picked):
-            result[signal] = _filtered(values[signal], places, finer)[:count]
+            # The filter may overshoot what float32 holds.
+            filtered = _filtered(values[signal], places, finer)[:count]
+            result[signal] = np.clip(filtered, -_LARGEST, _LARGEST)
         return result
 
     def _finer(self, steps: Numbers) -> int:

@@ -77,7 +77,8 @@ class Preparation:
         features: Features | None = None,
     ) -> Self:
         """That of a job with these ``signals``; without ``window`` its windows stay as they are."""
-        limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
+        with np.errstate(over="ignore"):  # a bound beyond float32 is none
+            limits = np.array([each.range or [-inf, inf] for each in signals], np.float32)
         inputs = np.array([each.role == "input" for each in signals])
         rate_hz = window_rate(signals)
         flat = [flat_samples(each, rate_hz) for each in signals]

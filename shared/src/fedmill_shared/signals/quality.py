@@ -91,7 +91,8 @@ def _mark_flat(values: Values, codes: Codes, most: int) -> None:
     known = np.flatnonzero(codes != Fault.MISSING)
     if known.size == 0:
         return
-    changes = np.flatnonzero(np.diff(values[known])) + 1
+    there = values[known]
+    changes = np.flatnonzero(there[1:] != there[:-1]) + 1
     firsts, lasts = known[np.r_[0, changes]], known[np.r_[changes - 1, known.size - 1]]
     for row in np.flatnonzero(lasts - firsts + 1 >= most):
         part = codes[firsts[row] : lasts[row] + 1]

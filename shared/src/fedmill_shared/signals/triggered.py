@@ -103,9 +103,9 @@ class _Events:
         exact, level = sign * values.astype(np.float64), sign * self.trigger.level
         marks = np.where(exact >= level, 1, 0)
         marks[exact < level - self.trigger.hysteresis] = -1
-        marks[
-            (values < np.float32(self.trigger.low)) | (values > np.float32(self.trigger.high))
-        ] = 0
+        with np.errstate(over="ignore"):  # a bound beyond float32 is none
+            low, high = np.float32(self.trigger.low), np.float32(self.trigger.high)
+        marks[(values < low) | (values > high)] = 0
         sides = np.concatenate(([self._side], marks))
         newest = np.maximum.accumulate(np.where(sides != 0, np.arange(sides.size), 0))
         sides = sides[newest]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.sources.live.scripted import block
 
+from fedmill_agent.sources import columns
 from fedmill_agent.sources.aligner import (
     CLOCK_READINGS,
     GAP_TICKS,
@@ -401,6 +402,16 @@ class TestWaiting:
         assert all(np.isnan(row[1]) for _, row in samples(events))
         rest = samples(it.advance(START + 100 * SECOND))
         assert rest[-1][0] == 5.0
+
+    def test_a_clock_that_stands_still(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is made, memory is bounded, and what is lost is counted."""
+        monkeypatch.setattr(columns, "MOST_PIECES", 10)
+        monkeypatch.setattr(columns, "MOST_HELD", 100)
+        aligner = Aligner("u", [Column("a", SECOND), Column("b", SECOND)], 1.0, wait_ns=SECOND)
+        for n in range(1000):
+            aligner.push(block("a", n, [1.0]), n * SECOND)
+            assert not list(aligner.advance(n * SECOND))
+        assert 880 <= aligner.counts["overflow"] <= 950
 
     def test_nothing_new_and_all_hold(self) -> None:
         """Time goes on by the clock, as far as all values hold and no tag could still come."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.sources.live.scripted import block
 
+from fedmill_agent.sources import columns
 from fedmill_agent.sources.columns import NEVER, Column
 from fedmill_agent.sources.grid import Grid, exact
 from fedmill_agent.sources.live import BAD, Readings
@@ -32,6 +33,51 @@ def taken(column: Column, first: int, count: int, period: int = 10) -> list[floa
 def same(left: Sequence[float], right: Sequence[float]) -> bool:
     """Equal, NaN too."""
     return np.array_equal(np.array(left, float), np.array(right, float), equal_nan=True)
+
+
+class TestBounds:
+    """Of what waits for samples: a device's clock may stand still for days."""
+
+    def test_readings_of_one_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first of them counts and the last holds; the others are not kept."""
+        monkeypatch.setattr(columns, "MOST_PIECES", 10)
+        column = Column("t", 100)
+        column.push(readings([0], [5.0]))
+        assert taken(column, 0, 1) == [5.0]
+        for n in range(1000):
+            column.push(readings([10], [float(n)]))
+            assert len(column._fresh) < 10
+            assert len(column._times) <= 20
+        assert taken(column, 1, 3) == [0.0, 999.0, 999.0]
+        assert column.lost == 0
+
+    def test_too_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The oldest that no sample was made of are lost, and counted."""
+        monkeypatch.setattr(columns, "MOST_PIECES", 4)
+        monkeypatch.setattr(columns, "MOST_HELD", 100)
+        column = Column("t", 5)
+        for n in range(1000):
+            column.push(readings([10 * n], [float(n)]))
+        assert len(column._times) <= 104
+        found = taken(column, 0, 1000)
+        assert column.lost == int(np.isnan(found).sum()) >= 896
+        assert found[column.lost :] == list(range(column.lost, 1000))
+
+    @given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.integers(0, 3))
+    def test_what_is_given_up_changes_no_sample(self, times: list[int], first: int) -> None:
+        """However many readings have one time, also the one that holds from before."""
+        made = []
+        for most in (2, 1000):
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(columns, "MOST_PIECES", most)
+                column = Column("t", 30)
+                column.push(readings([0], [-1.0]))
+                head = taken(column, 0, first) if first else []
+                opened = 10 * first - 5 if first else NEVER
+                for n, time in enumerate(times):
+                    column.push(readings([time], [float(n)]), opened, opened - 10)
+                made.append([*head, *taken(column, first, 5)])
+        assert same(*made)
 
 
 class TestTake:

@@ -418,8 +418,8 @@ class TestRecording:
         hub, sink = plant.open(options, record=True), Sink()
         hub.subscribe(1, "line", wants("a"), sink)
         session = plant.script("line").session
-        nan, name = float("nan"), "P-\ud800" + "1" * (1 << 20)
-        session.shelf.put(reading("part", nan, time_ns=plant.begin, arrived_ns=0, text=name))
+        nan, name, now = float("nan"), "P-\ud800" + "1" * (1 << 20), plant.begin
+        session.shelf.put(reading("part", nan, time_ns=now, arrived_ns=now, text=name))
         plant.tell(session, ["a"], 0, 5)
         sink.until(lambda: len(sink.rows) == 5)
         told = "P-?" + "1" * 197

@@ -176,6 +176,15 @@ class TestPaths:
         assert line.messages.counts["type"] == 3
         assert line.messages.problems == {}
 
+    def test_topics_without_end(self) -> None:
+        """Neither many nor long ones are remembered for good; their values count all the same."""
+        line = Line("line/+:$topic[1]", run_tag="line/+:$topic[1]")
+        for n in range(3):
+            assert line.hear("line/" + str(n) * 60_000, 1.0)
+        assert not line.messages._by_topic
+        assert line.hear("line/7", 1.0)
+        assert list(line.messages._by_topic) == ["line/7"]
+
     def test_a_colon_in_a_topic(self) -> None:
         """It is written twice."""
         assert Line("ns=2;s::a:v").one("ns=2;s:a", {"v": 1})[0] == 1.0

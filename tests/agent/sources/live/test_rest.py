@@ -21,7 +21,7 @@ from tests.agent.sources.live.stands.rest import HOST, Reply, Server, document
 
 from fedmill_agent.config import load
 from fedmill_agent.sources.live import BAD, GOOD, STALE, Delivered, Readings
-from fedmill_agent.sources.rest import KIND, RestOptions
+from fedmill_agent.sources.rest import KIND, RestOptions, answers
 from fedmill_agent.sources.rest.session import RestSession
 from fedmill_agent.sources.timeline import iso
 from fedmill_coordinator.demo.broker import free_port
@@ -162,6 +162,20 @@ class TestJson:
         assert found.times_ns.tolist() == [9_250_000_000, 9_500_000_000, 9_750_000_000, 10 * SECOND]
         assert found.quality.tolist() == [GOOD, GOOD, BAD, GOOD]
         assert found.values[[0, 1, 3]].tolist() == [1.0, 2.0, 4.0]
+
+    def test_blocks_that_cannot_be(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """More samples than the memory is for, or more seconds than a day has."""
+        server.pages["/values"] = document({"wave": [1, 2, 3, 4], "slow": [1] * 100})
+        rates = {"vibration": 4.0, "slow": 1e-3}
+        own = options(server, rates=rates, tags={"vibration": "wave"})
+        monkeypatch.setattr(answers, "MOST_SAMPLES", 100)
+        with Reader(own, ["wave", "slow"]) as reader:
+            found = reader.next()
+            assert list(found) == ["wave"]
+            assert "a list of 100 values at 0.001 Hz is no block" in reader.session.problems["slow"]
+            monkeypatch.setattr(answers, "MOST_SAMPLES", 3)
+            again = reader.next()["wave"]
+            assert (again.quality.tolist(), again.text) == ([BAD], "a list")
 
     def test_several_pages(self, server: Server) -> None:
         """A tag may name a page of the same server; each page is asked once for all its tags."""
@@ -384,7 +398,9 @@ class TestAnswers:
         """As RFC 9110 writes dates; nonsense is no wish."""
         clock = ManualClock(START)
         until = dt.datetime(2024, 1, 1, 0, 1, 0, tzinfo=dt.UTC)
-        for told, asked in ((format_datetime(until, usegmt=True), 1), ("soon", 2), ("", 2)):
+        endless = f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}"
+        wishes = ((format_datetime(until, usegmt=True), 1), ("soon", 2), ("", 2), (endless, 2))
+        for told, asked in wishes:
             server.requests.clear()
             server.pages["/values"] = lambda _q, _h, told=told: (503, {"Retry_After": told}, b"")  # type: ignore[misc]
             with Reader(options(server, interval_seconds=1.0), ["v"], clock) as reader:
@@ -430,6 +446,25 @@ class TestAnswers:
             assert int(reader.next()["v"].quality[0]) == BAD
             assert "another server" in reader.session.problems["v"]
         assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("target", ["http://[x", "//[", "http://h:no/x", "http://[::1"])
+    def test_redirections_to_nowhere(self, server: Server, target: str) -> None:
+        """What is no URL is told as any other redirection; the session lives."""
+        server.pages["/values"] = lambda _q, _h: (302, {"Location": target}, b"")
+        with Reader(options(server), ["v"]) as reader:
+            assert int(reader.next()["v"].quality[0]) == BAD
+            assert "another server" in reader.session.problems["v"]
+            server.pages["/values"] = document({"v": 1})
+            assert plain(reader.next()) == {"v": [1.0]}
+
+    def test_what_is_told_has_no_secret_of_the_url(self, server: Server) -> None:
+        """Some servers want theirs in the query; neither status nor log repeat it."""
+        own = options(server, "missing?site=7&token=s3cret")
+        with Reader(own, ["v"]) as reader:
+            reader.next()
+            told = reader.session.problems["v"]
+        assert f"{server.url}missing?... is answered with 404" in told
+        assert "s3cret" not in told
 
     def test_garbage_is_counted_and_bad(self, server: Server) -> None:
         """HTML, broken JSON, JSON without the list: the session lives."""

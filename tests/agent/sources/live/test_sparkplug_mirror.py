@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.agent.sources.live.stands.sparkplug_schema import written
 
 from fedmill_agent.sources.live import BAD, GOOD, STALE, Readings
-from fedmill_agent.sources.sparkplug import payload
+from fedmill_agent.sources.sparkplug import nodes, payload
 from fedmill_agent.sources.sparkplug.datatypes import DataType
 from fedmill_agent.sources.sparkplug.discovery import Survey
 from fedmill_agent.sources.sparkplug.mirror import Mirror
@@ -258,6 +258,48 @@ def kept(alias: int, value: float, seconds: float, **more: Any) -> Metric:
     time_ms = T0 - round(1000 * seconds)
     return Metric(**{"alias": alias, "time_ms": time_ms, "field": 13, "raw": value, **more,
                      "historical": True})  # fmt: skip
+
+
+class TestBounds:
+    """Of what a node may make us remember."""
+
+    def test_devices_without_end(self) -> None:
+        """Those of which nothing is wanted are forgotten, and nobody asks for their births."""
+        plant = Plant().alive()
+        for n in range(1000):
+            body = payload.device_birth([], time_ms=plant.time(), seq=plant.next())
+            plant.hear("DBIRTH", body, f"device {n}")
+            body = payload.data([by_alias(7, 1.0)], time_ms=plant.time(), seq=plant.next())
+            assert plant.hear("DDATA", body, f"stranger {n}") == []
+        (node,) = plant.mirror._nodes.values()
+        assert node.devices == {"drive"}
+        assert plant.counts == {}
+        assert plant.mirror.wishes == set()
+        assert only(plant.data(by_alias(2, 5.0), device="drive"))[1] == 5.0
+
+    def test_aliases_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wanted ones are known however many there are; one of too many is no lost birth."""
+        monkeypatch.setattr(nodes, "MOST_ALIASES", 100)
+        plant = Plant(TEMPERATURE)
+        others = [metric(f"m{n}", DOUBLE, 1.0, alias=n) for n in range(10, 300)]
+        plant.birth(*others, metric("Oven/Temp", DOUBLE, 20.0, alias=1))
+        (node,) = plant.mirror._nodes.values()
+        assert len(node._others) == 100
+        found = plant.data(by_alias(299, 1.0), by_alias(1, 21.0), by_alias(10, 1.0))
+        assert only(found)[1] == 21.0
+        assert plant.counts == {}
+        assert plant.mirror.wishes == set()
+
+    def test_an_alias_that_goes_to_another(self) -> None:
+        """With each birth the aliases mean what it says, of wanted ones and of others."""
+        plant = Plant(SPEED).alive()
+        plant.device(metric("Speed", DOUBLE, 1.0, alias=3), metric("Other", DOUBLE, 2.0, alias=2))
+        assert plant.data(by_alias(2, 9.0), device="drive") == []
+        assert only(plant.data(by_alias(3, 9.0), device="drive"))[1] == 9.0
+        plant.device(metric("Speed", DOUBLE, 1.0, alias=2), metric("Other", DOUBLE, 2.0, alias=3))
+        assert only(plant.data(by_alias(2, 8.0), device="drive"))[1] == 8.0
+        assert plant.data(by_alias(3, 8.0), device="drive") == []
+        assert plant.counts == {}
 
 
 class TestHistory:

@@ -283,7 +283,9 @@ class TestTypes:
          ("Int32", 12, 1.5), ("String", 10, 0), ("Unknown", 10, 0), ("DataSet", 17, b""),
          ("Template", 18, b""), ("Bytes", 16, b"12"), ("StringArray", 16, b"a\0"),
          ("FloatArray", 16, b"123"), ("BooleanArray", 16, b"\xff\xff\xff\xff\x01"),
-         ("BooleanArray", 16, b"\x01"), ("Int32", 0, None), ("Double", 16, b"")],
+         ("BooleanArray", 16, b"\x01"),
+         ("BooleanArray", 16, b"\x01\x00\x10\x00" + bytes(1 << 18)), ("Int32", 0, None),
+         ("Double", 16, b"")],
     )  # fmt: skip
     def test_what_is_none(self, kind: str, field: int, raw: Any) -> None:
         """No number is made of it."""

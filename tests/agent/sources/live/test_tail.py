@@ -285,6 +285,24 @@ class TestRows:
             assert follower.values() == [6]
             assert follower.counts == {"garbage": 1}
 
+    def test_a_first_row_behind_much_else(self, log: Path) -> None:
+        """A hole, as a power cut leaves it: what tells the file from others stays short."""
+        with log.open("wb") as file:
+            file.truncate(64 << 20)
+        append(log, "\nt,v\n7,7\n")
+        found: list[float] = []
+        with Follower(log) as follower:
+            tracemalloc.start()
+            while not found:
+                follower.clock.advance(1.0)
+                found += values(follower.session.read(0.0))
+            append(log, "8,8\n")
+            found += follower.values()
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert found == [7, 8]
+        assert peak < 20 << 20
+
     @settings(max_examples=40, deadline=None)
     @given(st.binary(max_size=300))
     def test_arbitrary_bytes(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:

@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 
 from fedmill_agent.sources.broker import rates_of
 from fedmill_agent.sources.json_path import Broken, JsonPath, Nowhere, decode, number, parse
-from fedmill_agent.sources.live import BAD, STALE, Readings
+from fedmill_agent.sources.live import BAD, LONGEST_TEXT, STALE, Readings
 from fedmill_agent.sources.mqtt.memory import Memory
 from fedmill_agent.sources.mqtt.moments import moment
 from fedmill_agent.sources.mqtt.options import MqttOptions
 from fedmill_agent.sources.mqtt.tags import Place
-from fedmill_agent.sources.pieces import LONGEST_TEXT, Pieces
+from fedmill_agent.sources.pieces import Pieces
 from fedmill_agent.sources.quality import quality_of
-from fedmill_agent.sources.waveform import plausible
+from fedmill_agent.sources.waveform import MOST_SAMPLES, plausible
 from fedmill_shared.link.base import Message, topic_matches
 
 MOST_TOPICS = 10_000
 """Topics whose tags are remembered."""
+LONGEST_TOPIC = 1_000
+"""Characters of one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class Messages:
             if len(self._by_topic) >= MOST_TOPICS:
                 self._by_topic.clear()
             known = [place for place in self._places if topic_matches(place.topic, topic)]
-            self._by_topic[topic] = known
+            if len(topic) <= LONGEST_TOPIC:
+                self._by_topic[topic] = known
         return known
 
     def _mixed(self, place: Place, topic: str) -> bool:
@@ -179,7 +182,7 @@ class Messages:
         self, tag: str, value: list[object], beside: _Around, arrived_ns: int
     ) -> NDArray[np.int64] | None:
         """A time for each sample; None where nothing says how far they are apart."""
-        if isinstance(beside.told, list):
+        if isinstance(beside.told, list) and len(beside.told) <= MOST_SAMPLES:
             each = [moment(told, self._options.time_unit) for told in beside.told]
             if len(each) == len(value) and None not in each:
                 return np.array(each, np.int64)

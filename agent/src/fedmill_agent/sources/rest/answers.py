@@ -13,6 +13,7 @@ from fedmill_agent.sources.csv.cells import Dialect
 from fedmill_agent.sources.json_path import Broken, JsonPath, Nowhere
 from fedmill_agent.sources.live import BAD, GOOD, STALE
 from fedmill_agent.sources.timeline import TimeUnit, stamp
+from fedmill_agent.sources.waveform import MOST_SAMPLES
 from fedmill_shared.errors import DataError
 
 MOST_RECORDS = 1 << 17
@@ -87,9 +88,9 @@ class Json:
     def value(self, found: object) -> Value:
         """See `Format`."""
         if isinstance(found, list):
-            numbers = [json_path.number(each) for each in found]
-            if all(not text for _, text in numbers):
-                return Value(math.nan, block=tuple(number for number, _ in numbers))
+            block = _block(found)
+            if block is not None:
+                return Value(math.nan, block=block)
         return Value(*json_path.number(found))
 
     def _path(self, text: str) -> JsonPath:
@@ -194,6 +195,19 @@ def _text(body: bytes) -> str:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Broken("no UTF-8 text") from error
+
+
+def _block(found: list[object]) -> tuple[float, ...] | None:
+    """The numbers of a list, as many as a block can have; None where one is none."""
+    if len(found) > MOST_SAMPLES:
+        return None
+    numbers = []
+    for each in found:
+        number, text = json_path.number(each)
+        if text:
+            return None
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def _cell(dialect: Dialect, text: str) -> Value:

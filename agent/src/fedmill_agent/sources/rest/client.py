@@ -90,7 +90,7 @@ class Client:
             target = answer.headers.get("location", "")
             if answer.status not in _MOVED or not target:
                 return answer
-            url = urljoin(url, target)
+            url = _joined(url, target)
             if not self.serves(url):
                 told = f"leads to {_shown(url)}, another server, where it is not followed"
                 return Answer(answer.status, answer.reason, answer.headers, b"", url, told)
@@ -198,9 +198,20 @@ def _port(split: SplitResult) -> int:
     return split.port or (443 if split.scheme == "https" else 80)
 
 
+def _joined(url: str, target: str) -> str:
+    """Where ``target`` leads from ``url``; as it is, where it is no URL at all."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        return target
+
+
 def _shown(url: str) -> str:
     """Scheme and host of a URL that a server sent, without what it may want to have said."""
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return "what is no URL"
     return f"{split.scheme}://{split.hostname}"[:100]
 
 

@@ -58,7 +58,7 @@ def listed(options: RestOptions, clock: Clock) -> Iterator[Found]:
             answer = client.get(page.asked(options, clock.now_ns()), {})
             if answer.status != 200:
                 told = answer.told or f"is answered with {answer.status} {answer.reason}"
-                raise SourceError(f"{page.url} {told}", remedy="check the URL")
+                raise SourceError(f"{page.shown} {told}", remedy="check the URL")
             records = reader.records(answer.body)
             before = "" if page.url == options.url else f"{page.url}#"
             for path, value in _leaves(records[-1:], options):

@@ -15,6 +15,7 @@ from fedmill_agent.sources.live import BAD, GOOD, Readings, reading
 from fedmill_agent.sources.rest.answers import Format, Value, quality_of, time_of
 from fedmill_agent.sources.rest.options import SINCE, RestOptions
 from fedmill_agent.sources.timeline import iso
+from fedmill_agent.sources.waveform import plausible
 from fedmill_shared.files import sha256
 
 MOST_SAME = 4096
@@ -47,6 +48,12 @@ class Page:
     etag: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     _told: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The URL for people, without its query: some servers want a secret there."""
+        path, query, _ = self.url.partition("?")
+        return f"{path}?..." if query else path
 
     def asked(self, options: RestOptions, now_ns: int) -> str:
         """The URL to ask now."""
@@ -151,6 +158,9 @@ class _Column:
             self._add([time_ns], [math.nan], BAD)
             return "its value is a list: give its rate under `rates`, or name one element"
         if value.block is not None:
+            if value.block and not plausible(len(value.block), self.rate_hz):
+                self.wrong += 1
+                return f"a list of {len(value.block)} values at {self.rate_hz:g} Hz is no block"
             self._block(value, time_ns, quality)
             return ""
         self.text = value.text

@@ -155,7 +155,8 @@ class RestSession:
         if answer.status in _PATIENT:
             self._wait(answer.headers.get("retry-after", ""))
         told = answer.told or f"is answered with {answer.status} {answer.reason}"
-        return self._nothing(page, f"{page.url} {told}: check the URL, or ask who runs the server")
+        why = f"{page.shown} {told}: check the URL, or ask who runs the server"
+        return self._nothing(page, why)
 
     def _nothing(self, page: Page, why: str) -> list[Delivered]:
         self.problems |= dict.fromkeys(page.tags, why)
@@ -197,7 +198,7 @@ def _seconds(told: str, now_ns: int) -> float:
         return float(told)
     try:
         moment = parsedate_to_datetime(told)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, math.ceil(aware.timestamp() - now_ns / 1e9))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.sources.sparkplug.wire import MASK32, MASK64
+from fedmill_agent.sources.waveform import MOST_SAMPLES
 
 
 class DataType(IntEnum):
@@ -143,7 +144,7 @@ def _integer(datatype: int, raw: int) -> int:
 def _array(datatype: int, raw: bytes) -> NDArray[np.float64]:
     if datatype == DataType.BooleanArray:
         count = int.from_bytes(raw[:4], "little")
-        if len(raw) < 4 or count > 8 * (len(raw) - 4):
+        if len(raw) < 4 or count > min(8 * (len(raw) - 4), MOST_SAMPLES):
             raise Mistyped(f"{count} truths in {len(raw)} bytes")
         return np.unpackbits(np.frombuffer(raw, np.uint8, offset=4), count=count).astype(np.float64)
     form = _ARRAYS.get(datatype)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fedmill_agent.sources.broker import rates_of
 from fedmill_agent.sources.json_path import number_in
-from fedmill_agent.sources.live import BAD, STALE, Readings
-from fedmill_agent.sources.pieces import LONGEST_TEXT, Pieces
+from fedmill_agent.sources.live import BAD, LONGEST_TEXT, STALE, Readings
+from fedmill_agent.sources.pieces import Pieces
 from fedmill_agent.sources.quality import quality_of
 from fedmill_agent.sources.sparkplug.datatypes import Mistyped, name_of
 from fedmill_agent.sources.sparkplug.nodes import Born, Node
@@ -122,7 +122,7 @@ class Mirror:
                 return
             if not kept:
                 self._check_order(node, address, payload)
-            node.devices.add(address.device)
+            node.admit(address.device)
         elif not node.begin(payload, kept=kept):
             return
         elif not kept:
@@ -143,12 +143,13 @@ class Mirror:
     def _data(
         self, node: Node, address: Address, payload: Payload, pieces: Pieces, arrived_ns: int
     ) -> None:
-        if not node.alive or (address.device and address.device not in node.devices):
+        wanted = node.concerns(address.device)
+        if not node.alive or (address.device and wanted and address.device not in node.devices):
             self._unborn(address)
             node.follows(payload)
             return
         self._check_order(node, address, payload)
-        for metric in payload.metrics:
+        for metric in payload.metrics if wanted else ():
             known, born = node.find(address.device, metric)
             if born is not None:
                 self._value(pieces, born, metric, payload, arrived_ns, birth=False)

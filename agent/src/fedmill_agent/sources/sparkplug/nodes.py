@@ -8,7 +8,8 @@ from fedmill_agent.sources.sparkplug.datatypes import Mistyped
 from fedmill_agent.sources.sparkplug.payload import BD_SEQ, Metric, Payload
 from fedmill_agent.sources.sparkplug.topics import Place
 
-MOST_ALIASES = 200_000
+MOST_ALIASES = 50_000
+"""Of metrics that are not wanted; of a node with more, what no birth has named is one of them."""
 _NUMBERS = 256
 
 
@@ -32,7 +33,7 @@ class Node:
     Attributes:
         places: its wanted metrics.
         alive: whether it was born and has not died.
-        devices: those that were born.
+        devices: those that were born, of the ones that have a wanted metric.
     """
 
     places: Sequence[Place]
@@ -41,12 +42,24 @@ class Node:
     _bd_seq: int | None = None
     _next: int | None = None
     _kept: bool = False
-    _aliases: dict[int, Born | None] = field(default_factory=dict)
+    _aliases: dict[int, Born] = field(default_factory=dict)
+    _others: set[int] = field(default_factory=set)
     _names: dict[tuple[str, str], Born] = field(default_factory=dict)
     _wanted: dict[tuple[str, str], Place] = field(default_factory=dict)
+    _concerned: frozenset[str] = frozenset()
+
+    def concerns(self, device: str) -> bool:
+        """Whether a wanted metric is one of ``device``; of the node itself (empty) always."""
+        return not device or device in self._concerned
+
+    def admit(self, device: str) -> None:
+        """It was born; one that does not matter is forgotten at once, however many there are."""
+        if device in self._concerned:
+            self.devices.add(device)
 
     def __post_init__(self) -> None:
         self._wanted = {(place.device, place.metric): place for place in self.places}
+        self._concerned = frozenset(place.device for place in self.places)
 
     def begin(self, payload: Payload, *, kept: bool) -> bool:
         """It is born; False where that was known better already."""
@@ -65,14 +78,23 @@ class Node:
         born = None if place is None else Born(place, metric.datatype, rate_hz)
         if born is not None:
             self._names[device, metric.name] = born
-        if metric.alias is not None and len(self._aliases) < MOST_ALIASES:
-            self._aliases[metric.alias] = born
+        if metric.alias is not None:
+            if born is not None:
+                self._aliases[metric.alias] = born
+                self._others.discard(metric.alias)
+            else:
+                self._aliases.pop(metric.alias, None)
+                if len(self._others) < MOST_ALIASES:
+                    self._others.add(metric.alias)
         return born
 
     def find(self, device: str, metric: Metric) -> tuple[bool, Born | None]:
         """Whether a metric in data is known, and what it is if it is wanted."""
-        if metric.alias is not None and metric.alias in self._aliases:
-            return True, self._aliases[metric.alias]
+        if metric.alias is not None:
+            if metric.alias in self._aliases:
+                return True, self._aliases[metric.alias]
+            if metric.alias in self._others or len(self._others) >= MOST_ALIASES:
+                return True, None
         born = self._names.get((device, metric.name))
         unborn = born is None and (device, metric.name) in self._wanted
         return bool(metric.name) and not unborn, born
@@ -104,6 +126,7 @@ class Node:
     def _forget(self) -> None:
         self.devices.clear()
         self._aliases.clear()
+        self._others.clear()
         self._names.clear()
 
 

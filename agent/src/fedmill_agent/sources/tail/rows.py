@@ -13,12 +13,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from fedmill_agent.sources.csv.cells import Dialect
-from fedmill_agent.sources.files import shorten
+from fedmill_agent.sources.files import LONGEST_LINE, shorten
 from fedmill_agent.sources.live import BAD, GOOD, Readings
 from fedmill_agent.sources.tail.options import TailOptions
 from fedmill_agent.sources.tail.tracked import Line, Tracked
 from fedmill_agent.sources.timeline import moment_ns, stamp
 from fedmill_shared.errors import DataError
+
+FARTHEST_ROW = 2 * LONGEST_LINE
+"""Bytes up to the end of a first row by which a file is known again: they are read into memory."""
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class RowReader:
             if self._is_header(cells, batches[-1].names):
                 header_at = line.begin
                 batches.append(Batch([cell.strip() for cell in cells]))
-            elif self._add(batches[-1], cells, now_ns):
+            elif self._add(batches[-1], cells, now_ns) and line.end <= FARTHEST_ROW:
                 first_row = first_row or line.end
         tracked.reach(lines[-1].end, header_at, first_row)
         return [batch for batch in batches if batch.rows]
