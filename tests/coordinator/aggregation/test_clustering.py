@@ -317,7 +317,7 @@ class TestFederations:
 
     @pytest.mark.parametrize("seed", range(5))
     @pytest.mark.parametrize("skewed", [False, True])
-    def test_one_task_is_left_whole(self, seed: int, skewed: bool) -> None:  # noqa: FBT001
+    def test_one_task_is_left_whole(self, seed: int, *, skewed: bool) -> None:
         """In no round, also where the mix of classes differs so that updates point apart."""
         course = list(Federation([0] * 9, seed, skewed=skewed).run(60))
         assert [number for number, each in enumerate(course, start=1) if each.says_split] == []

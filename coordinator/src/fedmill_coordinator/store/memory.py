@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: D102 (what every method promises is said once, in Store)
+# ruff: noqa: D102  what every method promises is said once, in Store
 """The store in memory: the twin of the database for tests of what stands above it."""
 
 from collections import deque

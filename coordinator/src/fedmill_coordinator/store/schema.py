@@ -33,7 +33,7 @@ class Measure(TypeDecorator[float]):
     impl = Double
     cache_ok = True
 
-    def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002 (interface)
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002  the interface
         """NULL is not a number."""
         return nan if value is None else value
 
@@ -44,11 +44,11 @@ class Names(TypeDecorator[list[str]]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str:  # noqa: ARG002 (interface)
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str:  # noqa: ARG002  the interface
         """The list as text."""
         return json.encode(value or []).decode()
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str]:  # noqa: ARG002 (interface)
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str]:  # noqa: ARG002  the interface
         """The text as list."""
         return json.decode(value or "[]", type=list[str])
 

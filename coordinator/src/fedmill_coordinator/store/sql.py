@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: D102 (what every method promises is said once, in Store)
+# ruff: noqa: D102  what every method promises is said once, in Store
 """The store in a database: rounds, updates, evaluations, refusals, and what keeps blobs alive."""
 
 from collections.abc import Collection, Sequence

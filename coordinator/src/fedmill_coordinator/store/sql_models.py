@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: D102 (what every method promises is said once, in Store)
+# ruff: noqa: D102  what every method promises is said once, in Store
 """Jobs, orders, agents, statistics, versions and aliases in a database."""
 
 from collections.abc import Collection
