@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from tests.agent.sources.live.scripted import SECOND, Script, ScriptedOptions, block
 
 from fedmill_agent.cli import check_live as command
 from fedmill_agent.cli import observe
-from fedmill_agent.sources.live import BAD, STALE
-from fedmill_shared.clock import ManualClock
+from fedmill_agent.sources.live import BAD, STALE, Found, Live
+from fedmill_agent.sources.modbus.options import ModbusOptions
+from fedmill_coordinator.demo.broker import free_port
+from fedmill_shared.clock import ManualClock, SystemClock
 from fedmill_shared.errors import SchemaError, SourceError
 from fedmill_shared.job import Job, Labels, Signal, Task
 
@@ -26,7 +31,8 @@ class Ticking(ManualClock):
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """The source that is looked at."""
     made = Script()
-    monkeypatch.setattr(observe, "live_of", lambda _: made.live)
+    for module in (observe, command):
+        monkeypatch.setattr(module, "live_of", lambda _: made.live)
     return made
 
 
@@ -132,6 +138,45 @@ class TestCheckLive:
         command.check_live(ScriptedOptions(name="line"), None, Ticking())
         assert "give --job" in capsys.readouterr().out
         assert not script.attempts
+
+    def test_unmapped_it_is_reached_all_the_same(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What can list its tags is asked how many there are, so a wrong address is told."""
+
+        def listed(*_: object) -> Iterator[Found]:
+            yield from (Found("a"), Found("b"))
+
+        kind = Live(lambda *_: None, listed)  # type: ignore[arg-type,return-value]
+        monkeypatch.setattr(command, "live_of", lambda _: kind)
+        command.check_live(ScriptedOptions(name="line"), None, Ticking())
+        assert "source line: connected, 2 tags; maps no tags, give" in capsys.readouterr().out
+
+    def test_an_address_at_which_nothing_is(self) -> None:
+        """Is an error that names the source, whether it maps registers or none at all."""
+        declared = ModbusOptions(name="press", port=free_port(), registers={"t": "holding 1"})
+        for options in (declared, replace(declared, registers={}, scan="holding 0-9")):
+            with pytest.raises(SourceError, match=r"^source 'press': 127\.0\.0\.1:.*refused"):
+                command.check_live(options, None, SystemClock())
+
+    def test_an_unknown_unit_without_a_job(self, script: Script) -> None:
+        """No job could use it: the source and the signal are named before anything is opened."""
+        options = ScriptedOptions(name="line", tags={"speed": "n"}, units={"speed": "inchs"})
+        with pytest.raises(SchemaError, match="source 'line': signal 'speed': unit \"inchs\" is"):
+            command.check_live(options, None, Ticking())
+        assert not script.attempts
+
+    def test_long_tags_leave_values_below_each_other(
+        self, script: Script, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The longest sets the width; a unit of 1 is none."""
+        long = "ns=2;s=press.force"
+        prepared(script, *(block(tag, i * SECOND, [5.0]) for tag in (long, "n") for i in range(9)))
+        options = ScriptedOptions(name="line", tags={"a": long, "b": "n"}, units={"a": "1"})
+        command.check_live(options, None, Ticking())
+        first, second = capsys.readouterr().out.splitlines()[1:3]
+        assert first.endswith("tag ns=2;s=press.force 5; 1 Hz, 100 % good")
+        assert first.index("5; 1 Hz") == second.index("5; 1 Hz")
 
     def test_a_job_that_does_not_fit_is_told_before_anything_is_opened(
         self, script: Script

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.eligibility import eligibility_lines
+from fedmill_agent.cli.naming import check_units
 from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
 from fedmill_agent.cli.trial import Delivery, Extent, read_for, read_tags
 from fedmill_agent.config import AgentConfig, load
@@ -145,8 +146,10 @@ def _check_mapped(source: SourceOptions, clock: Clock) -> None:
     """Show what can be known of ``source`` without a job.
 
     Raises:
+        SchemaError: a unit is unknown.
         DataError: it cannot be read.
     """
+    check_units(source)
     if not source.tags:
         own_hz = kind_of(source).rate(source)
         rate = f"{own_hz:.6g} Hz" if own_hz else "rate unknown"
@@ -211,6 +214,7 @@ def _due(signal: Signal, rate_hz: float, job: Job, samples: int) -> int:
 
 
 def _show_tag(name: str, tag: str, unit: str, extent: Extent, samples: int) -> None:
-    found = f"{extent.low:.6g} to {extent.high:.6g} {unit}".rstrip()
+    told = "" if unit == "1" else unit
+    found = f"{extent.low:.6g} to {extent.high:.6g} {told}".rstrip()
     share = f"{100 * min(1.0, extent.good / samples):.0f} % good"
     print(f"  {name:<20} tag {tag:<16} {found if extent.good else 'nothing good'}, {share}")

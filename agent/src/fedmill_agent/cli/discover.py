@@ -9,6 +9,7 @@ from itertools import islice
 import msgspec
 
 from fedmill_agent.cli import config_argument
+from fedmill_agent.cli.naming import naming
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.sources import kind_of, live_of
 from fedmill_agent.sources.base import SourceOptions
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     """
     config = load(options.config)
     for source in _chosen(config, options.source):
-        found = list(islice(_matching(source, options.find), MOST_TAGS))
+        with naming(source):
+            found = list(islice(_matching(source, options.find), MOST_TAGS))
         if options.json:
             for tag in found:
                 print(msgspec.json.encode({"source": source.name} | asdict(tag)).decode())
@@ -55,7 +57,8 @@ def _chosen(config: AgentConfig, name: str) -> list[SourceOptions]:
     if not chosen:
         wanted = f"source {name!r}" if name else "source"
         raise UsageError(
-            f"the configuration has no live {wanted}", remedy=f"live sources in it: {names}"
+            f"the configuration has no live {wanted}",
+            remedy=f"live sources in it: {names}; `fedmill-agent check` tells of recordings",
         )
     return chosen
 
@@ -75,7 +78,8 @@ def _matching(source: SourceOptions, text: str) -> Iterator[Found]:
 
 def _show(source: SourceOptions, found: Sequence[Found], text: str) -> None:
     matching = f" with {text!r}" if text else ""
-    print(f"source {source.name}: {len(found)} tags{matching}")
+    many = "1 tag" if len(found) == 1 else f"{len(found)} tags"
+    print(f"source {source.name}: {many}{matching}")
     rows = [
         [
             printable(cell)

@@ -51,8 +51,8 @@ class Mapped:
         return low, high
 
 
-def line_of(mapped: Mapped, look: Look) -> str:
-    """Signal, tag, value, unit, rate and quality."""
+def line_of(mapped: Mapped, look: Look, widest: int = 16) -> str:
+    """Signal, tag (filled up to ``widest`` characters), value, unit, rate and quality."""
     seen = look.seen[mapped.tag]
     if not seen.good:
         value = f"no number ({seen.text!r})" if seen.text else "nothing good"
@@ -60,11 +60,11 @@ def line_of(mapped: Mapped, look: Look) -> str:
         low, high, last = (_scaled(mapped, each) for each in (seen.low, seen.high, seen.last))
         unit = mapped.signal.unit if mapped.signal else mapped.unit
         extent = "" if low == high else f", {low:.6g} to {high:.6g}"
-        value = f"{last:.6g} {unit}".rstrip() + extent
+        value = f"{last:.6g} {'' if unit == '1' else unit}".rstrip() + extent
     rate = f"{seen.rate_hz:.4g} Hz" if seen.rate_hz else f"{seen.values} values"
     share = f"{100 * seen.good / seen.values:.0f} % good" if seen.values else "nothing came"
     stale = f", {seen.stale} stale" if seen.stale else ""
-    return f"{mapped.name:<20} tag {mapped.tag:<16} {value}; {rate}, {share}{stale}"
+    return f"{mapped.name:<20} tag {mapped.tag:<{max(16, widest)}} {value}; {rate}, {share}{stale}"
 
 
 def faults_of(source: SourceOptions, mapped: Mapped, look: Look) -> Iterator[str]:
