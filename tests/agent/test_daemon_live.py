@@ -42,7 +42,7 @@ class Line:
     def __init__(self, folder: Path) -> None:
         self.plant = Plant(folder)
         self.script = Script()
-        self.options = ScriptedOptions(name="line", silence_seconds=0.0, tags={"vibration": "v"})
+        self.options = ScriptedOptions(name="line", tags={"vibration": "v"})
         self.said = 0
         self.begin = 0
 
@@ -52,6 +52,13 @@ class Line:
         agent.daemon._plant.start()
         self.begin = self.begin or agent.clock.now_ns()
         return agent
+
+    def joined(self, **offer: Any) -> tuple[Agent, ScriptedSession]:
+        """An agent that has a seat in the job, and its session with the machine."""
+        agent = self.agent()
+        self.plant.coordinator.offer(JOB, **offer)
+        agent.until(lambda: agent.phase() == "waiting")
+        return agent, self.script.session
 
     def say(self, session: ScriptedSession, windows: int, *, pause: int = 0) -> None:
         """So many windows more, a sample a second, after ``pause`` seconds of nothing."""
@@ -87,10 +94,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 class TestWindows:
     def test_are_stored_and_scored(self, line: Line) -> None:
         """From the first version on each window has a prediction; the status tells the source."""
-        agent, versions = line.agent(), Versions(JOB)
-        line.plant.coordinator.offer(JOB, state="running")
-        agent.until(lambda: agent.phase() == "waiting")
-        session = line.script.session
+        (agent, session), versions = line.joined(state="running"), Versions(JOB)
         line.say(session, 3)
         line.until_stored(agent, 3)
         release(line.plant, agent, versions)
@@ -105,10 +109,7 @@ class TestWindows:
 
     def test_labels_of_a_live_source_make_it_join(self, line: Line) -> None:
         """Windows are of the machine's own run."""
-        agent = line.agent()
-        line.plant.coordinator.offer(JOB)
-        agent.until(lambda: agent.phase() == "waiting")
-        session = line.script.session
+        agent, session = line.joined()
         line.say(session, 2)
         line.until_stored(agent, 2)
         end = line.begin + 2 * LENGTH * SECOND
@@ -118,10 +119,7 @@ class TestWindows:
 
     def test_the_source_dies_and_comes_back(self, line: Line) -> None:
         """What was being cut is lost, nothing else; the log tells it once, each way."""
-        agent = line.agent()
-        line.plant.coordinator.offer(JOB)
-        agent.until(lambda: agent.phase() == "waiting")
-        session = line.script.session
+        agent, session = line.joined()
         line.say(session, 2)
         line.until_stored(agent, 2)
         line.script.refusals = deque(SourceError("nothing listens") for _ in range(3))
@@ -139,10 +137,7 @@ class TestWindows:
 
     def test_bad_values_are_no_windows(self, line: Line) -> None:
         """They are counted, by what is wrong."""
-        agent = line.agent()
-        line.plant.coordinator.offer(JOB)
-        agent.until(lambda: agent.phase() == "waiting")
-        session = line.script.session
+        agent, session = line.joined()
         nan = [float("nan")] * 2 * LENGTH
         session.shelf.put(block("v", line.begin, nan, quality=GOOD))
         line.said += 2 * LENGTH
@@ -217,10 +212,7 @@ class TestStart:
 class TestReload:
     def test_by_difference(self, line: Line) -> None:
         """Another interval of training leaves the source alone; another wait connects it anew."""
-        agent = line.agent()
-        line.plant.coordinator.offer(JOB)
-        agent.until(lambda: agent.phase() == "waiting")
-        session = line.script.session
+        agent, session = line.joined()
         line.say(session, 2)
         line.until_stored(agent, 2)
         old = agent.daemon._config
@@ -245,10 +237,7 @@ class TestReload:
 
 def test_a_reading_of_another_tag(line: Line) -> None:
     """A source may tell more than it was asked for."""
-    agent = line.agent()
-    line.plant.coordinator.offer(JOB)
-    agent.until(lambda: agent.phase() == "waiting")
-    session = line.script.session
+    agent, session = line.joined()
     now = agent.clock.now_ns()
     other: Readings = reading("other", 1.0, time_ns=now, arrived_ns=now)
     session.shelf.put(other)

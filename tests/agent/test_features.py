@@ -67,6 +67,16 @@ class Line:
             ):
                 self.intake.accept(SourceEvent(source.name, event))
 
+    def scored(self, path: Path) -> Versions:
+        """Take in and score everything with a version of the job, which ``path`` gets whole."""
+        versions = Versions(self.job)
+        versions.advance(seed=1)
+        template, vector = versions.architecture.template, versions.newest.vector
+        self.scorer.swap("v", OnnxSession.from_template(template, vector))
+        self.read()
+        path.write_bytes(self_contained(template, vector))
+        return versions
+
 
 @pytest.fixture
 def lines() -> Iterator[list[Line]]:
@@ -97,13 +107,7 @@ class TestFeatures:
         source = make_source(tmp_path / "r.mat", None, ["split=train", "label=ball"])
         line = Line(tmp_path, source)
         lines.append(line)
-        versions = Versions(JOB)
-        versions.advance(seed=1)
-        template, vector = versions.architecture.template, versions.newest.vector
-        line.scorer.swap("v", OnnxSession.from_template(template, vector))
-        line.read()
-        (tmp_path / "m.onnx").write_bytes(self_contained(template, vector))
-
+        versions = line.scored(tmp_path / "m.onnx")
         schema = read_schema(OnnxSession.from_file(tmp_path / "m.onnx").metadata)
         again = [window.values for window in read_windows(source, schema)]
         stored = line.store.load("train", task="classification").inputs
@@ -115,7 +119,7 @@ class TestFeatures:
         assert main(command) == 0
         replayed = [msgspec.json.decode(text) for text in capsys.readouterr().out.splitlines()]
         outputs = np.stack([each.outputs for each in sorted(said, key=lambda p: p.end_ns)])
-        versions.architecture.model.load(vector)
+        versions.architecture.model.load(versions.newest.vector)
         np.testing.assert_allclose(outputs, versions.architecture.model.predict(stored), rtol=1e-4)
         assert [each["class"] for each in replayed] == [FAULTS[i] for i in outputs.argmax(1)]
         shares = np.exp(outputs - outputs.max(1, keepdims=True))
@@ -194,12 +198,7 @@ class TestAllTogether:
                 sources.append(msgspec.structs.replace(made, name=path.stem))
         line = Line(tmp_path, *sources, job=FAN)
         lines.append(line)
-        versions = Versions(FAN)
-        versions.advance(seed=1)
-        template, vector = versions.architecture.template, versions.newest.vector
-        line.scorer.swap("v", OnnxSession.from_template(template, vector))
-        line.read()
-        (tmp_path / "m.onnx").write_bytes(self_contained(template, vector))
+        line.scored(tmp_path / "m.onnx")
         schema = read_schema(OnnxSession.from_file(tmp_path / "m.onnx").metadata)
 
         train = line.store.load("train", task="classification")

@@ -151,7 +151,7 @@ def _device(protocol: str, host: str, port: int) -> Device:
             from fedmill_agent.simulate.modbus import ModbusDevice  # noqa: PLC0415  an extra
 
             return ModbusDevice(host, port)
-        from fedmill_agent.simulate.sparkplug import SparkplugDevice  # noqa: PLC0415
+        from fedmill_agent.simulate.sparkplug import SparkplugDevice  # noqa: PLC0415  takes memory
     except ImportError as error:
         raise ConfigError(
             f"--protocol {protocol} needs a library that cannot be imported: {error}",

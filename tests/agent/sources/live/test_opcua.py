@@ -383,13 +383,13 @@ class TestLoss:
             with own.hanging():
                 assert "in time" in str(broken(reader))
 
-    def test_closing_while_it_hangs(self, own: Stand) -> None:
-        """Nobody waits for a goodbye."""
+    def test_closing_while_it_hangs(self, own: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody waits for a goodbye: the thread has ended while the server still hangs."""
+        monkeypatch.setattr(session, "CLOSE_SECONDS", 20.0)
         reader = LIVE.open(own.options(timeout_seconds=30.0), own.tags, SystemClock())
         with own.hanging():
-            begun = time.monotonic()
             reader.close()
-            assert time.monotonic() - begun < session.CLOSE_SECONDS
+            assert not [each for each in threading.enumerate() if each.name.startswith(OWN)]
         reader.close()
 
     def test_a_subscription_that_dies_silently(self, own: Stand) -> None:
@@ -594,7 +594,7 @@ async def _clients(stand: Stand) -> int:
     """Connections of the server, once those that are closing have closed."""
     import asyncio
 
-    for _ in range(100):
+    for _ in range(400):
         if not stand.server.bserver.clients:
             break
         await asyncio.sleep(0.02)
