@@ -143,7 +143,9 @@ class TestHandOver:
             (("--class", "good"), "command line: the label names no unit"),
             (("--unit", "press", "--from", "1", "--class", "brunt", "--job", "press"),
              "job press refuses it: 'brunt' is none of the job's classes: good, worn"),
-            (("--unit", "press", "--from", "x", "--class", "good"), "`start` is 'x'"),
+            (("--unit", "press", "--from", "x", "--class", "good"), "line: --from is 'x', "),
+            (("--unit", "a", "--from", "2", "--to", "1", "--class", "b"), "--to '1' lies before"),
+            (("--unit", "a", "--from", "1", "--value", "3,5"), "'3,5' is not a number"),
             (("--file", "labels.txt"), "is neither .csv nor .json"),
             (("--file", "missing.csv"), "missing.csv: cannot be read"),
             (("--file", "missing.json"), "missing.json: cannot be read"),
@@ -162,6 +164,28 @@ class TestHandOver:
         assert run(config, *arguments) > 0
         assert told in capsys.readouterr().err
         assert waiting(config) == []
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("unit;start;class\na;1;b\n", "(write these names above the columns, or give --delimi"),
+            ('unit,start,value\na,1,"3,5"\n', '(give --decimal "," if a comma separates'),
+            ("start,class\n1,good\n", "(add the machine as `unit`)"),
+        ],
+    )
+    def test_a_file_of_another_kind(
+        self,
+        config: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        text: str,
+        told: str,
+    ) -> None:
+        """The remedy is an option of this command, or a column of the file."""
+        path = tmp_path / "many.csv"
+        path.write_text(text)
+        assert run(config, "--file", str(path)) == 13
+        assert told in capsys.readouterr().err
 
     def test_a_file_with_a_mistake_is_left_whole(
         self, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,7 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +31,21 @@ LAST = 20
 MOST_BYTES = 16 << 20
 _ABOUT = ("unit", "part", "batch", "job", "id")
 _TIMES = {"start": "from", "end": "to", "made": "made"}
+_FIELDS = {
+    "the label `start`": "--from",
+    "the label `end`": "--to",
+    "the label `made`": "--made",
+    "`start`": "--from",
+    "`end`": "--to",
+    "`unit`": "--unit",
+    "`value`": "--value",
+    "`deleted`": "--delete",
+}
+_FILE_OPTIONS = {
+    'write decimal = "," below the source': 'give --decimal ","',
+    "tell `delimiter` or `fields`": "give --delimiter",
+}
+"""What files and configurations call a thing, and the option that is meant here."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", help="ISO 8601 or unix seconds")
     parser.add_argument("--to", dest="end", help="the same; without it a moment is meant")
     parser.add_argument("--class", dest="text", help="what was true, for classes, or an event")
-    parser.add_argument("--value", type=float, help="what was true, for numbers")
-    parser.add_argument("--start-value", type=float, help="the number at --from")
+    parser.add_argument("--value", type=_number, help="what was true, for numbers")
+    parser.add_argument("--start-value", type=_number, help="the number at --from")
     parser.add_argument("--job", default="", help="the job that it is for; without it every job")
     parser.add_argument("--id", default="", help="identity, for corrections")
     parser.add_argument("--revision", type=int, help="larger ones replace smaller ones")
@@ -54,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decimal", default=".", choices=[".", ","], help="of a .csv file (.)")
     parser.add_argument("--list", action="store_true", help="the newest labels, and their fate")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        told = f"{text!r} is not a number such as 3.25"
+        raise argparse.ArgumentTypeError(told) from error
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,7 +131,7 @@ def _given(options: argparse.Namespace) -> list[LabelRecord]:
     found = _from_file(options)
     if found.faults:
         more = f"; {found.wrong - 1} more are wrong" if found.wrong > 1 else ""
-        first = found.faults[0]
+        first = _in_options(found.faults[0], _FILE_OPTIONS)
         raise DataError(first.message + more, remedy=first.remedy)
     if not found.records:
         raise DataError(f"{options.file}: has no label", remedy="write one label a line")
@@ -125,7 +148,18 @@ def _single(options: argparse.Namespace) -> LabelRecord:
         revision=options.revision or 0,
         deleted=options.delete,
     )
-    return settled(label, "command line")
+    try:
+        return settled(label, "command line")
+    except DataError as error:
+        raise _in_options(error, _FIELDS) from error
+
+
+def _in_options(error: DataError, names: Mapping[str, str]) -> DataError:
+    """``error`` with the options of this command in place of what ``names`` lists."""
+    message, remedy = error.message, error.remedy
+    for name, option in names.items():
+        message, remedy = message.replace(name, option), remedy.replace(name, option)
+    return DataError(message, remedy=remedy)
 
 
 def _from_file(options: argparse.Namespace) -> Decoded:
