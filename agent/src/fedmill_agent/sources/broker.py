@@ -136,11 +136,6 @@ def join_tag(first: str, second: str) -> str:
     return f"{escaped}:{second}" if second else escaped
 
 
-def rates_of(options: LiveOptions) -> dict[str, float]:
-    """Tag -> samples per second (Hz) of its blocks, as far as the options tell."""
-    return options.tag_rates
-
-
 def _password(options: BrokerOptions) -> str:
     if not options.password_file:
         return ""

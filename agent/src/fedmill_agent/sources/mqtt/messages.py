@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_agent.sources.broker import rates_of
 from fedmill_agent.sources.json_path import Broken, JsonPath, Nowhere, decode, number, parse
 from fedmill_agent.sources.live import BAD, LONGEST_TEXT, STALE, Readings
 from fedmill_agent.sources.mqtt.memory import Memory
@@ -66,7 +65,7 @@ class Messages:
         }
         self._options = options
         self._places = places
-        self._rates = rates_of(options)
+        self._rates = options.tag_rates
         self._time = parse(options.time_path) if options.time_path else None
         self._quality = parse(options.quality_path) if options.quality_path else None
         self._rate = parse(options.rate_path) if options.rate_path else None

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_agent.sources.broker import rates_of
 from fedmill_agent.sources.json_path import number_in
 from fedmill_agent.sources.live import BAD, LONGEST_TEXT, STALE, Readings
 from fedmill_agent.sources.pieces import Pieces
@@ -79,7 +78,7 @@ class Mirror:
         self._nodes = {
             name: Node([place for place in places if place.node == name]) for name in names
         }
-        self._rates = rates_of(options)
+        self._rates = options.tag_rates
         self._waveforms: dict[tuple[str, bool], Waveform] = {}  # of the present, and of the past
         self._last: dict[str, tuple[int, int]] = {}
 
