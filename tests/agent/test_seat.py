@@ -164,7 +164,18 @@ class TestNewerJobs:
         assert refusal.reason == "JobError"
         assert "'something newer' - at `$.job.task`" in refusal.text
         assert "install the same version of fedmill" in refusal.text
-        assert here.seat.phase().phase == "refused"
+        assert here.seat.phase() == JobPhase(phase="refused", ineligible=refusal.text)
+
+    def test_signals_that_do_not_fit_are_told_in_the_state(self, room: Open) -> None:
+        """`status` and `fleet` say why the job was refused: the log alone is read by few."""
+        job = the_job()
+        flow = [structs.replace(each, name="flow") for each in job.signals]
+        here = room(structs.replace(job, signals=flow))
+        here.hear()
+        here.until(lambda: here.seat.phase().phase == "refused")
+        [refusal] = here.said("refusal")
+        assert "flow" in refusal.text
+        assert here.seat.phase().ineligible == refusal.text
 
 
 class TestSelection:

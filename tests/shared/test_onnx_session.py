@@ -155,6 +155,14 @@ class TestFromFile:
         with pytest.raises(ModelError, match="cannot be loaded"):
             OnnxSession.from_file(path)
 
+    def test_a_file_of_another_kind_is_named(self, tmp_path: Path) -> None:
+        """With what to give in its place; versions have nothing to do with it."""
+        path = tmp_path / "strokes.csv"
+        path.write_text("time,force\n0,1\n")
+        with pytest.raises(ModelError, match=r"strokes.csv: the model cannot be loaded") as told:
+            OnnxSession.from_file(path)
+        assert told.value.remedy == "give an ONNX file, as `fedmill models export` writes it"
+
     def test_model_with_another_input_is_refused(self, tmp_path: Path) -> None:
         """A model of an image or of integers is not one of windows."""
         value = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2))

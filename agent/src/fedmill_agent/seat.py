@@ -34,6 +34,8 @@ LOOK_SECONDS = 5.0
 LOSS_SECONDS = 60.0
 """How often it is told that windows are lost."""
 LONGEST_SPREAD = 60.0
+MOST_TEXT = 2000
+"""Characters of a reason that messages have room for."""
 ENDED = ("finished", "stopped")
 
 
@@ -199,7 +201,7 @@ class Seat:
         """Where the agent stands in this job, for people and for the coordinator."""
         work = self._work
         if work is None:
-            return JobPhase(phase="refused", ineligible=self._unselected)
+            return JobPhase(phase="refused", ineligible=self._unselected or self._refused())
         phase: Phase = "joined" if self._ready else "waiting"
         if self._refusal is not None:
             phase = "refused"
@@ -215,7 +217,7 @@ class Seat:
             windows_scored=work.scorer.scored,
             windows_bad=work.intake.bad_windows,
             faults=dict(work.intake.faults.most_common(MOST_FAULTS)),
-            ineligible=self._ineligible(work),
+            ineligible=self._ineligible(work) or self._refused(),
             served=choice.candidate if choice is not None else "",
             scores=choice.scores if choice is not None else {},
         )
@@ -258,6 +260,10 @@ class Seat:
             return f"{work.learnable()} {work.job.learns_from}, {wanted} wanted"
         return work.participation.delivery.obstacle or self._outside.obstacle()
 
+    def _refused(self) -> str:
+        """Why the job was refused; empty if it was not."""
+        return str(self._refusal)[:MOST_TEXT] if self._refusal is not None else ""
+
     def _introduce(self) -> None:
         """Tell a coordinator that may not know us all that it must know."""
         self._present_due = math.inf
@@ -289,7 +295,7 @@ class Seat:
         self._refusal = error
 
     def _tell_refusal(self, reason: str, text: str) -> None:
-        self._outside.send("refusal", Refusal(job=self.name, reason=reason, text=text[:2000]))
+        self._outside.send("refusal", Refusal(job=self.name, reason=reason, text=text[:MOST_TEXT]))
 
 
 def _counts(work: Work) -> dict[str, int]:

@@ -95,7 +95,15 @@ class OnnxSession:
         """
         if not path.is_file():
             raise ModelError(f"{path}: no such model file", remedy="check the path")
-        return cls(str(path), _options())
+        try:
+            return cls(str(path), _options())
+        except ModelError as error:
+            if error.__cause__ is None:
+                raise
+            raise ModelError(
+                f"{path}: {error.message}",
+                remedy="give an ONNX file, as `fedmill models export` writes it",
+            ) from error
 
     def run(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (B, outputs) for ``windows`` (B, signals, L).
