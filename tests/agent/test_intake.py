@@ -10,7 +10,7 @@ from tests.agent.kit import Journal
 
 from fedmill_agent.config import AgentConfig, AgentSection
 from fedmill_agent.inference.scorer import Scorer
-from fedmill_agent.intake import Intake
+from fedmill_agent.intake import MOST_TEXTS, Intake
 from fedmill_agent.sources.base import Event, LabelInterval, RunEnded, Samples
 from fedmill_agent.sources.csv import CsvOptions
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
@@ -162,6 +162,16 @@ class TestLabels:
         assert [told["label"] for told in made.journal.of("label.refused")] == ["burned", "cold"]
         assert made.journal.of("label.refused")[0]["allowed"] == "good,burnt"
         assert made.store.load("train").texts == ["good"]
+
+    def test_foreign_classes_without_end(self, line: Callable[..., Line]) -> None:
+        """A source may tell a new one with every row: all are counted, some are told."""
+        made = line()
+        made.feed(*[LabelInterval("run", n, n, f"{n} " + "x" * 5000) for n in range(1100)])
+        assert made.intake.refused_labels.total() == 1100
+        assert len(made.intake.refused_labels) == MOST_TEXTS + 1
+        assert max(map(len, made.intake.refused_labels)) == 200
+        assert len(made.journal.of("label.refused")) == MOST_TEXTS + 1
+        assert max(len(told["label"]) for told in made.journal.of("label.refused")) == 200
 
     def test_a_number_needs_no_class(self, line: Callable[..., Line]) -> None:
         """A regression takes numbers; a classification refuses them."""

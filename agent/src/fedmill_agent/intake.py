@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fedmill_agent.labels.forecast import Forecaster
     from fedmill_agent.labels.record import LabelRecord
 
+LONGEST_TEXT = 200
 MOST_TEXTS = 1000
 """Different refused labels that are told apart."""
 
@@ -160,13 +161,19 @@ class Intake:
                 self._refuse(entry.record, reason)
 
     def _refuse(self, record: "LabelRecord", reason: str) -> None:
-        text = record.text if len(self.refused_labels) < MOST_TEXTS else ""
+        text = self._counted(record.text)
         if not self.refused_labels[text]:
             # a label for all jobs is nobody's mistake where another job knows what it means
             log = self._log.error if record.job else self._log.warning
             remedy = "correct the label, or name the job that it is for"
             log("label.refused", label=record.id, reason=reason, remedy=remedy)
         self.refused_labels[text] += 1
+
+    def _counted(self, text: str) -> str:
+        """What a refused label counts as: a source may tell a new text with every row."""
+        text = text[:LONGEST_TEXT]
+        few = len(self.refused_labels) < MOST_TEXTS
+        return text if few or text in self.refused_labels else ""
 
     def accept(self, event: SourceEvent | SourceEnded) -> None:
         """Take in what a source delivered; data that no window can be made of is logged.
@@ -220,15 +227,16 @@ class Intake:
         if feed.forecaster is not None or not self._job.needs_labels:
             return  # the stream itself is the truth
         if self._job.job.task == "classification" and label.text not in classes:
-            if not self.refused_labels[label.text]:
+            text = self._counted(label.text)
+            if not self.refused_labels[text]:
                 self._log.error(
                     "label.refused",
                     source=feed.options.name,
-                    label=label.text,
+                    label=label.text[:LONGEST_TEXT],
                     allowed=",".join(classes),
                     remedy="correct the label at its source, or add the class to the job",
                 )
-            self.refused_labels[label.text] += 1
+            self.refused_labels[text] += 1
             return
         if feed.options.split != "live":
             self._store.add_labels([label])

@@ -43,6 +43,13 @@ class TestSettled:
         assert (record(value=3.0).start_value, record(value=3.0).end_value) == (3.0, 3.0)
         assert record(value=3.0, start_value=9.0).start_value == 9.0
 
+    def test_numbers_that_no_model_can_take(self) -> None:
+        """One beyond 32 bits would be infinite to all that learn from it."""
+        assert record(value=3.4e38).end_value == 3.4e38
+        for fields in ({"value": 3.5e38}, {"value": 1.0, "start_value": -1e39}):
+            with pytest.raises(DataError, match="finite number that 32 bits hold"):
+                record(**fields)
+
     def test_part_and_batch_are_two_words_for_one_thing(self) -> None:
         """Neither needs a time."""
         part = record(part="7", start=None, end=None)

@@ -47,6 +47,12 @@ class TestLives:
         """The end of a window counts; one that ends with the event has nothing left."""
         assert lives(windows((0, 1), (5, 6), (8, 10), (9, 10)), event(10)) == [9, 4, 0, 0]
 
+    def test_longer_than_64_bits_count(self) -> None:
+        """From a wrong clock to an event of the far future: very long, and not negative."""
+        century = 100 * 366 * 24
+        found = lives(windows((-2 * century, 1 - 2 * century)), event(2 * century))
+        assert found == [pytest.approx(4 * century - 1)]
+
     def test_what_has_not_ended_is_unknown(self) -> None:
         """Censored: the pump still runs."""
         assert lives(windows((0, 1), (12, 13)), event(10)) == [9, -1]

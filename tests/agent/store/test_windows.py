@@ -170,10 +170,18 @@ class TestLabels:
 
     @pytest.mark.parametrize(
         "label",
-        [LabelInterval("r", 5, 4, "x"), LabelInterval("r", 0, 1, "", float("nan"), 0.0)],
+        [
+            LabelInterval("r", 5, 4, "x"),
+            LabelInterval("r", 0, 1 << 63, "x"),
+            LabelInterval("r", -(1 << 64), 0, "x"),
+            LabelInterval("r", 0, 1, "", float("nan"), 0.0),
+            LabelInterval("r", 0, 1, "", 0.0, float("nan")),
+            LabelInterval("r", 0, 1, "", float("-inf"), 0.0),
+            LabelInterval("r", 0, 1, "", 0.0, 1e39),
+        ],
     )
     def test_nonsense_is_refused(self, store: WindowStore, label: LabelInterval) -> None:
-        """An interval that runs backwards, or a value that is no number."""
+        """An interval that runs backwards or out of all time, or no number of 32 bits."""
         with pytest.raises(DataError, match="not usable"):
             store.add_labels([label])
 

@@ -10,6 +10,9 @@ import numpy as np
 from fedmill_agent.sources.live import GOOD, STALE, Readings
 from fedmill_agent.sources.state import MOST_PROBLEMS, Phase, Standing
 
+LONGEST_PROBLEM = 500
+"""Characters of one: topics, names and texts of others are in it."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -60,5 +63,8 @@ class Tally:
             connections=self.connections,
             last_ns=self.last_ns,
             skew_seconds=round(self.skew_ns / 1e9, 3),
-            problems=dict(list(self.problems.items())[:MOST_PROBLEMS]),
+            problems={
+                tag: why[:LONGEST_PROBLEM]
+                for tag, why in list(self.problems.items())[:MOST_PROBLEMS]
+            },
         )

@@ -33,6 +33,8 @@ REPEAT_SECONDS = 600.0
 """How often one and the same error is told again."""
 HUNG_SECONDS = 60.0
 """Time after which a read that has not returned is told."""
+LONGEST_ERROR = 1000
+"""Characters of one: a library may put a whole message in it."""
 LEAVE_SECONDS = 10.0
 """Time that an earlier connection to the same device has to end."""
 
@@ -265,16 +267,17 @@ class Supervisor:
                 f"source {self._options.name!r}: {type(fault).__name__}: {fault}",
                 remedy="it is connected anew",
             )
-        self._tally.error = str(error)
+        told = str(error)[:LONGEST_ERROR]
+        self._tally.error = told
         startup = self._options.startup if self._new else "retry"
         hopeless = isinstance(error, ConfigError)
         if startup == "retry" and not hopeless:
             if self._tally.phase != "silent":
                 self._tally.phase = "waiting"
-            self._tell(str(error))
+            self._tell(told)
             return "again"
         self._tally.phase = "left out"
-        self._log.error("source.left_out", error=str(error), startup=startup)
+        self._log.error("source.left_out", error=told, startup=startup)
         if startup == "error":
             self._listener.failed(error)
             return "end"

@@ -69,7 +69,10 @@ def _count_down(
     coming = np.searchsorted(begins, ends, "left")
     known = coming < len(begins)
     left = np.full(len(places), np.inf)
-    left[known] = (begins[coming[known]] - ends[known]) / unit_ns
+    life = begins[coming[known]] - ends[known]
+    # What is more than 292 years long has gone round.
+    far = begins[coming[known]].astype(np.float64) - ends[known]
+    left[known] = np.where(life >= 0, life, far) / unit_ns
     gone = coming > 0
     inside = np.zeros(len(places), np.bool_)
     inside[gone] = last_end[coming[gone] - 1] > starts[gone]

@@ -3,7 +3,6 @@
 
 import sqlite3
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +28,14 @@ from fedmill_agent.store.truths import POSITION, add_truths, discard_truths, rem
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import DataError, SchemaError
 from fedmill_shared.files import make_folder
-from fedmill_shared.signals.windows import Window
+from fedmill_shared.signals.windows import FARTHEST_NS, Window
 
 if TYPE_CHECKING:
     from fedmill_agent.labels.record import Entry
 
 _OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
 _BEGINNING = -(1 << 62)
+_LARGEST = float(np.finfo(np.float32).max)
 _ROW = 256  # bytes of a label, unit or prediction, estimated high
 
 Target = tuple[str, int, int, float]
@@ -93,11 +93,13 @@ class WindowStore(WindowReader):
         """Store ground truth in one transaction; it may come before or after its windows.
 
         Raises:
-            DataError: a label ends before it starts, or has a value that is not a number.
+            DataError: a label ends before it starts, lies more than 230 years from 1970, or has a
+                value that is not a number of 32 bits.
         """
         for label in labels:
-            finite = isfinite(label.start_value) and isfinite(label.end_value)
-            if label.end_ns < label.start_ns or not finite:
+            numbers = abs(label.start_value) <= _LARGEST and abs(label.end_value) <= _LARGEST
+            placed = -FARTHEST_NS <= label.start_ns <= label.end_ns <= FARTHEST_NS
+            if not placed or not numbers:
                 raise DataError(
                     f"run {label.run!r}: label {label.text or label.start_value!r} from "
                     f"{label.start_ns} to {label.end_ns} ns is not usable",

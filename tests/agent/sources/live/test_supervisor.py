@@ -321,6 +321,17 @@ class TestLoss:
             session = stand.script.session
         assert stand.waits == [1, 2, 4, 8]
 
+    def test_errors_and_problems_are_short(self, stands: Make) -> None:
+        """What others wrote may be in them: status and log take a part of it."""
+        stand = stands(script=Script(problems={"a": "x" * 100_000}))
+        session = stand.watch("a")
+        stand.reads()
+        assert stand.it.standing.problems == {"a": "x" * 500}
+        session.shelf.fail(RuntimeError("y" * 100_000))
+        assert stand.script.session
+        [told] = stand.journal.of("source.failed")
+        assert len(told["error"]) == len(stand.it.standing.error) == 1000
+
     def test_the_same_error_is_told_once(self, stands: Make) -> None:
         """And again after ten minutes, and after it had worked; another error at once."""
         stand = stands()
