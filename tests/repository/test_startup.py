@@ -28,6 +28,18 @@ class TestAgent:
         code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({names})))"
         assert _run(code) == "\n"
 
+    def test_what_runs_for_months_carries_nothing_for_a_minute(self) -> None:
+        """No parser of command lines, nothing for mistakes, no TLS before somebody wants it."""
+        code = (
+            "import sys\n"
+            "from fedmill_agent.cli import main\n"
+            "code = main(['run', '/nowhere/agent.toml'])\n"
+            "import fedmill_agent.daemon\n"
+            "names = {'argparse', 'gettext', 'difflib', 'ssl', 'ipaddress', 'shutil'}\n"
+            "print(code, *sorted(names & set(sys.modules)))"
+        )
+        assert _run(code) == "10\n"
+
     def test_onnxruntime_comes_with_the_first_session(self) -> None:
         """And is told not to phone home before it is imported."""
         code = (

@@ -3,7 +3,12 @@
 
 from fedmill_shared.lean import without
 
-with without(absent=["typing_extensions"]):  # all that msgspec takes from it is in typing as well
+with without(
+    absent=["typing_extensions"],  # all that msgspec takes from it is in typing as well
+    later={"ipaddress": {}},  # urllib.parse, which pathlib imports, checks [::1] with it
+):
+    import pathlib as pathlib
+
     import msgspec as msgspec
 
 __version__ = "0.1.0"

@@ -7,8 +7,20 @@ are left as they are: fixed low ones cost a third more CPU in every round and ga
 """
 
 import ctypes
+from importlib import import_module
+
+from fedmill_shared.lean import without
 
 _ARENA_MAX = -8  # parameter of mallopt(3), from <malloc.h>
+
+
+def import_numpy() -> None:
+    """Import numpy without the texts of its ``help()``; call before anything else imports it.
+
+    ``python -OO`` leaves them out in the same way.
+    """
+    with without(empty=["numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars"]):
+        import_module("numpy")
 
 
 def use_little_memory() -> None:

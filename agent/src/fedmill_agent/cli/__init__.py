@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fedmill-agent``: one file for each command, and what they share.
+"""``fedmill-agent``: one file for each command, and what they share."""
 
-argparse, because the daemon starts through it.
-"""
-
-import argparse
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from fedmill_shared import __version__
-from fedmill_shared.errors import ConfigError, FedmillError, Interrupted, StoreError, UsageError
+from fedmill_agent.memory import import_numpy
+from fedmill_shared.errors import ConfigError, FedmillError, Interrupted, StoreError
 from fedmill_shared.printable import printable
 
-SUMMARY = "The agent on a gateway: scores sensor streams, and learns from them."
+if TYPE_CHECKING:
+    import argparse
+
 COMMANDS = {
     "run": "read the sources, score them, and take part in jobs until stopped",
     "reload": "have the running agent take a changed configuration",
@@ -34,33 +34,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why a file or device that the output goes to takes no more."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells a wrong command line as every other error is told, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(message, remedy=f"see `{self.prog} --help`")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on standard error."""
     # Threads of numpy's BLAS cost memory and gain a gateway nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    parser = Parser(prog="fedmill-agent", description=SUMMARY)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        for name, summary in COMMANDS.items():
-            command = commands.add_parser(name, help=summary, description=summary)
-            if name in given[:1]:  # only the command that is asked for is imported
-                import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
-        options = parser.parse_args(given)
-        code = _run(options)
+        code = _run(_options(given))
         sys.stdout.flush()
     except FedmillError as error:
         print(f"fedmill-agent: {printable(str(error))}", file=sys.stderr)
@@ -80,12 +60,28 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def config_argument(parser: argparse.ArgumentParser) -> None:
+def config_argument(parser: "argparse.ArgumentParser") -> None:
     """Add the configuration file that most commands take."""
     parser.add_argument("config", type=Path, help="configuration file of the agent (TOML)")
 
 
-def _run(options: argparse.Namespace) -> int:
+def _options(given: Sequence[str]) -> "argparse.Namespace | SimpleNamespace":
+    """What the command line asks for.
+
+    Raises:
+        UsageError: it is wrong.
+    """
+    match given:
+        case ["run", config] if not config.startswith("-"):
+            # What lives for months need not carry a parser of command lines, which is 0.7 MiB.
+            import_numpy()
+            return SimpleNamespace(command="run", config=Path(config))
+    from fedmill_agent.cli.parsing import parse  # noqa: PLC0415  see above
+
+    return parse(given, COMMANDS)
+
+
+def _run(options: "argparse.Namespace | SimpleNamespace") -> int:
     """Run the command; what a person can mend is told, and no traceback shown.
 
     Raises:

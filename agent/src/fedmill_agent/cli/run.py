@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill-agent run``: the daemon."""
 
-import argparse
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
@@ -18,13 +18,16 @@ from fedmill_shared.link.base import Link, Message, Sink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 from fedmill_shared.stopping import on_stop
 
+if TYPE_CHECKING:
+    import argparse
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
     """Arguments of the command."""
     config_argument(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: "argparse.Namespace") -> int:
     """Run until SIGTERM or Ctrl-C; read the configuration again at SIGHUP.
 
     Raises:

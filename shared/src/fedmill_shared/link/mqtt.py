@@ -33,8 +33,17 @@ from fedmill_shared.link.base import (
     check_size,
 )
 
-# paho asks the system for a proxy through urllib, but only where PySocks is installed.
-with without(empty=[] if find_spec("socks") else ["urllib.request"]):
+
+class _NeverRaised(Exception):  # noqa: N818  it is no error
+    """Stands for what only a connection with TLS raises, while this process has none."""
+
+
+# paho asks the system for a proxy through urllib, but only where PySocks is installed, and names
+# two errors of TLS whenever a socket has nothing to read. Who wants TLS imports ssl, as `plant.py`.
+with without(
+    empty=[] if find_spec("socks") else ["urllib.request"],
+    later={"ssl": dict.fromkeys(("SSLWantReadError", "SSLWantWriteError"), _NeverRaised)},
+):
     from paho.mqtt import MQTTException
     from paho.mqtt import properties as paho_properties
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo

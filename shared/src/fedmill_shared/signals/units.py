@@ -10,12 +10,12 @@ difference is the weather. Standard volume flow (``scmh``) does not convert to v
 (``m3/h``): the difference is the operating pressure and temperature.
 """
 
-import difflib
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
 from fedmill_shared.errors import SchemaError
+from fedmill_shared.nearest import nearest
 
 _INCH = Fraction("0.0254")
 _POUND = Fraction("0.45359237")
@@ -104,8 +104,8 @@ def canonical(symbol: str) -> str:
     if symbol in _ALIASES:
         return _ALIASES[symbol]
     lower = {known.lower(): known for known in [*_ALIASES, *UNITS] if known}
-    near = difflib.get_close_matches(symbol.lower(), lower, 1)
-    hint = f"did you mean {lower[near[0]]}? " if near else ""
+    near = nearest(symbol.lower(), lower)
+    hint = f"did you mean {lower[near]}? " if near else ""
     raise SchemaError(
         f'unit "{symbol}" is unknown',
         remedy=f'{hint}docs/job-reference.md lists the units; "1" is for everything without one',

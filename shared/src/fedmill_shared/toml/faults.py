@@ -4,7 +4,6 @@
 msgspec says where a value does not fit; the type and the value there say the rest.
 """
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import inspect
 
+from fedmill_shared.nearest import nearest
 from fedmill_shared.toml.lines import Field
 from fedmill_shared.toml.place import Place, StillFails, Table, chosen, find, structs, tag_of
 from fedmill_shared.toml.words import bare, description, show, words
@@ -101,9 +101,8 @@ def _unknown(place: Place, table: Table, kind: inspect.Type, top: inspect.Type) 
     field = (*place.field, unknown)
     section = section_of(place.field)
     message = f"{name_of(field)} is unknown: {section} has {', '.join(sorted(names))}"
-    near = difflib.get_close_matches(unknown, names, 1)
-    if near:
-        return Fault(field, message, f"did you mean {near[0]}?")
+    if near := nearest(unknown, names):
+        return Fault(field, message, f"did you mean {near}?")
     return Fault(field, message, _home(unknown, top) or "remove it")
 
 
@@ -151,8 +150,8 @@ def _hint(value: object, kind: inspect.Type) -> str:
     hint = ""
     match kind, value:
         case inspect.LiteralType(values=values), str():
-            near = difflib.get_close_matches(value.lower(), [str(v) for v in values], 1)
-            hint = f"did you mean {show(near[0])}?" if near else ""
+            near = nearest(value.lower(), [str(v) for v in values])
+            hint = f"did you mean {show(near)}?" if near else ""
         case inspect.IntType() | inspect.FloatType(), str() if _NUMBER.fullmatch(value):
             hint = f"write {value} without quotes"
         case inspect.IntType(), float() if value.is_integer():
