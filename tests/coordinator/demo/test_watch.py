@@ -34,6 +34,18 @@ class TestLook:
             store.save_agent(AgentRecord(agent=agent, online=online, last_seen_ns=1))
         assert look(store, "rig", 5) == Snapshot("waiting", 0, 5, 1, None)
 
+    def test_windows_that_agents_have(self) -> None:
+        """Those to learn from, of this job, of agents that are there."""
+        store = MemoryStore()
+        times = {"created_ns": 1, "updated_ns": 1}
+        store.add_job(JobRecord(name="rig", text="", sha256="0" * 64, state="waiting", **times))
+        jobs = '{"rig": {"phase": "waiting", "windows": {"train": 30, "test": 9}}}'
+        for agent, online in (("a", True), ("b", True), ("c", False)):
+            store.save_agent(AgentRecord(agent=agent, online=online, last_seen_ns=1, jobs=jobs))
+        found = look(store, "rig", 5)
+        assert found is not None
+        assert found.windows == 60
+
 
 class TestLogView:
     """Without a terminal."""
@@ -55,6 +67,19 @@ class TestLogView:
         assert logs[1]["accuracy"] == 0.8123
         assert logs[2]["state"] == "finished"
 
+    def test_windows_are_told_while_the_job_waits_for_them(self) -> None:
+        """Machines in real time take half a minute; once it runs, rounds are told."""
+        with capture_logs() as logs:
+            view = LogView(get_logger())
+            for state, windows in (("waiting", 0), ("waiting", 7), ("waiting", 7), ("running", 8)):
+                view.update(Snapshot(state, 0, 5, 4, None, windows))
+            view.update(Snapshot("running", 0, 5, 4, None, 9))
+        assert [(log["state"], log.get("windows")) for log in logs] == [
+            ("waiting", None),
+            ("waiting", 7),
+            ("running", None),
+        ]
+
 
 class TestLiveView:
     """On a terminal."""
@@ -69,3 +94,9 @@ class TestLiveView:
         assert "3/5" in captured.err
         assert "accuracy 0.8123" in captured.err
         assert "1/5" in captured.err
+
+    def test_shows_what_it_waits_for(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """How many windows there are already."""
+        with live_view() as view:
+            view.update(Snapshot("waiting", 0, 5, 4, None, 812))
+        assert "4 agents, waiting: 812 windows so far" in capsys.readouterr().err

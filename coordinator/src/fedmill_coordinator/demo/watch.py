@@ -6,23 +6,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import json
 from rich import progress
 from rich.console import Console
 
 from fedmill_coordinator.progress import Metric, latest_metric
 from fedmill_coordinator.store.base import Store
 from fedmill_shared.log import Logger
+from fedmill_shared.messages import JobPhase
+
+WAITING = "waiting"
+"""State of a job before enough agents have joined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a job is."""
+    """How far a job is.
+
+    Attributes:
+        state: of the job.
+        closed: rounds that are.
+        rounds: that the job has.
+        agents: online.
+        metric: newest one of the fleet; None before the first.
+        windows: that agents have stored to learn from, as they last said.
+    """
 
     state: str
     closed: int
     rounds: int
     agents: int
     metric: Metric | None
+    windows: int = 0
 
 
 def look(store: Store, job: str, rounds: int) -> Snapshot | None:
@@ -31,8 +46,15 @@ def look(store: Store, job: str, rounds: int) -> Snapshot | None:
     if record is None:
         return None
     closed = sum(r.state == "closed" for r in store.rounds(job))
-    online = sum(agent.online for agent in store.agents())
-    return Snapshot(record.state, closed, rounds, online, latest_metric(store, job))
+    agents = [agent for agent in store.agents() if agent.online]
+    windows = sum(_windows(agent.jobs, job) for agent in agents)
+    return Snapshot(record.state, closed, rounds, len(agents), latest_metric(store, job), windows)
+
+
+def _windows(jobs: str, job: str) -> int:
+    """Training windows of ``job`` in what an agent says of its jobs."""
+    phases = json.decode(jobs, type=dict[str, JobPhase])
+    return phases[job].windows.get("train", 0) if job in phases else 0
 
 
 class View(Protocol):
@@ -53,15 +75,18 @@ class LogView:
     def __init__(self, log: Logger) -> None:
         """Write to ``log``."""
         self._log = log
-        self._last: tuple[str, int] = ("", -1)
+        self._last: tuple[str, int, int] = ("", -1, 0)
 
     def update(self, snapshot: Snapshot) -> None:
-        """An event when the state or the round changes."""
-        if (snapshot.state, snapshot.closed) == self._last:
+        """An event when the state or the round changes or, before the first, the windows."""
+        collected = snapshot.windows if snapshot.state == WAITING else 0
+        if (snapshot.state, snapshot.closed, collected) == self._last:
             return
-        self._last = snapshot.state, snapshot.closed
+        self._last = snapshot.state, snapshot.closed, collected
         metric = snapshot.metric
-        details = {metric.name: round(metric.value, 4)} if metric is not None else {}
+        details: dict[str, object] = {"windows": collected} if collected else {}
+        if metric is not None:
+            details[metric.name] = round(metric.value, 4)
         self._log.info(
             "demo.progress",
             state=snapshot.state,
@@ -103,6 +128,8 @@ class _Bar:
     def update(self, snapshot: Snapshot) -> None:
         metric = snapshot.metric
         score = f", {metric.name} {metric.value:.4g}" if metric is not None else ""
+        if snapshot.state == WAITING and snapshot.windows:
+            score = f": {snapshot.windows} windows so far"
         self._change(
             self._rounds,
             total=snapshot.rounds,
