@@ -660,6 +660,14 @@ class TestSurvey:
     def test_is_bounded(self) -> None:
         """Whoever fills the broker with births."""
         survey = Survey()
+        for n in range(2000):
+            survey.hear(Message(f"spBv1.0/g/NDATA/n{n}", b""))
+        assert len(survey.unknown) == 1000
+        few = payload.device_birth([metric("v", DOUBLE, 0.0)], time_ms=1, seq=0)
+        for n in range(20_100):
+            survey.hear(Message(f"spBv1.0/g/DBIRTH/n/{n}", few))
+        assert len(list(survey.found())) == 20_000
+        survey = Survey()
         many = payload.device_birth(
             [metric(str(i), DOUBLE, 0.0) for i in range(30_000)], time_ms=1, seq=0
         )

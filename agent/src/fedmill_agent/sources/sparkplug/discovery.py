@@ -32,6 +32,9 @@ from fedmill_shared.link.base import Message
 
 MOST_TAGS = 50_000
 MOST_NODES = 1_000
+"""That are listed, and that are asked for their births."""
+MOST_ORIGINS = 20_000
+"""Nodes and devices that are listed."""
 READ_SECONDS = 0.25
 LONGEST_VALUE = 60
 _UNITS = ("engUnit", "Engineering Unit", "Engineering Units", "Unit", "unit")
@@ -64,7 +67,7 @@ class Survey:
             self._birth(address, payload, kept=address.kept or message.retained)
         elif address.kind == "NDEATH" or message.retained:
             self.unknown.discard(address.node)
-        elif address.node not in self._born or (address.node, address.device) not in self._tags:
+        elif not self._knows(address) and len(self.unknown) < MOST_NODES:
             self.unknown.add(address.node)
 
     def found(self) -> Iterator[Found]:
@@ -72,12 +75,17 @@ class Survey:
         for origin in sorted(self._tags):
             yield from self._tags[origin]
 
+    def _knows(self, address: Address) -> bool:
+        return address.node in self._born and (address.node, address.device) in self._tags
+
     def _birth(self, address: Address, payload: Payload, *, kept: bool) -> None:
+        origin = (address.node, address.device)
+        if origin not in self._tags and len(self._tags) >= MOST_ORIGINS:
+            return
         if not address.device:
             self._born.add(address.node)
             self.unknown.discard(address.node)
         note = "kept by the broker" if kept else ""
-        origin = (address.node, address.device)
         self._count -= len(self._tags.get(origin, ()))
         room = max(0, MOST_TAGS - self._count)
         known = [each for each in payload.metrics if each.name and each.name != BD_SEQ]
@@ -100,7 +108,8 @@ def discover(options: SparkplugOptions, clock: Clock) -> Iterator[Found]:
         while clock.monotonic() < deadline:
             for message in link.read(READ_SECONDS):
                 survey.hear(message)
-            for node in survey.unknown - asked if options.rebirth else ():
+            fresh = survey.unknown - asked if options.rebirth else ()
+            for node in list(fresh)[: MOST_NODES - len(asked)]:
                 asked.add(node)
                 link.publish(command_of(node), rebirth_request(clock.now_ns() // 10**6))
     finally:
