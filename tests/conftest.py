@@ -2,8 +2,10 @@
 """What tests of every package may ask for."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,34 @@ import structlog
 NOBODY = 65534
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first: at the end of the suite no worker waits for the other's last one."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None and not _is_system(item))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every worker begins with its share of the long tests, and all end with short ones.
+
+    ``--dist worksteal`` gives each worker one piece of this list; who is done takes from the end
+    of another's piece. So what is left at the end of the suite is short, and nobody waits for it.
+    """
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    short = deque(item for item in items if not _is_long(item))
+    ordered: list[pytest.Item] = []
+    for number, share in enumerate(_shares(items, workers)):
+        size = (len(items) - len(ordered)) // (workers - number)
+        fill = min(len(short), max(0, size - len(share)))
+        ordered += share + [short.popleft() for _ in range(fill)]
+    items[:] = [*ordered, *short]
 
 
-def _is_system(item: pytest.Item) -> bool:
-    return item.path.parent.name == "system"
+def _shares(items: Iterable[pytest.Item], workers: int) -> list[list[pytest.Item]]:
+    """The long tests in about equal shares; those of a file, which may share a fixture, in one."""
+    files = [list(file) for _, file in groupby(filter(_is_long, items), key=lambda item: item.path)]
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for file in sorted(files, key=len, reverse=True):
+        min(shares, key=len).extend(file)
+    return shares
+
+
+def _is_long(item: pytest.Item) -> bool:
+    slow = item.get_closest_marker("slow") is not None
+    return slow or item.path.parent.name == "system"
 
 
 @pytest.fixture(scope="session")

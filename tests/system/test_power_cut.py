@@ -4,7 +4,8 @@
 The state folder is copied in the midst of a write; a file that was about to be synced keeps only
 half of what was written. The process that wrote it is killed a moment later, and the next one
 finds the copy in the place of the folder: what happened after the cut, also what others were told,
-is not on this disk.
+is not on this disk. The cuts of one process follow each other in the course of a job, so that the
+cost of starting a federation is shared.
 """
 
 import random
@@ -38,23 +39,23 @@ def cut_power(fleet: FaultyFleet, name: str, point: str, copy: Path) -> None:
     copy.rename(state)
 
 
-@pytest.mark.parametrize("point", cuts(COORDINATOR, 20))
-def test_coordinator(tmp_path: Path, point: str) -> None:
-    """It goes on from the disk, whatever it had said after the cut; agents follow it."""
-    job = a_job(rounds=8, deadline_seconds=20.0)
+def test_coordinator(tmp_path: Path) -> None:
+    """It goes on from the disk, whatever it had said after each cut; agents follow it."""
+    job = a_job(rounds=30, deadline_seconds=20.0)
     with faulty(tmp_path / "fleet", job, start=("agent-1", "agent-2")) as fleet:
-        cut_power(fleet, COORDINATOR, point, tmp_path / "copy")
+        for point in cuts(COORDINATOR, 20):
+            cut_power(fleet, COORDINATOR, point, tmp_path / "copy")
         fleet.start(COORDINATOR)
         fleet.finish()
         fleet.check_books(every_agent=False)
 
 
-@pytest.mark.parametrize("point", cuts("agent", 14))
-def test_agent(tmp_path: Path, point: str) -> None:
-    """It takes part again, and no update of it counts twice."""
-    job = a_job(rounds=8, deadline_seconds=20.0, minimum=1)
+def test_agent(tmp_path: Path) -> None:
+    """It takes part again after each cut, and no update of it counts twice."""
+    job = a_job(rounds=30, deadline_seconds=20.0, minimum=1)
     with faulty(tmp_path / "fleet", job, agents=1, start=(COORDINATOR,)) as fleet:
-        cut_power(fleet, "agent-1", point, tmp_path / "copy")
+        for point in cuts("agent", 14):
+            cut_power(fleet, "agent-1", point, tmp_path / "copy")
         fleet.start("agent-1")
         fleet.finish()
         fleet.check_books(every_agent=False)
