@@ -189,16 +189,17 @@ class Hub:
         backfill: Backfill | None = None,
     ) -> None:
         name = line.options.name
+        ring = None if backfill is None else self._recorder.store(name)
         subscriber = Subscriber(
             wanted,
             _aligner(line.options, wanted),
             lambda event: sink(SourceEvent(name, event)),
             self._log.bind(source=name),
+            live=ring is None,
         )
-        ring = self._recorder.store(name)
+        line.subscribers = {**line.subscribers, number: (subscriber, sink)}
         if backfill is not None and ring is not None:
             subscriber.fill(ring, backfill)
-        line.subscribers = {**line.subscribers, number: (subscriber, sink)}
 
     def _watch(self, line: _Line) -> None:
         """Have the source read all tags that anybody wants; those of the configuration always."""

@@ -39,15 +39,21 @@ class Subscriber:
     """
 
     def __init__(
-        self, wanted: Wanted, aligner: Aligner, sink: Callable[[Aligned], bool], log: Logger
+        self,
+        wanted: Wanted,
+        aligner: Aligner,
+        sink: Callable[[Aligned], bool],
+        log: Logger,
+        *,
+        live: bool = True,
     ) -> None:
-        """Live from the beginning, unless ``fill`` is called first."""
+        """Live from the beginning, or once ``fill`` has given what was recorded."""
         self.wanted = wanted
         self.sink = sink
         self._aligner = aligner
         self._log = log
         self._gate = threading.Lock()
-        self._live = True
+        self._live = live
         self._pending: list[_Pending] | None = None
         self._pending_values = 0
         self._newest: dict[str, int] = {}
@@ -82,8 +88,10 @@ class Subscriber:
                 self._pending.append((None, now_ns))
 
     def fill(self, store: SampleStore, backfill: Backfill) -> None:
-        """Give what ``store`` has recorded first; at once, and before anything is delivered."""
-        self._live = False
+        """Give what ``store`` has recorded, and then what comes; for one that is not live yet.
+
+        From before this on all that is recorded is delivered here too, or some of it is missed.
+        """
         self._newest = dict.fromkeys(self._tags, backfill.since_ns - 1)
         self._thread = threading.Thread(
             target=self._fill, args=(store, backfill), name="backfill", daemon=True

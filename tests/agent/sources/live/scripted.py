@@ -55,12 +55,13 @@ def block(
 
 @dataclass
 class ScriptedSession:
-    """Gives what the test put on its shelf."""
+    """Gives what the test put on its shelf; ``reads`` counts how often it was asked for that."""
 
     tags: tuple[str, ...]
     shelf: Shelf = field(default_factory=Shelf)
     problems: dict[str, str] = field(default_factory=dict)
     closed: threading.Event = field(default_factory=threading.Event)
+    reads: int = 0
 
     @property
     def counts(self) -> Counter[str]:
@@ -69,6 +70,7 @@ class ScriptedSession:
 
     def read(self, timeout: float) -> Sequence[Delivered]:
         """What the test put there."""
+        self.reads += 1
         return self.shelf.take(timeout)
 
     def close(self) -> None:

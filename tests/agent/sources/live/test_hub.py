@@ -135,6 +135,14 @@ class Plant:
                     )
                 )
 
+    def until_delivered(self, session: ScriptedSession, count: int) -> None:
+        """Wait until so many readings have been counted, and all who want them have them."""
+        assert self.hub is not None
+        hub = self.hub
+        eventually(lambda: hub.standings()["line"].readings == count)
+        reads = session.reads
+        eventually(lambda: session.reads > reads)  # what was read before is handed over first
+
     def recorded(self, source: str = "line") -> dict[str, int]:
         """Readings in the ring."""
         with SampleReader(samples_file(str(self.folder), source)) as reader:
@@ -645,7 +653,7 @@ class TestBackfill:
         hub = plant.open(options, record=True)
         session = plant.script("line").session
         plant.tell(session, ["a", "b"], 0, count)
-        eventually(lambda: hub.standings()["line"].readings == 2 * count)
+        plant.until_delivered(session, 2 * count)
         return hub, session
 
     def test_first_what_was_recorded_then_the_rest(self, plant: Plant) -> None:
@@ -660,9 +668,33 @@ class TestBackfill:
         assert late.times == [plant.begin + n * SECOND for n in range(100)]
         other.until(lambda: len(other.rows) == 50)
         assert other.rows[0] == [50.0]
+        eventually(lambda: plant.journal.of("backfill.done"))
         [done] = plant.journal.of("backfill.done")
         assert done["values"] >= 100
         assert hub.standings()["line"].dropped == {}
+
+    @pytest.mark.parametrize("filled", [False, True])
+    def test_what_comes_at_that_moment(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch, *, filled: bool
+    ) -> None:
+        """Just before or just after what was recorded is given: each value comes once."""
+        hub, session = self.prepared(plant, 20)
+        fill = subscriber.Subscriber.fill
+
+        def meanwhile(self: subscriber.Subscriber, *given: Any) -> None:
+            if filled:
+                fill(self, *given)
+                assert self.join(PATIENCE)
+            plant.tell(session, ["a", "b"], 20, 10)
+            plant.until_delivered(session, 60)
+            if not filled:
+                fill(self, *given)
+
+        monkeypatch.setattr(subscriber.Subscriber, "fill", meanwhile)
+        sink = Sink()
+        hub.subscribe(1, "line", wants("a", "b"), sink, backfill=ALL)
+        sink.until(lambda: len(sink.rows) == 30)
+        assert sink.rows == [[n, n] for n in range(30)]
 
     def test_while_much_comes(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
         """The job is slow and the memory small: it is read from the recording again and again."""
