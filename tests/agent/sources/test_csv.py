@@ -69,6 +69,14 @@ class TestCells:
         path.write_bytes(gzip.compress('\ufeff"Temp, in °C",b\r\n"1.5",2\r\n\r\n'.encode()))
         assert samples(events(path, ["Temp, in °C"]))[0].values.tolist() == [[1.5]]
 
+    @pytest.mark.parametrize("tag", ["force_kn", "FORCE_kN", "forse_kN"])
+    def test_a_misspelt_tag(self, csv: Path, tag: str) -> None:
+        """The column that is meant is proposed, whatever its case."""
+        csv.write_text("time,part,force_kN\n0,1,2\n")
+        with pytest.raises(DataError, match=f"no tag '{tag}'") as told:
+            events(csv, [tag])
+        assert told.value.remedy.startswith("did you mean 'force_kN'? map the signal to one")
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [

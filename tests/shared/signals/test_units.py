@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from fedmill_shared.errors import SchemaError
 from fedmill_shared.signals import units
+from fedmill_shared.signals.spoken import SPOKEN
 from fedmill_shared.signals.units import UNITS, affine, canonical, convertible
 
 PAIRS = [(source, target) for source in UNITS for target in [source, *convertible(source)]]
@@ -174,3 +175,39 @@ class TestRefused:
         except SchemaError as error:
             right = error.remedy != ""
         assert right
+
+
+class TestMistakes:
+    """What somebody may write who does not know the symbols."""
+
+    @pytest.mark.parametrize(
+        ("written", "proposed"),
+        [
+            ("celsius", "degC"),
+            ("C", "degC"),
+            ("inchs", "in"),
+            ("inches", "in"),
+            ("percent", "%"),
+            ("RPM", "rpm"),
+            ("U/min", "rpm"),
+            ("kN/m²", "kPa"),
+            ("Mpa", "MPa"),
+            ("bar(g)", "barg"),
+        ],
+    )
+    def test_the_symbol_is_proposed(self, written: str, proposed: str) -> None:
+        """And not taken for it: a configuration says one thing only."""
+        with pytest.raises(SchemaError) as told:
+            canonical(written)
+        assert told.value.remedy.startswith(f"did you mean {proposed}? ")
+
+    def test_every_proposal_is_a_unit(self) -> None:
+        """Written as one, and in lower case where it is looked up."""
+        assert set(SPOKEN.values()) <= set(UNITS)
+        assert all(word == word.lower() and word not in UNITS for word in SPOKEN)
+
+    def test_what_is_like_nothing(self) -> None:
+        """Gets no proposal."""
+        with pytest.raises(SchemaError) as told:
+            canonical("furlongs per fortnight")
+        assert told.value.remedy.startswith("docs/job-reference.md")

@@ -98,12 +98,24 @@ def positions(path: str, tags: Sequence[str], known: Sequence[str]) -> list[int]
     for tag in tags:
         if known.count(tag) != 1:
             problem = "there is no" if tag not in known else "there is more than one"
+            hint = f"did you mean {near!r}? " if (near := _meant(tag, known)) else ""
             raise DataError(
                 f"{path}: {problem} tag {tag!r}; tags are {shorten(known)}",
-                remedy="map the signal to one of them under `tags` of the source, or with --tag of "
-                "replay",
+                remedy=f"{hint}map the signal to one of them under `tags` of the source, or with "
+                "--tag of replay",
             )
     return [known.index(tag) for tag in tags]
+
+
+def _meant(tag: str, known: Sequence[str]) -> str:
+    """The column that ``tag`` probably names, whatever its case; empty if it is there, or none."""
+    from fedmill_shared.nearest import nearest  # noqa: PLC0415  only a mistake needs it
+
+    if tag in known:
+        return ""
+    names = {each.lower(): each for each in known}
+    near = nearest(tag.lower(), names)
+    return names[near] if near else ""
 
 
 def rate_factor(path: str, own_hz: float, rate_hz: float) -> int:

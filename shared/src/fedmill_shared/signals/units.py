@@ -15,7 +15,6 @@ from fractions import Fraction
 from functools import cache
 
 from fedmill_shared.errors import SchemaError
-from fedmill_shared.nearest import nearest
 
 _INCH = Fraction("0.0254")
 _POUND = Fraction("0.45359237")
@@ -103,9 +102,10 @@ def canonical(symbol: str) -> str:
         return symbol
     if symbol in _ALIASES:
         return _ALIASES[symbol]
-    lower = {known.lower(): known for known in [*_ALIASES, *UNITS] if known}
-    near = nearest(symbol.lower(), lower)
-    hint = f"did you mean {lower[near]}? " if near else ""
+    from fedmill_shared.signals.spoken import meant  # noqa: PLC0415  only a mistake needs it
+
+    near = meant(symbol, [known for known in (*_ALIASES, *UNITS) if known])
+    hint = f"did you mean {near}? " if near else ""
     raise SchemaError(
         f'unit "{symbol}" is unknown',
         remedy=f'{hint}docs/job-reference.md lists the units; "1" is for everything without one',
