@@ -3,6 +3,7 @@
 
 import json
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -168,6 +169,18 @@ class TestDocuments:
         for _ in range(200):
             deep = [deep]
         assert list(leaves(deep, 5)) == []
+
+    def test_names_that_are_no_path(self) -> None:
+        """A long name before many values would be written a thousand times."""
+        document = {"k" * 10_000: ["a"] * 10_000, "short": 1, "x" * 500: 2, "x" * 501: 3}
+        tracemalloc.start()
+        try:
+            found = list(leaves(document, 10_000))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert found == [("short", 1), ("x" * 500, 2)]
+        assert most < 5 << 20
 
 
 class TestNumbers:

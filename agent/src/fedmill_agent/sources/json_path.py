@@ -10,6 +10,7 @@ Without a path, or with ``$``, it is the document itself.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -124,12 +125,15 @@ def leaves(document: object, most: int) -> Iterator[tuple[str, object]]:
     waiting: list[tuple[str, int, object]] = [("", 0, document)]
     while waiting and most > 0:
         path, depth, value = waiting.pop()
+        if len(path) > LONGEST:
+            continue  # none that could be written as a tag
         if not isinstance(value, dict | list):
             yield path or "$", value
             most -= 1
         elif depth < DEEPEST:
-            children = [(path + step, depth + 1, child) for step, child in _members(value, path)]
-            waiting.extend(reversed(children[:most]))
+            some = islice(_members(value, path), most)
+            children = [(path + step, depth + 1, child) for step, child in some]
+            waiting.extend(reversed(children))
 
 
 NOT_A_NUMBER: Final = float("nan")
