@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.coordinator.plant import Plant
 
-from fedmill_coordinator.registry import versions
+from fedmill_coordinator.registry import template
 from fedmill_shared.job import (
     Compression,
     Evaluation,
@@ -56,7 +56,7 @@ def tiny_job() -> Callable[..., Job]:
 @pytest.fixture
 def exported_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each architecture is exported once in all tests; torch keeps to one core."""
-    export = versions.export_template
+    export = template.export_template
 
     def cached(job: Job, module: torch.nn.Module) -> bytes:
         parts = (job.job, job.signals, job.window, job.labels, job.model, mirrored_roles(job))
@@ -65,7 +65,7 @@ def exported_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             _TEMPLATES[key] = export(job, module)
         return _TEMPLATES[key]
 
-    monkeypatch.setattr(versions, "export_template", cached)
+    monkeypatch.setattr(template, "export_template", cached)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -688,13 +688,13 @@ class TestAbandoned:
         self, make_world: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An architecture that cannot be exported is an error of the job, not of the daemon."""
-        from fedmill_coordinator.registry import versions
+        from fedmill_coordinator.registry import template
         from fedmill_shared.errors import ModelError
 
         def fail(*_: object) -> bytes:
             raise ModelError("cannot be exported")
 
-        monkeypatch.setattr(versions, "export_template", fail)
+        monkeypatch.setattr(template, "export_template", fail)
         world = make_world()
         world.join(A, B)
         world.tell_moments(A, B)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from fedmill_coordinator.registry.downlink import compress_delta
 from fedmill_coordinator.registry.parity import canary_inputs, check_parity
-from fedmill_coordinator.registry.template import export_template
 from fedmill_shared.codec.frame import prefix
 from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
@@ -65,6 +64,9 @@ class Architecture:
         Raises:
             ModelError: the model cannot be built or exported.
         """
+        # Imports the exporter: a coordinator that only goes on with its jobs starts without it.
+        from fedmill_coordinator.registry.template import export_template  # noqa: PLC0415
+
         module = build(job, seed_for(job.name, "model"), regimes=normaliser.regimes)
         template = export_template(job, module)
         inputs = canary_inputs(job, normaliser, seed_for(job.name, "canary"))
