@@ -193,7 +193,7 @@ class TestCsv:
         assert (found.start_ns, found.end_value, found.revision) == (1_500_000_000, 3.25, 2)
 
     @pytest.mark.parametrize(("cell", "deleted"), [("x", True), ("Yes", True), ("0", False)])
-    def test_deletions(self, cell: str, deleted: bool) -> None:  # noqa: FBT001
+    def test_deletions(self, cell: str, *, deleted: bool) -> None:
         """Words for true and false."""
         [found] = table(f"id,class,part,deleted\n1,good,7,{cell}\n")
         assert found.deleted is deleted

@@ -53,12 +53,12 @@ class LabelDesk:
 
     def start(self) -> None:
         """Begin to listen where the configuration says."""
-        for options in self._config.labels:
+        for given in self._config.labels:
             from fedmill_agent.labels.feed import LabelFeed  # noqa: PLC0415  few agents need it
 
-            own = f"{self._config.agent.id}-labels-{options.name}"
-            if getattr(options, "client_id", own) == "":
-                options = msgspec.structs.replace(options, client_id=own)  # noqa: PLW2901
+            options, own = given, f"{self._config.agent.id}-labels-{given.name}"
+            if getattr(given, "client_id", own) == "":
+                options = msgspec.structs.replace(given, client_id=own)
             self._feeds.append(LabelFeed(options, self.take, self._clock, self._log))
         for feed in self._feeds:
             feed.start()

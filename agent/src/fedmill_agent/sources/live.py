@@ -235,7 +235,7 @@ class LiveOptions(SourceOptions, frozen=True, kw_only=True):
         """Tag -> samples per second (Hz), as ``rates`` says them of signals."""
         return {self.tags.get(signal, signal): rate for signal, rate in self.rates.items()}
 
-    def told_rates(self, tags: Mapping[str, str]) -> Mapping[str, float]:  # noqa: ARG002
+    def told_rates(self, tags: Mapping[str, str]) -> Mapping[str, float]:  # noqa: ARG002  some kinds need them
         """``rates``, and those that a kind knows beside; ``tags`` is signal -> tag."""
         return self.rates
 

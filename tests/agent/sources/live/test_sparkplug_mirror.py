@@ -550,7 +550,7 @@ class TestNoise:
         st.binary(max_size=60),
         st.booleans(),
     )
-    def test_whatever_comes(self, kind: str, body: bytes, retained: bool) -> None:  # noqa: FBT001
+    def test_whatever_comes(self, kind: str, body: bytes, retained: bool) -> None:  # noqa: FBT001  drawn
         """A session survives it, and what lives still does or is wished for."""
         plant = Plant().alive()
         device = "drive" if kind.startswith("D") else ""
