@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_shared.errors import BrokerError
-from fedmill_shared.link.base import check_size, topic_matches
+from fedmill_shared.link.base import check_size, lost_in_words, topic_matches
 
 LEVELS = st.sampled_from(["", "a", "b", "$a", "a+", "#a"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -63,3 +63,15 @@ class TestCheckSize:
         check_size("a/b", bytes(300_000 - 512 - 3), 300_000)
         with pytest.raises(BrokerError, match=r"a/b: 299486 bytes.*300000.*max_packet_size"):
             check_size("a/b", bytes(300_000 - 512 - 2), 300_000)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Unspecified error", "the broker closed it without a word"),
+        ("Session taken over", "Session taken over"),
+    ],
+)
+def test_why_a_connection_is_lost(reason: str, words: str) -> None:
+    """A socket that closes has no reason of MQTT; all others are told as they are."""
+    assert lost_in_words(reason) == words

@@ -142,7 +142,8 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
 
 def _show_source(name: str, source: Standing) -> None:
     """A live source: whether it delivers, how much, and what was left out."""
-    why = f": {source.error}" if source.error and source.phase != "running" else ""
+    reached = source.phase in ("starting", "running")
+    why = f": {source.error}" if source.error and not reached else ""
     _show("source", f"{name}: {source.phase}{why}")
     lost = ", ".join(f"{reason} {number}" for reason, number in sorted(source.dropped.items()))
     newest = f"newest {utc(source.last_ns)}" if source.last_ns else "nothing good yet"

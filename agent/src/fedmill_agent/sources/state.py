@@ -13,8 +13,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     """A live source at one moment.
 
     Attributes:
-        phase: ``running`` delivers; ``waiting`` will be tried again; ``left out`` will not, as its
-            ``startup`` says.
+        phase: ``starting`` has brought nothing good yet; ``running`` delivers; ``waiting`` will be
+            tried again; ``left out`` will not, as its ``startup`` says.
         error: why it does not run, or last did not; empty if it always has.
         readings: values that came.
         bad: of them, those of bad quality or that are no number.

@@ -167,6 +167,8 @@ class Supervisor:
         session = self._open()
         self._source_clock.opened(self._clock.now_ns())
         self._tally.connections += 1
+        if self._tally.phase == "waiting":  # it is reached, whatever comes
+            self._tally.phase = "starting"
         with ExitStack() as leaving:  # all of it, whichever part fails
             leaving.callback(self._lost)
             leaving.callback(session.close)

@@ -12,6 +12,11 @@ LARGEST_PACKET = 300_000
 PACKET_OVERHEAD = 512
 
 
+def lost_in_words(reason: str) -> str:
+    """Why a connection is lost, where MQTT has no reason: nothing was said before it ended."""
+    return "the broker closed it without a word" if reason == "Unspecified error" else reason
+
+
 @dataclass(frozen=True, slots=True)
 class Connected:
     """The broker has accepted us and all subscriptions were sent."""

@@ -31,6 +31,7 @@ from fedmill_shared.link.base import (
     Message,
     Sink,
     check_size,
+    lost_in_words,
 )
 
 
@@ -275,7 +276,7 @@ class MqttLink:
         self._gone.set()
         self._taken_over = reason.value == _TAKEN_OVER
         twin = _TWIN.format(self._endpoint.client_id) if self._taken_over else ""
-        self._sink(Disconnected(str(reason), twin))
+        self._sink(Disconnected(lost_in_words(str(reason)), twin))
 
     def _on_publish(
         self,

@@ -26,7 +26,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
-from fedmill_shared.link.base import Message
+from fedmill_shared.link.base import Message, lost_in_words
 from fedmill_shared.link.mqtt import MALFORMED
 
 Version = Literal["5", "3.1.1"]
@@ -294,7 +294,8 @@ class PlantLink:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._lose(f"connection lost: {reason}", _REMEDIES.get(reason.value, ""))
+        remedy = _REMEDIES.get(reason.value, "look whether the broker still runs")
+        self._lose(f"connection lost: {lost_in_words(str(reason))}", remedy)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         if len(message.payload) > self._broker.largest_packet:

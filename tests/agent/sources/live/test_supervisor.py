@@ -202,6 +202,17 @@ class TestReading:
         stand.reads(3)
         assert stand.it.standing.dropped["type"] >= 3
 
+    def test_one_that_is_back_and_says_nothing_yet(self, stands: Make) -> None:
+        """Is starting again: what kept it away before is over."""
+        stand = stands()
+        session = stand.watch("a")
+        stand.say(session)
+        assert stand.it.standing.phase == "running"
+        session.shelf.fail(SourceError("gone"))
+        stand.heard.until(lambda: bool(stand.heard.lost))
+        stand.until_phase("starting")
+        assert stand.it.standing.connections == 2
+
     def test_it_waits_for_the_first_tags(self, stands: Make) -> None:
         """Nothing is opened before; stopped, it never began."""
         stand = stands()
