@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks that are full, read-only or damaged: told in one line, survived where that is possible."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedmill_shared.errors import StoreError
 pytestmark = pytest.mark.system
 
 DAEMONS = (COORDINATOR, "agent-1")
+A_SHORT_JOB = a_job(rounds=2, minimum=1)
 
 
 @pytest.fixture
@@ -104,15 +106,23 @@ def overwritten(path: Path, part: str) -> None:
         file.write(b"\xa5" * 4096)
 
 
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a federation after its job: run once, damaged in many ways."""
+    folder = tmp_path_factory.mktemp("ended") / "fleet"
+    with faulty(folder, A_SHORT_JOB, agents=1, start=DAEMONS) as fleet:
+        fleet.finish()
+        for name in DAEMONS:
+            fleet.end(name)
+    return folder
+
+
 class TestDamaged:
     @pytest.fixture
-    def ended(self, tmp_path: Path) -> Iterator[FaultyFleet]:
-        """A federation after its job, whose coordinator and agent have stopped."""
-        job = a_job(rounds=2, minimum=1)
-        with faulty(tmp_path / "fleet", job, agents=1, start=DAEMONS) as fleet:
-            fleet.finish()
-            for name in DAEMONS:
-                fleet.end(name)
+    def ended(self, left: Path, tmp_path: Path) -> Iterator[FaultyFleet]:
+        """A copy of that federation, whose coordinator and agent have stopped."""
+        folder = shutil.copytree(left, tmp_path / "fleet")
+        with faulty(folder, A_SHORT_JOB, agents=1) as fleet:
             yield fleet
 
     @pytest.mark.parametrize("part", ["header", "page"])
