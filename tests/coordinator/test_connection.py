@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 from tests.coordinator.plant import Plant
 
 from fedmill_coordinator.config import BrokerSection
@@ -114,3 +115,16 @@ class TestPatience:
         assert not connection.up
         clock.advance(1e6)
         connection.check()
+
+    @pytest.mark.parametrize(
+        ("seconds", "was_there", "outlook"),
+        [(2.0, False, "gives up 2 s after its start"), (0.0, False, "keeps"), (2.0, True, "keeps")],
+    )
+    def test_the_log_says_how_long(self, seconds: float, outlook: str, *, was_there: bool) -> None:
+        """It does not promise to go on trying where it will not."""
+        with capture_logs() as logs:
+            connection = self.connection(ManualClock(), seconds)
+            if was_there:
+                connection.made(Connected(session_present=False))
+            connection.lost(Disconnected("refused", "start mosquitto"))
+        assert logs[-1]["remedy"].startswith(f"start mosquitto; the coordinator {outlook}")

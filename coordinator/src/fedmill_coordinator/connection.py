@@ -39,11 +39,14 @@ class Connection:
         """The broker is not there, or no longer."""
         self.up = False
         self._failure = event
+        outlook = "the coordinator keeps trying"
+        if self._patience and not self._ever:
+            outlook = f"the coordinator gives up {self._patience:g} s after its start"
         self._log.error(
             "broker.unreachable",
             reason=event.reason,
             broker=self._address,
-            remedy="; ".join(filter(None, [event.remedy, "the coordinator keeps trying"])),
+            remedy="; ".join(filter(None, [event.remedy, outlook])),
         )
 
     def check(self) -> None:

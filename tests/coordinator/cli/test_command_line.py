@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every command of the coordinator has in common: errors are one line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
@@ -45,3 +47,15 @@ def test_a_state_folder_of_another_user(
         "fedmill: /srv/fedmill/fedmill.sqlite: Permission denied "
         "(run this as the user of the coordinator)\n"
     )
+
+
+def test_a_database_that_may_only_be_read(
+    plant: SimpleNamespace, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 21: who asks is told to be another user, and not to change rights."""
+    reads_only = SimpleNamespace(access=lambda *_: False, W_OK=os.W_OK)
+    monkeypatch.setattr(listing, "os", reads_only)
+    result = run("jobs", plant.config)
+    assert result.exit_code == 21
+    assert "fedmill.sqlite: this user may not write it" in result.stderr
+    assert "(run this as the coordinator's user)" in result.stderr

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the listing commands share: the store they read, and tables or JSON."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -52,6 +53,11 @@ def opened(config: Path) -> Iterator[Store]:
         raise StoreError(
             f"{settings.database}: {error.strerror}", remedy="run this as the coordinator's user"
         ) from error
+    if not os.access(settings.database, os.W_OK):  # readers of SQLite's log write beside it
+        raise StoreError(
+            f"{settings.database}: this user may not write it, and so not read it",
+            remedy="run this as the coordinator's user",
+        )
     with SqlStore.in_file(settings.database) as store:
         yield store
 
