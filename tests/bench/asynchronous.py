@@ -42,8 +42,8 @@ from fedmill_shared.models.flat import FlatModel
 
 SUMMARY = "FedBuff against synchronous rounds, devices 1:4:16 as slow: time to an accuracy"
 SPEEDS = (1, 4, 16)
-SEEDS = (0, 1)
-"""Of the rigs; each gives one agent of every speed."""
+RIGS = 2
+"""Each, by its seed, gives one agent of every speed."""
 SPEED_UP = 3.0
 LEVEL = 0.9
 """Of what the synchronous run reaches."""
@@ -87,6 +87,7 @@ class Arm:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the bench."""
     parser.add_argument("--unit", type=float, default=0.5, help="seconds of a fast training")
+    parser.add_argument("--rigs", type=int, default=RIGS, help="agents of each speed")
     parser.add_argument("--rounds", type=int, default=24, help="of the synchronous run")
     parser.add_argument("--goal", type=int, default=2, help="updates that FedBuff waits for")
     parser.add_argument("--exponent", type=float, default=0.0, help="of FedBuff's staleness")
@@ -99,11 +100,12 @@ def run(options: argparse.Namespace) -> list[Figure]:
     """Run both and compare.
 
     Raises:
-        UsageError: too few rounds, or an impossible unit or goal.
+        UsageError: no rig, too few rounds, or an impossible unit or goal.
         FedmillError: a federation failed, or the two did not start from the same version.
     """
-    if options.rounds < SMOOTH or options.unit <= 0 or not 1 <= options.goal <= len(_pairs()):
-        raise UsageError(f"--rounds {options.rounds}, --unit {options.unit:g} or --goal")
+    agents = len(SPEEDS) * options.rigs
+    if options.rounds < SMOOTH or options.unit <= 0 or not 1 <= options.goal <= agents:
+        raise UsageError(f"--rounds {options.rounds}, --unit {options.unit:g}, --rigs or --goal")
     arms = []
     with folder(options.folder) as place:
         for name, plan in plans(options).items():
@@ -125,8 +127,8 @@ def plans(options: argparse.Namespace) -> dict[str, Plan]:
     so that nothing depends on how long a run was meant to be; FedBuff's is meant to last about
     half as long.
     """
-    base = rig.plan(SEEDS[0]).job
-    plants = _plants()
+    base = rig.plan(0).job
+    plants = _plants(options.rigs)
     common = structs.replace(base.federation, deadline_seconds=DEADLINE_SECONDS, patience=0.0)
     together = structs.replace(
         common, rounds=options.rounds, goal=0, minimum=len(plants), max_staleness=0
@@ -200,24 +202,28 @@ def _of_one(name: str, arm: Arm, level: float, unit: float) -> list[Figure]:
     ]
 
 
-def _pairs() -> list[tuple[int, int]]:
+def _pairs(rigs: int) -> list[tuple[int, int]]:
     """Seed of the rig and factor of every agent."""
-    return [(seed, factor) for factor in SPEEDS for seed in SEEDS]
+    return [(seed, factor) for factor in SPEEDS for seed in range(rigs)]
+
+
+def _rigs(plan: Plan) -> int:
+    return len(plan.plants) // len(SPEEDS)
 
 
 def _agent(seed: int, factor: int) -> str:
     return f"rig-{seed}-x{factor}"
 
 
-def _plants() -> list[Plant]:
+def _plants(rigs: int) -> list[Plant]:
     """An agent for each pair, without live streams: they would only take processor time."""
-    rigs = {seed: rig.plan(seed).plants for seed in SEEDS}
+    machines = {seed: rig.plan(seed).plants for seed in range(rigs)}
     return [
         Plant(
             _agent(seed, factor),
-            [s for s in rigs[seed][SPEEDS.index(factor)].sources if s["split"] != "live"],
+            [s for s in machines[seed][SPEEDS.index(factor)].sources if s["split"] != "live"],
         )
-        for seed, factor in _pairs()
+        for seed, factor in _pairs(rigs)
     ]
 
 
@@ -235,7 +241,7 @@ def _arm(plan: Plan, unit: float, place: Path) -> Arm:
     with _started(plan, unit, place) as running:
         versions = _collect(running)
         used = _used(running)
-    fastest = {_agent(seed, SPEEDS[0]) for seed in SEEDS}
+    fastest = {_agent(seed, SPEEDS[0]) for seed in range(_rigs(plan))}
     return Arm(
         seconds=[version.seconds for version in versions],
         accuracy=_score(running, versions),
@@ -264,7 +270,7 @@ def _started(plan: Plan, unit: float, place: Path) -> Iterator[Fleet]:
                 running, job = Fleet(plan.job, layout, store, processes), plan.job.name
                 running.wait("the job", lambda: store.job(job) is not None)
                 _order(running, "pause")
-                for seed, factor in _pairs():
+                for seed, factor in _pairs(_rigs(plan)):
                     _start_agent(running, _agent(seed, factor), unit * factor)
                 running.wait("statistics", lambda: len(store.moments(job)) == len(plan.plants))
                 _order(running, "resume")
