@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct
 
 from fedmill_agent import config as agent_config
-from fedmill_agent.inference.deployment import Deployment
+from fedmill_agent.inference.assembly import Assembly
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_agent.residual import Residual, ResidualState, read_residual
 from fedmill_agent.sources.mat.level5 import list_variables, read_variable
@@ -386,7 +386,7 @@ _ANSWERS: tuple[protocol.Answer, ...] = (
 def _manifest(data: bytes) -> object:
     """As an agent takes the layout of a version from its shelf."""
     held: Any = SimpleNamespace(_shelf=SimpleNamespace(get=lambda _name: data))
-    manifest = Deployment._layout(held, _NOTICE)
+    manifest = Assembly.layout(held, _NOTICE)
     return manifest.digest, manifest.ranges(("head", "norm"))
 
 

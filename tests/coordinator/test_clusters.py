@@ -243,7 +243,7 @@ class TestFrames:
         """Although every version is followed by a pruning here."""
         monkeypatch.setattr("fedmill_coordinator.registry.releases.PRUNE_EVERY", 1)
         offers: list[UpdateOffer] = [federation.update(agent, "old") for agent in ("a", "b")]
-        blobs = federation.daemon._blobs
+        blobs = federation.daemon._services.blobs
         assert all(blobs.has(offer.sha256) for offer in offers)
         later = [federation.update(agent, "old") for agent in ("a", "b")]
         assert all(blobs.has(offer.sha256) for offer in later)

@@ -164,12 +164,12 @@ class TestCut:
 
     def test_refuse(self, line: Line) -> None:
         """Cut off for good until new connections are taken again; what waited arrives then."""
-        line.proxy.refuse(True)
+        line.proxy.refuse(refusing=True)
         line.proxy.cut()
         line.send(numbered(5))
         for _ in range(3):
             line.behind.until(Disconnected)
-        line.proxy.refuse(False)
+        line.proxy.refuse(refusing=False)
         line.receiver.listen(b"4")
         assert set(line.receiver.heard) == set(numbered(5))
         assert line.proxy.counts["refused"] >= 2
