@@ -76,12 +76,14 @@ class Memory:
 class Bench:
     """A poller of ``registers`` of a memory, under a clock that stands still."""
 
-    def __init__(self, registers: Sequence[Register], limits: Limits = PATIENT) -> None:
+    def __init__(
+        self, registers: Sequence[Register], limits: Limits = PATIENT, *, run_tag: str = ""
+    ) -> None:
         self.memory = Memory()
         self.clock = ManualClock()
         counts = Counter[str]()
         health = Health(registers, limits, Random(1), counts)
-        self.poller = Poller(registers, health, self.clock, counts)
+        self.poller = Poller(registers, health, self.clock, counts, run_tag=run_tag)
 
     @property
     def counts(self) -> Counter[str]:

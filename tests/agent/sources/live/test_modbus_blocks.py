@@ -227,6 +227,35 @@ class TestPolls:
         assert list(bench.poll()) == ["t"]
         assert bench.counts == {"torn block": 3}
 
+    def test_a_part_is_told_in_the_time_of_the_blocks(self) -> None:
+        """However late a poll is, a change lies between the blocks it came between."""
+        bench = Bench([block(), register("part", "holding 0")], run_tag="part")
+        write(bench, 7, 11)
+        bench.memory.put("holding", 0, 1)
+        first = bench.poll()
+        assert first["part"].times_ns[0] == bench.clock.now_ns()
+        end = int(first["v"].times_ns[-1])
+        for seconds, later in ((1.0, 1.0), (1.5, 2.5), (90.0, 3.0)):
+            bench.clock.advance(seconds)
+            told = bench.poll()["part"]
+            assert told.times_ns[0] == end + later * SECOND
+            assert told.arrived_ns == bench.clock.now_ns()
+        write(bench, 8, 12)
+        bench.memory.put("holding", 0, 2)
+        both = bench.poll()
+        assert end < both["part"].times_ns[0] <= both["v"].times_ns[-1]
+        assert bench.poll()["part"].times_ns[0] == both["v"].times_ns[-1]
+
+    def test_other_tags_have_the_time_at_which_they_came(self) -> None:
+        """So has a part of a device that counts nothing."""
+        registers = [block(), register("t", "holding 0"), register("part", "holding 0 device 2")]
+        bench = Bench(registers, run_tag="part")
+        write(bench, 7, 11)
+        bench.poll()
+        bench.clock.advance(50.0)
+        told = bench.poll()
+        assert {int(told[tag].times_ns[0]) for tag in ("t", "part")} == {bench.clock.now_ns()}
+
     def test_blocks_without_a_number_are_read_in_every_poll(self) -> None:
         """They end when they came."""
         bench = Bench([block(counted=False)])

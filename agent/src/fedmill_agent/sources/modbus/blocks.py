@@ -69,6 +69,15 @@ class BlockClock:
         lost = 0 if fresh or restarted else max(0, step - 1)
         return Placed(self._times(self._end_ns), lost, restarted)
 
+    def at(self, now_ns: int) -> int:
+        """Where what is read at ``now_ns`` lies: behind the last block, and not behind the next.
+
+        However late a block or a poll is, and whatever time the device has.
+        """
+        if self._end_ns is None or self.modulus == 0:
+            return now_ns
+        return self._end_ns + min(max(0, now_ns - self._arrived_ns), self._span(1))
+
     def after_ns(self, now_ns: int) -> int:
         """A time at which no good sample lies or will lie: right after the last one."""
         if self._end_ns is None or self.modulus == 0:

@@ -50,11 +50,11 @@ class Decoder:
     _newest: dict[str, tuple[Register, bytes]] = field(default_factory=dict)
     _odd: Counter[str] = field(default_factory=Counter)
 
-    def one(self, register: Register, data: bytes, now_ns: int) -> Readings:
-        """The reading of a single value that came at ``now_ns``."""
+    def one(self, register: Register, data: bytes, time_ns: int, now_ns: int) -> Readings:
+        """The reading of a single value of ``time_ns`` that came at ``now_ns``."""
         value = float(numbers(register, data)[0])
         self._remember(register, data, value)
-        return reading(register.tag, value, time_ns=now_ns, arrived_ns=now_ns)
+        return reading(register.tag, value, time_ns=time_ns, arrived_ns=now_ns)
 
     def block(
         self, register: Register, data: bytes, times_ns: NDArray[np.int64], now_ns: int

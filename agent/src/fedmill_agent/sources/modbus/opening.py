@@ -52,4 +52,5 @@ def make_poller(
         device_pause=options.device_retry_seconds,
         register_pause=options.register_retry_seconds,
     )
-    return Poller(registers, Health(registers, limits, Random(), counts), clock, counts)
+    health = Health(registers, limits, Random(), counts)
+    return Poller(registers, health, clock, counts, run_tag=options.run_tag)

@@ -28,6 +28,8 @@ class Poller:
         counts: what was left out, of all who have a part in the session.
         decoder: what came last.
         taken: readings that came; whoever reads them empties it.
+        run_tag: the tag that says whose the samples are: where its device counts blocks it has
+            their time, not that of its arrival.
     """
 
     registers: Sequence[Register]
@@ -36,6 +38,7 @@ class Poller:
     counts: Counter[str]
     decoder: Decoder = field(init=False)
     taken: list[Readings] = field(default_factory=list)
+    run_tag: str = ""
     _plan: Plan = field(init=False)
     _waveforms: list[Waveforms] = field(init=False)
     _numbers: dict[Register, int] = field(default_factory=dict)
@@ -87,9 +90,17 @@ class Poller:
         for register in group.registers:
             own = decoder.part(data, register, first)
             if register.tag:
-                self.taken.append(self.decoder.one(register, own, now))
+                self.taken.append(self.decoder.one(register, own, self._time(register, now), now))
             else:
                 self._numbers[register] = number_of(register, own)
+
+    def _time(self, register: Register, now: int) -> int:
+        """When what comes ``now`` is of."""
+        if register.tag == self.run_tag:
+            for each in self._waveforms:
+                if each.registers[0].device == register.device:
+                    return each.at(now)
+        return now
 
     def _none(self, registers: Sequence[Register]) -> None:
         now = self.clock.now_ns()

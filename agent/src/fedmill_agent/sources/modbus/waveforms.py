@@ -51,6 +51,10 @@ class Waveforms:
         """What counts the blocks."""
         return self.registers[0].sequence
 
+    def at(self, now_ns: int) -> int:
+        """Where what is read at ``now_ns``, before the blocks of the poll, lies among them."""
+        return next(iter(self._clocks.values())).at(now_ns)
+
     def ask(self, number: int | None) -> Asking:
         """Read what is new, if the number of the newest blocks is ``number``, None if unknown."""
         if self.sequence is not None and number is None:
