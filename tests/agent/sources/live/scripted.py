@@ -80,9 +80,13 @@ class ScriptedSession:
 
 @dataclass
 class Script:
-    """Owns the sessions of one scripted source; ``refusals`` are raised by ``open``, in order."""
+    """Owns the sessions of one scripted source.
+
+    ``refusals`` are raised by ``open``, in order, and then ``away`` for as long as it is set.
+    """
 
     refusals: deque[Exception] = field(default_factory=deque)
+    away: Exception | None = None
     sessions: list[ScriptedSession] = field(default_factory=list)
     problems: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 0
@@ -109,6 +113,8 @@ class Script:
         self.attempts += 1
         if self.refusals:
             raise self.refusals.popleft()
+        if self.away is not None:
+            raise self.away
         session = ScriptedSession(tuple(tags), problems=dict(self.problems))
         self.sessions.append(session)
         self.opened.release()

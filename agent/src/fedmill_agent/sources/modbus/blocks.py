@@ -5,7 +5,8 @@ The number and the rate alone space the samples: a slow network, a late poll, an
 faster or slower than real time change nothing. Only the first block has the time at which it came.
 """
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 SLACK = 16
 """Blocks that may be lost at once, however little time has passed."""
+LATELY = 64
+"""Blocks by which a device's time is compared with ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class BlockClock:
     _passed: int = 0  # blocks since then, lost ones too
     _arrived_ns: int = 0
     _begun_ns: int = 0
+    _late_ns: deque[int] = field(default_factory=lambda: deque(maxlen=LATELY))
     _end_ns: int | None = None
 
     def place(self, number: int | None, arrived_ns: int) -> Placed:
@@ -62,21 +66,25 @@ class BlockClock:
             earliest = arrived_ns if self._end_ns is None else self._end_ns + self._span(1)
             self._origin_ns, self._passed = max(arrived_ns, earliest), 0
             self._begun_ns = arrived_ns
+            self._late_ns.clear()
         else:
             self._passed += step
         self.last, self._arrived_ns = number, arrived_ns
         self._end_ns = self._origin_ns + self._span(self._passed)
+        self._late_ns.append(arrived_ns - self._end_ns)
         lost = 0 if fresh or restarted else max(0, step - 1)
         return Placed(self._times(self._end_ns), lost, restarted)
 
     def at(self, now_ns: int) -> int:
         """Where what is read at ``now_ns`` lies: behind the last block, and not behind the next.
 
-        However late a block or a poll is, and whatever time the device has.
+        However late a block or a poll is, and whatever time the device has. In between, the block
+        that was the least late of the last ones tells how its time is to ours.
         """
         if self._end_ns is None or self.modulus == 0:
             return now_ns
-        return self._end_ns + min(max(0, now_ns - self._arrived_ns), self._span(1))
+        own_ns = now_ns - min(self._late_ns)
+        return min(max(own_ns, self._end_ns), self._end_ns + self._span(1))
 
     def after_ns(self, now_ns: int) -> int:
         """A time at which no good sample lies or will lie: right after the last one."""
