@@ -6,15 +6,16 @@ updates of each round as the store lists them, and must come to the same version
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from msgspec import msgpack
+from msgspec import json, msgpack
 
 from fedmill_coordinator.registry.versions import Architecture
 from fedmill_coordinator.rounds.aggregate import aggregate
 from fedmill_coordinator.rounds.ladder import codecs_of
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import UpdateRecord
+from fedmill_coordinator.store.records import RoundRecord, UpdateRecord
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.models.normaliser import Normaliser
 
@@ -49,14 +50,22 @@ def replay(store: Store, blobs: Blobs, name: str) -> Outcome:
     versions = {each.round: each.version for each in store.versions(name) if each.round}
     used = _used(store, name)
     count, wrong, version = 0, [], made.version
+    quarantined: set[str] = set()
     for round_ in store.rounds(name):
         if round_.state != "closed":
             continue
         members = used.get(round_.round, [])
         count += len(members)
         result = aggregate(
-            job, rule_state, members, blobs, elements=architecture.learned, round_=round_.round
+            job,
+            rule_state,
+            members,
+            blobs,
+            elements=architecture.learned,
+            round_=round_.round,
+            quarantined=quarantined,
         )
+        quarantined = _in_quarantine(round_)
         rule_state = result.rule_state
         codec = codecs_of(store, job, round_.round)[1]
         made = architecture.next(vector, result.delta, residual, round_.round, codec)
@@ -66,6 +75,12 @@ def replay(store: Store, blobs: Blobs, name: str) -> Outcome:
             wrong.append(round_.round)
     newest = store.versions(name)[-1].version
     return Outcome(len(used), count, wrong, newest == version)
+
+
+def _in_quarantine(closed: RoundRecord) -> set[str]:
+    """Agents that count for nothing in the round after ``closed``."""
+    report = json.decode(closed.report, type=dict[str, Any])
+    return {each["agent"] for each in report.get("quarantine", [])}
 
 
 def _used(store: Store, name: str) -> dict[int, list[UpdateRecord]]:
