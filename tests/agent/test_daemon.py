@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole agent on a broker in memory; its trainer works in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from tests.agent.whole import (
     joined,
     open_round,
     release,
-    whole_plant,
 )
 
 from fedmill_agent import heartbeat
@@ -45,13 +44,6 @@ from fedmill_shared.messages import JobNotice, Receipt, RoundNotice
 from fedmill_shared.models.manifest import version_of
 from fedmill_shared.protocol import NEWEST
 from fedmill_shared.schema import schema_hash
-
-
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    """A broker in memory, and what agents are made of."""
-    with whole_plant(tmp_path, monkeypatch) as plant:
-        yield plant
 
 
 class TestJoin:

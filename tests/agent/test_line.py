@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line to the coordinator, with a broker in memory at its other end."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, sampled_from
 from tests.agent.kit import Journal
-from tests.agent.whole import JOB, Plant, joined, open_round, whole_plant
+from tests.agent.whole import JOB, Plant, joined, open_round
 
 from fedmill_agent.config import AgentConfig, AgentSection
 from fedmill_agent.line import BACKLOG_LIMIT, Line, read
@@ -18,13 +15,6 @@ from fedmill_shared.errors import FrameError
 from fedmill_shared.link.base import Connected, Disconnected, Message, Sink
 from fedmill_shared.link.blocks import Block, blocks_of
 from fedmill_shared.messages import AgentState, BlobRequest, RoundNotice, Wait, decode, encode
-
-
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    """A broker in memory, and what agents are made of."""
-    with whole_plant(tmp_path, monkeypatch) as plant:
-        yield plant
 
 
 class TestBroker:

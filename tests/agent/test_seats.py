@@ -3,8 +3,6 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from tests.agent.kit import (
     Versions,
     a_job,
 )
-from tests.agent.whole import JOB, ONLY_TRAIN, Agent, Plant, joined, open_round, whole_plant
+from tests.agent.whole import JOB, ONLY_TRAIN, Agent, Plant, joined, open_round
 
 from fedmill_agent import seats
 from fedmill_agent.announcements import STRANGERS_LIMIT
@@ -30,13 +28,6 @@ from fedmill_shared.job_check import canonical
 from fedmill_shared.link.blocks import blocks_of
 from fedmill_shared.messages import JobNotice, Receipt, RoundNotice
 from fedmill_shared.schema import schema_hash
-
-
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    """A broker in memory, and what agents are made of."""
-    with whole_plant(tmp_path, monkeypatch) as plant:
-        yield plant
 
 
 class TestRefuse:

@@ -237,6 +237,12 @@ class Fleet:
             self._store = SqlStore.in_file(self._database)
         return self._store
 
+    def stable(self) -> str:
+        """The version that the job ended with."""
+        alias = self.store.alias(self.job.name, "stable")
+        assert alias is not None
+        return alias.version
+
     def state(self, agent: str) -> Path:
         """State folder of an agent."""
         return self.layout.agents[agent].parent / "state"

@@ -19,13 +19,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-def stable(fleet: Fleet) -> str:
-    """The version that the job ended with."""
-    alias = fleet.store.alias(fleet.job.name, "stable")
-    assert alias is not None
-    return alias.version
-
-
 def scores_with(fleet: Fleet, agent: str, version: str) -> bool:
     """Whether an agent said that it scores live windows with ``version``."""
     phase = fleet.status(agent).state.jobs[fleet.job.name]
@@ -35,7 +28,7 @@ def scores_with(fleet: Fleet, agent: str, version: str) -> bool:
 class TestFinishedJob:
     def test_every_agent_scores_with_the_stable_version(self, finished: Fleet) -> None:
         """Listing, status and the live stream's predictions name the version that is stable."""
-        version, job = stable(finished), finished.job.name
+        version, job = finished.stable(), finished.job.name
         for agent in finished.agents:
             finished.wait(
                 f"live windows of {agent}",
@@ -64,7 +57,7 @@ class TestFinishedJob:
         assert {tuple(record.included) for record in finished.rounds()} == {
             ("agent-1", "agent-2", "agent-3")
         }
-        told = finished.store.evaluations(finished.job.name, stable(finished))
+        told = finished.store.evaluations(finished.job.name, finished.stable())
         windows = {record.agent: record.windows for record in told if record.split == "test"}
         assert windows == dict.fromkeys(finished.agents, 94)
 

@@ -98,13 +98,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-def stable(fleet: Fleet) -> str:
-    """The version that the job ended with."""
-    alias = fleet.store.alias(fleet.job.name, "stable")
-    assert alias is not None
-    return alias.version
-
-
 def held_out(fleet: Fleet) -> np.ndarray:
     """Test windows (windows, 3, 8) of all agents."""
     found = []
@@ -166,7 +159,7 @@ class TestFleet:
 
     def test_a_broken_correlation_scores_higher(self, finished: Fleet) -> None:
         """Live: the flow no longer follows the load, though it stays within its range."""
-        version = stable(finished)
+        version = finished.stable()
         for agent in finished.agents:
             finished.wait(
                 f"live windows of {agent}",

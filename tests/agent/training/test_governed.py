@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training that starts, makes way and goes on as the machine allows."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.agent.kit import Journal
-from tests.agent.whole import Dial, Plant, Trainer, joined, open_round, stand_in, whole_plant
+from tests.agent.whole import Dial, Plant, Trainer, joined, open_round, stand_in
 
 from fedmill_agent.config import TrainingSection
 from fedmill_agent.governor import INTERVAL
 from fedmill_agent.training import governed, protocol
 from fedmill_shared.clock import Clock, ManualClock
-
-
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    """A broker in memory, and what agents are made of."""
-    with whole_plant(tmp_path, monkeypatch) as plant:
-        yield plant
 
 
 class TestGovernor:

@@ -199,7 +199,7 @@ class TestDeath:
     def test_of_a_device(self) -> None:
         """Only its own metrics."""
         plant = Plant().alive()
-        body = payload.device_death(time_ms=plant.time(), seq=plant.next())
+        body = payload.encode(payload.Payload((), plant.time(), plant.next()))
         (gone,) = plant.hear("DDEATH", body, "drive")
         assert (gone.tag, gone.quality[0]) == (SPEED, STALE)
         assert only(plant.data(by_alias(1, 5.0)))[1] == 5.0
@@ -575,7 +575,7 @@ class TestNoise:
             elif what == "death":
                 heard = plant.hear("NDEATH", payload.node_death(0))
             elif what == "ddeath":
-                body = payload.device_death(time_ms=plant.time(), seq=plant.next())
+                body = payload.encode(payload.Payload((), plant.time(), plant.next()))
                 heard = plant.hear("DDEATH", body, "drive")
             else:
                 plant.seq += 1

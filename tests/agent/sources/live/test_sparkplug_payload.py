@@ -370,8 +370,6 @@ class TestCertificates:
         death = read(payload.node_death(3))
         assert death.metrics[0].name == "bdSeq"
         assert not death.HasField("seq")
-        gone = read(payload.device_death(time_ms=1, seq=9))
-        assert (gone.seq, len(gone.metrics)) == (9, 0)
         wish = read(payload.rebirth_request(5))
         assert (wish.metrics[0].name, wish.metrics[0].boolean_value) == (payload.REBIRTH, True)
         assert not wish.HasField("seq")

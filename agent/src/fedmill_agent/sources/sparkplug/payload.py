@@ -190,11 +190,6 @@ def data(metrics: Iterable[Metric], *, time_ms: int, seq: int) -> bytes:
     return encode(Payload(sent, time_ms, _counter(seq)))
 
 
-def device_death(*, time_ms: int, seq: int) -> bytes:
-    """DDEATH: nothing is known of a device any more."""
-    return encode(Payload((), time_ms, _counter(seq)))
-
-
 def node_death(bd_seq: int) -> bytes:
     """NDEATH, the will of a node: it has the number of the birth that it ends."""
     return encode(Payload([metric(BD_SEQ, DataType.Int64, _counter(bd_seq))]))
