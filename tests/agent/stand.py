@@ -63,8 +63,13 @@ def raw(round_: int) -> np.ndarray:
 class Deployment:
     """Stands in for the versions of an agent."""
 
-    active: VersionNotice | None = None
+    followed: VersionNotice | None = None
     refreshed = 0
+
+    @property
+    def served(self) -> VersionNotice | None:
+        """What is followed is served."""
+        return self.followed
 
     def __init__(self) -> None:
         self.serving = SimpleNamespace(choice=None, changed=lambda: None)
@@ -148,7 +153,7 @@ class Agent:
 
     def install(self, number: int, *, evaluate: bool = False) -> None:
         """A version becomes active."""
-        self.deployment.active = notice_of(number, evaluate=evaluate)
+        self.deployment.followed = notice_of(number, evaluate=evaluate)
         self.part.installed()
 
     def open(self, number: int, **fields: Any) -> None:

@@ -34,7 +34,7 @@ class Chooser(Agent):
     @property
     def number(self) -> int:
         """Of the active version."""
-        active = self.deployment.active
+        active = self.deployment.followed
         return active.number if active else 0
 
     def kinds(self) -> list[str]:

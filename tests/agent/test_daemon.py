@@ -13,6 +13,7 @@ from tests.agent.kit import (
     Versions,
     a_job,
     choosing,
+    classes_of,
     two_classes,
     write_csv,
 )
@@ -27,6 +28,8 @@ from tests.agent.whole import (
 )
 
 from fedmill_agent import heartbeat
+from fedmill_agent.changes import changes
+from fedmill_agent.daemon import Daemon
 from fedmill_agent.home import current
 from fedmill_agent.places import windows_file
 from fedmill_agent.seat import TRAINER_TRIES
@@ -226,6 +229,60 @@ class TestRound:
         assert plant.said("join") == plant.said("refusal") == []
 
 
+class TestReload:
+    def adopt(self, daemon: Daemon, **fields: Any) -> None:
+        """The file has other sections from now on."""
+        old = daemon._config
+        config = structs.replace(old, **fields)
+        daemon._adopt(config, changes(old, config))
+
+    def test_a_job_that_selects_the_agent_now(self, plant: Plant) -> None:
+        """Version and round were told while it had no part in the job; nobody tells them again."""
+        agent = plant.agent(labels={"line": "B"})
+        job = a_job(evaluation=ONLY_TRAIN, select='line == "A"')
+        versions = Versions(job)
+        plant.coordinator.versions = {job.name: versions}
+        plant.coordinator.offer(job, state="running")
+        plant.coordinator.tell("version", versions.notice())
+        open_round(plant, versions)
+        agent.until(lambda: agent.phase() == "refused")
+        agent.run()
+        section = structs.replace(agent.daemon._config.agent, labels={"line": "A"})
+        self.adopt(agent.daemon, agent=section)
+        agent.until(lambda: agent.word().jobs["press"].version == versions.newest.version)
+        agent.until(lambda: plant.said("update"))
+
+    def test_windows_that_are_kept_aside_from_now_on(self, plant: Plant) -> None:
+        """What comes next is compared on them: with the models that are there already as well."""
+        agent, _ = joined(plant)
+        held_out = agent.seat()._work.deployment.installer._around.held_out
+        assert not held_out.enough()
+        values = two_classes(runs=4, windows=10, seed=5)
+        path = write_csv(plant.folder / "aside.csv", values, classes_of(values))
+        aside = CsvOptions(
+            name="aside",
+            path=str(path),
+            run_column="run",
+            label_column="label",
+            split="validation",
+        )
+        self.adopt(agent.daemon, sources=[*agent.daemon._config.sources, aside])
+        agent.until(held_out.enough)
+
+    def test_a_version_that_was_on_its_way(self, plant: Plant) -> None:
+        """It is fetched on by what takes its place."""
+        agent, versions = joined(plant)
+        plant.coordinator.deaf = True
+        versions.advance()
+        plant.coordinator.tell("version", versions.notice())
+        agent.run()
+        self.adopt(agent.daemon, inference=structs.replace(agent.daemon._config.inference, batch=8))
+        agent.run()
+        assert agent.word().jobs["press"].version == versions.made[0].version
+        plant.coordinator.deaf = False
+        agent.until(lambda: agent.word().jobs["press"].version == versions.newest.version)
+
+
 class TestClock:
     def notice(self, agent: Agent, seconds: float) -> RoundNotice:
         """A round notice from a coordinator whose clock is ``seconds`` behind."""
@@ -345,10 +402,10 @@ class TestOrder:
         seat = agent.seat()
         feed = seat.feed
 
-        def listening(fed: Any) -> None:
+        def listening(fed: Any, **more: bool) -> None:
             if fed.event.source not in heard:
                 heard.append(fed.event.source)
-            feed(fed)
+            feed(fed, **more)
 
         seat.feed = listening
         agent.until(lambda: agent.phase() == "joined")

@@ -21,7 +21,6 @@ from fedmill_agent.sources import hub as hub_module
 from fedmill_agent.sources import supervisor
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.sources.live import GOOD, Readings, reading
-from fedmill_agent.status import read_status
 from fedmill_agent.store.samples_reader import SampleReader
 from fedmill_shared.errors import SourceError
 from fedmill_shared.job import Evaluation
@@ -101,8 +100,7 @@ class TestWindows:
         line.say(session, 4)
         line.until_stored(agent, 7)
         agent.until(lambda: agent.scored() == 4)
-        agent.daemon._heartbeat.beat()
-        found = read_status(agent.state).sources["line"]
+        found = agent.status().sources["line"]
         assert (found.phase, found.readings, found.connections) == ("running", 7 * LENGTH, 1)
         assert found.dropped == {}
         assert line.plant.said("refusal") == []
@@ -127,8 +125,7 @@ class TestWindows:
         session = line.script.session
         line.say(session, 2, pause=1000)
         line.until_stored(agent, 4)
-        agent.daemon._heartbeat.beat()
-        found = read_status(agent.state).sources["line"]
+        found = agent.status().sources["line"]
         assert (found.phase, found.connections) == ("running", 2)
         assert found.error == "nothing listens"
         told = [fields["error"] for fields in agent.journal.of("source.failed")]
@@ -205,8 +202,7 @@ class TestStart:
         line.plant.coordinator.offer(JOB)
         agent.until(lambda: agent.phase() == "waiting")
         agent.until(lambda: agent.daemon._plant.standings()["line"].phase == "waiting")
-        agent.daemon._heartbeat.beat()
-        assert read_status(agent.state).sources["line"].error == "nothing listens"
+        assert agent.status().sources["line"].error == "nothing listens"
 
 
 class TestReload:

@@ -21,16 +21,16 @@ class Versions:
     """Which version is active, and which choice is in force."""
 
     def __init__(self) -> None:
-        self.active: Any = None
+        self.followed: Any = None
         self.serving = SimpleNamespace(choice=None)
 
     def install(self, number: int) -> None:
         """A version becomes active."""
-        self.active = SimpleNamespace(number=number, version=f"{number:064x}")
+        self.followed = SimpleNamespace(number=number, version=f"{number:064x}")
 
     def weights_path(self) -> str:
         """File of its weights."""
-        return f"weights-{self.active.number}"
+        return f"weights-{self.followed.number}"
 
     def canary_path(self) -> str:
         """File of its canary."""

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent says of itself, and when."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +12,11 @@ import pytest
 from msgspec import structs
 
 from fedmill_agent import heartbeat as heartbeat_module
+from fedmill_agent.background import Background
 from fedmill_agent.config import AgentConfig, AgentSection
-from fedmill_agent.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from fedmill_agent.heartbeat import HEARTBEAT_SECONDS, NEWS_SECONDS, Heartbeat
 from fedmill_agent.reloading import Reloaded
-from fedmill_agent.status import read_status
+from fedmill_agent.status import read_status, write_status
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import JobPhase
@@ -34,7 +38,7 @@ class Body:
             agent=AgentSection(id="a", state=str(folder), labels={"line": "A"})
         )
         disk = SimpleNamespace(status=lambda: None)
-        parts: Any = (self.line, SimpleNamespace(phases=lambda: self.jobs))
+        parts: Any = (self.line, SimpleNamespace(phases=lambda: self.jobs, drifts=dict))
         rest: Any = {
             "trainer": SimpleNamespace(pid=4711),
             "plant": SimpleNamespace(disk=disk, standings=dict),
@@ -67,6 +71,51 @@ class TestDue:
         body.heartbeat.beat()
         body.heartbeat.soon()
         assert body.heartbeat.due()
+
+    def test_what_only_the_coordinator_waits_for(self, body: Body, tmp_path: Path) -> None:
+        """It is told without the disk, once for all that comes together."""
+        body.heartbeat.turn()
+        body.file.outcome = Reloaded(count=3)
+        body.clock.advance(NEWS_SECONDS)
+        body.heartbeat.news()
+        body.heartbeat.news()
+        assert body.heartbeat.due()
+        body.heartbeat.turn()
+        assert [kind for kind, _ in body.said] == ["state", "state"]
+        assert read_status(tmp_path).config.count == 2
+        body.heartbeat.news()
+        assert not body.heartbeat.due()
+        body.clock.advance(NEWS_SECONDS)
+        assert body.heartbeat.due()
+        body.clock.advance(HEARTBEAT_SECONDS)
+        body.heartbeat.turn()
+        assert read_status(tmp_path).config.count == 3
+        assert not body.heartbeat.due()
+
+    def test_a_slow_disk_holds_up_nobody(self, body: Body, tmp_path: Path) -> None:
+        """While one word is being written the next ones go to the coordinator alone."""
+        posted: Queue[Callable[[], None]] = Queue()
+        go = threading.Event()
+
+        def slow(folder: Path, status: bytes) -> None:
+            assert go.wait(10.0)
+            write_status(folder, status)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(heartbeat_module, "write_status", slow)
+            body.heartbeat._disk = disk = Background(posted.put)
+            body.heartbeat.beat()
+            body.file.outcome = Reloaded(count=3)
+            body.heartbeat.beat()
+            assert len(body.said) == 2
+            assert not (tmp_path / "status.json").exists()
+            go.set()
+            posted.get(timeout=10.0)()
+            assert read_status(tmp_path).config.count == 2
+            body.heartbeat.beat()
+            posted.get(timeout=10.0)()
+            assert read_status(tmp_path).config.count == 3
+            disk.close()
 
     def test_one_that_fails_is_not_tried_at_every_turn(
         self, body: Body, monkeypatch: pytest.MonkeyPatch

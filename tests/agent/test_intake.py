@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.agent.kit import Journal
 
 from fedmill_agent.config import AgentConfig, AgentSection
+from fedmill_agent.inference.options import InferenceSection
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.intake import MOST_TEXTS, Intake
 from fedmill_agent.sources.base import Event, LabelInterval, RunEnded, Samples
@@ -41,11 +42,27 @@ def samples(values: Any, *, run: str = "run", start: int = 0, unit: str = "oven-
     return Samples(run, unit, start, 1, np.stack([row, row]) if row.ndim == 1 else row)
 
 
+PLAIN = InferenceSection()
+
+
 class Session:
     """Stands in for a model: its output is its number and the window's first value."""
 
+    outputs = 2
+    features = None
+
     def __init__(self, number: float) -> None:
         self.number = number
+
+    def bound(
+        self, windows: np.ndarray, outputs: np.ndarray, features: None = None
+    ) -> Callable[[], None]:
+        """A call that writes the outputs where they are wanted."""
+
+        def call() -> None:
+            outputs[:] = self.run(windows)
+
+        return call
 
     def run(self, windows: np.ndarray) -> np.ndarray:
         """Outputs (B, 2)."""
@@ -55,14 +72,17 @@ class Session:
 class Line:
     """An intake with its store, scorer and log."""
 
-    def __init__(self, folder: Path, job: Job, *sources: CsvOptions) -> None:
-        clock = ManualClock()
+    def __init__(
+        self, folder: Path, job: Job, *sources: CsvOptions, inference: InferenceSection = PLAIN
+    ) -> None:
+        self.clock = clock = ManualClock()
         self.journal = Journal()
         self.scorer = Scorer(clock)
         self.store = WindowStore(
             folder / "w.sqlite", clock=clock, max_bytes=10**7, max_age_seconds=1e9
         )
-        config = AgentConfig(agent=AgentSection(id="a"), sources=list(sources))
+        section = AgentSection(id="a")
+        config = AgentConfig(agent=section, sources=list(sources), inference=inference)
         self.intake = Intake(job, config, self.store, self.scorer, self.journal)
 
     def feed(self, *events: Event, name: str = "s") -> None:
@@ -76,8 +96,10 @@ def line(tmp_path: Path) -> Iterator[Callable[..., Line]]:
     """Makes lines and closes their stores."""
     made: list[Line] = []
 
-    def make(*sources: CsvOptions, job: Job = JOB) -> Line:
-        made.append(Line(tmp_path / str(len(made)), job, *(sources or [source(split="train")])))
+    def make(*sources: CsvOptions, job: Job = JOB, **inference: Any) -> Line:
+        chosen = sources or [source(split="train")]
+        settings = InferenceSection(**inference)
+        made.append(Line(tmp_path / str(len(made)), job, *chosen, inference=settings))
         return made[-1]
 
     yield make
@@ -110,6 +132,69 @@ class TestMapping:
         """Before anything is read, naming source and signal or unit."""
         with pytest.raises(SchemaError, match=told):
             line(source(**fields))
+
+
+class TestBacklog:
+    """Where more waits, windows of several events are scored and stored together."""
+
+    def take(self, made: Line, first: int, *, more: bool, handed: float | None = None) -> None:
+        """One window comes."""
+        values = np.full(LENGTH, float(first))
+        event = SourceEvent("s", samples(values, start=first * LENGTH))
+        made.intake.accept(event, handed=handed, more=more)
+
+    def test_they_wait_for_each_other(self, line: Callable[..., Line]) -> None:
+        """Until nothing more waits; then all are there, in their order."""
+        made = line(source(split="train"))
+        made.scorer.swap("v", Session(1.0))
+        for n in range(3):
+            self.take(made, n, more=True)
+        assert made.store.prediction_count() == made.store.counts()["train"] == 0
+        made.intake.settle()
+        assert [p.outputs[1] for p in made.store.predictions()] == [0.0, 1.0, 2.0]
+        assert made.store.counts()["train"] == 3
+        made.intake.settle()
+        assert made.scorer.scored == 3
+
+    def test_a_full_batch_waits_no_longer(self, line: Callable[..., Line]) -> None:
+        """However much is behind it."""
+        made = line(batch=2)
+        made.scorer.swap("v", Session(1.0))
+        counts = []
+        for n in range(5):
+            self.take(made, n, more=True)
+            counts.append(made.store.prediction_count())
+        assert counts == [0, 2, 2, 4, 4]
+
+    def test_the_end_of_a_source_settles(self, line: Callable[..., Line]) -> None:
+        """Who looks then whether there is enough to learn from finds all windows."""
+        made = line()
+        self.take(made, 0, more=True)
+        made.intake.accept(SourceEnded("s"), more=True)
+        assert made.store.counts()["train"] == 1
+
+    def test_what_is_too_late_is_learned_from_all_the_same(self, line: Callable[..., Line]) -> None:
+        """It is not scored, and counted; learning has time."""
+        made = line(source(split="train", speed=1.0), deadline_seconds=5.0)
+        made.scorer.swap("v", Session(1.0))
+        handed = made.clock.monotonic()
+        made.clock.advance(6.0)
+        self.take(made, 0, more=False, handed=handed)
+        self.take(made, 1, more=False, handed=made.clock.monotonic())
+        assert [p.outputs[1] for p in made.store.predictions()] == [1.0]
+        assert made.store.counts()["train"] == 2
+        assert made.intake.skipped_windows == 1
+        assert len(made.journal.of("windows.skipped")) == 1
+
+    def test_a_recording_that_is_replayed_at_once_is_never_late(
+        self, line: Callable[..., Line]
+    ) -> None:
+        """Nobody waits for its present."""
+        made = line(source(split="train"), deadline_seconds=5.0)
+        made.scorer.swap("v", Session(1.0))
+        made.clock.advance(6.0)
+        self.take(made, 0, more=False, handed=0.0)
+        assert made.scorer.scored == 1
 
 
 class TestQuality:

@@ -9,7 +9,6 @@ from tests.agent.whole import JOB, Plant, joined, open_round
 
 from fedmill_agent.config import AgentConfig, AgentSection
 from fedmill_agent.line import BACKLOG_LIMIT, Line, read
-from fedmill_agent.status import read_status
 from fedmill_agent.training import protocol
 from fedmill_shared.errors import FrameError
 from fedmill_shared.link.base import Connected, Disconnected, Message, Sink
@@ -30,7 +29,7 @@ class TestBroker:
         assert plant.said("update") == plant.said("block") == []
         [told] = agent.journal.of("broker.unreachable")
         assert told["broker"] == "127.0.0.1:1883"
-        assert not read_status(agent.state).connected
+        assert not agent.status().connected
         agent.link.start()
         agent.until(lambda: plant.coordinator.frames)
         agent.run()
@@ -40,7 +39,7 @@ class TestBroker:
         assert len(offers) <= 2
         assert len(plant.said("join")) == 3
         assert list(plant.coordinator.frames) == [offers[0].sha256]
-        assert read_status(agent.state).connected
+        assert agent.status().connected
 
     def test_a_busy_coordinator_is_offered_the_update_later(self, plant: Plant) -> None:
         """When it said, and not after the usual ten seconds."""

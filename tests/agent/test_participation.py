@@ -637,7 +637,7 @@ class World:
             if self.crashed:
                 self.agent.start()
                 self.crashed = False
-            self.agent.deployment.active = notice_of(round_ - 1)
+            self.agent.deployment.followed = notice_of(round_ - 1)
             included = {}
             if round_ > 1 and self.fates[round_ - 2] == "included":
                 included = {"a": self.kept[round_ - 1].sha256}
@@ -848,7 +848,7 @@ class Course(RuleBasedStateMachine):
             closed=closed,
             included=included,
         )
-        self.agent.deployment.active = notice_of(closed)
+        self.agent.deployment.followed = notice_of(closed)
         self.act(lambda: self.agent.part.announce_round(self.notice), fuse)
 
     @rule(fuse=FUSES)

@@ -16,10 +16,11 @@ from tests.agent.kit import Journal, a_job, choosing, classes_of, two_classes, w
 
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
 from fedmill_agent.delivery import OUTBOX_LIMIT
+from fedmill_agent.outside import Outside
 from fedmill_agent.seat import LONGEST_SPREAD, Seat
 from fedmill_agent.sources.csv import CsvOptions
+from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
-from fedmill_agent.work import Fed, Outside
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Evaluation, Job, Learning, Task
@@ -400,7 +401,7 @@ class TestServing:
         deployment = here.seat._work.deployment
         scores = {"global": 0.5, "local": 0.75}
         deployment.serving.choice = SimpleNamespace(candidate="local", scores=scores)
-        deployment.active = SimpleNamespace(version="ab" * 32)
+        deployment.followed = SimpleNamespace(version="ab" * 32)
         phase = here.seat.phase()
         assert (phase.version, phase.served, phase.scores) == ("ab" * 32, "local", scores)
 
@@ -419,6 +420,6 @@ class TestServing:
         """It has no trainer."""
         here = room(self.JOB, training=False)
         here.until(lambda: not here.seat._work.intake.replaying)
-        here.seat._work.deployment.active = SimpleNamespace(version="ab" * 32, number=9)
+        here.seat._work.deployment.followed = SimpleNamespace(version="ab" * 32, number=9)
         here.pass_time(10.0)
         assert here.tasks == []

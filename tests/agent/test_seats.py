@@ -20,9 +20,9 @@ from fedmill_agent.announcements import STRANGERS_LIMIT
 from fedmill_agent.places import windows_file
 from fedmill_agent.sources.base import Samples
 from fedmill_agent.sources.runner import SourceEvent
+from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
-from fedmill_agent.work import Fed
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical
 from fedmill_shared.link.blocks import blocks_of

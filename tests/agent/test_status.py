@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from fedmill_agent.status import is_alive, read_status, resident_bytes, write_status
+from fedmill_agent.status import is_alive, read_status, resident_bytes, status_of, write_status
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import AgentState, JobPhase
 
@@ -23,7 +23,7 @@ STATE = AgentState(
 class TestStatus:
     def test_comes_back(self, tmp_path: Path) -> None:
         """Everything that the daemon wrote, and its process."""
-        write_status(tmp_path, STATE, connected=True, trainer_pid=7)
+        write_status(tmp_path, status_of(STATE, connected=True, trainer_pid=7))
         status = read_status(tmp_path)
         assert (status.state, status.connected, status.trainer_pid) == (STATE, True, 7)
         assert status.pid == os.getpid()
@@ -46,14 +46,14 @@ class TestStatus:
 class TestAlive:
     def test_this_process(self, tmp_path: Path) -> None:
         """It runs, and the same number given to a later process would not be it."""
-        write_status(tmp_path, STATE, connected=True, trainer_pid=None)
+        write_status(tmp_path, status_of(STATE, connected=True, trainer_pid=None))
         status = read_status(tmp_path)
         assert is_alive(status)
         assert not is_alive(structs.replace(status, started=status.started + 1))
 
     def test_a_process_that_has_ended(self, tmp_path: Path) -> None:
         """Also before its parent has taken notice."""
-        write_status(tmp_path, STATE, connected=True, trainer_pid=None)
+        write_status(tmp_path, status_of(STATE, connected=True, trainer_pid=None))
         status = read_status(tmp_path)
         child = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

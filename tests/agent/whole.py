@@ -23,9 +23,11 @@ from tests.agent.kit import (
 from fedmill_agent.config import AgentConfig, AgentSection, TrainingSection
 from fedmill_agent.daemon import Daemon
 from fedmill_agent.governor import Machine
+from fedmill_agent.inference.options import InferenceSection
 from fedmill_agent.line import subscriptions
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.sources.csv import CsvOptions
+from fedmill_agent.status import Status, read_status
 from fedmill_agent.training import governed, protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
 from fedmill_agent.training.worker import Worker
@@ -127,6 +129,7 @@ class Agent:
         jobs: Sequence[str] = (),
         training: bool = True,
         labels: Mapping[str, Any] | None = None,
+        inference: InferenceSection = InferenceSection(),  # noqa: B008  it cannot change
     ) -> None:
         self.clock, self.journal = ManualClock(), Journal()
         config = AgentConfig(
@@ -134,6 +137,7 @@ class Agent:
                 id="a", state=str(folder / "state"), jobs=list(jobs), labels=dict(labels or {})
             ),
             training=TrainingSection(enabled=training, max_cpu_percent=80.0),
+            inference=inference,
             sources=list(sources),
         )
         self.state = Path(config.agent.state)
@@ -163,6 +167,14 @@ class Agent:
     def word(self) -> AgentState:
         """What the agent says of itself."""
         return self.daemon._heartbeat.state()
+
+    def status(self) -> Status:
+        """What it leaves of itself on its disk now."""
+        heartbeat = self.daemon._heartbeat
+        self.until(lambda: not heartbeat._writing)
+        heartbeat.beat()
+        self.until(lambda: not heartbeat._writing)
+        return read_status(self.state)
 
     def seat(self, job: str = "press") -> Any:
         """Its seat in a job."""

@@ -17,7 +17,11 @@ import numpy as np
 from msgspec import Struct
 
 from fedmill_agent import config as agent_config
+from fedmill_agent import sealed
+from fedmill_agent.alarms.book import Page
+from fedmill_agent.alarms.book import read as read_page
 from fedmill_agent.inference.assembly import Assembly
+from fedmill_agent.inference.installing.states import SLOTS_FILE, Installation, Slots, SlotsFile
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_agent.residual import Residual, ResidualState, read_residual
 from fedmill_agent.sources.mat.level5 import list_variables, read_variable
@@ -29,7 +33,7 @@ from fedmill_shared.codec import CODECS
 from fedmill_shared.codec.base import Codec, Section
 from fedmill_shared.codec.frame import FrameHeader, decode_frame, encode_frame, read_header
 from fedmill_shared.errors import StoreError
-from fedmill_shared.files import sha256
+from fedmill_shared.files import make_folder, sha256
 from fedmill_shared.job import Job, Labels, Signal, Task
 from fedmill_shared.job_check import canonical, decode_job, job_from_canonical, load_job
 from fedmill_shared.link.blocks import BLOCK_SIZE, block_count, blocks_of, parse_block
@@ -47,10 +51,11 @@ from fedmill_shared.messages import (
 )
 from fedmill_shared.metrics import ClassificationStatistic, merge_all, summary
 from fedmill_shared.models.manifest import Manifest, Tensor
+from fedmill_shared.models.quantised import Quantised, pack_quantised, unpack_quantised
 from fedmill_shared.signals.moments import Moments, merge, validate
 from fedmill_shared.tensors import pack_tensor, unpack_tensor
 
-RECORDED = Path(__file__).parents[1] / "contract" / "wire_v1"
+RECORDED = Path(__file__).parents[1] / "contract"
 ELEMENTS = 100
 LARGEST = 1 << 20
 """Bytes of the largest input."""
@@ -238,7 +243,7 @@ _MUTATIONS: tuple[Mutation, ...] = (
 
 
 def _recorded(pattern: str) -> tuple[bytes, ...]:
-    return tuple(path.read_bytes() for path in sorted(RECORDED.glob(pattern)))
+    return tuple(path.read_bytes() for path in sorted(RECORDED.glob(f"wire_v*/{pattern}")))
 
 
 def _messages() -> Iterator[Decoder]:
@@ -420,7 +425,7 @@ def _sent(message: protocol.Request | protocol.Answer) -> bytes:
 
 
 def _files(folder: Path) -> Iterator[Decoder]:
-    (recorded,) = _recorded("parcel.bin")
+    recorded = _recorded("parcel.bin")[0]
     parcel = msgspec.msgpack.decode(recorded, type=Parcel)
     yield Decoder("parcel", _outbox(folder / "outbox", parcel), (recorded,))
     state = ResidualState((_DIGEST,), (), bytes(4 * ELEMENTS), read_header(parcel.frame).schema)
@@ -430,8 +435,51 @@ def _files(folder: Path) -> Iterator[Decoder]:
     yield Decoder("arriving blob", _spool(folder / "spool"), tuple(_arriving(folder / "arriving")))
     yield Decoder("active version", _shelf(folder / "shelf"), _recorded("all-version.bin"))
     status = b'{"pid":1,"started":2,"connected":true,"trainer_pid":null,"state":{"online":true}}'
+    yield from _sealed_files(folder)
     yield Decoder("status", _status(folder / "status"), (status,))
     yield Decoder("mat", _mat(folder / "variables.mat"), tuple(_mat_seeds()))
+
+
+def _sealed_files(folder: Path) -> Iterator[Decoder]:
+    """What is kept with a checksum, which is put right, and the int8 form of a template."""
+    notice = _NOTICE
+    new = Installation(release=3, notice=notice, origin="release", state="shadowing", since_ns=5)
+    slots = sealed.sealed(Slots(current=notice, old=notice, new=new, release=3))
+    yield Decoder("slots", _slots(make_folder(folder / "slots")), (slots,), _resealed)
+    page = sealed.sealed(Page(number=7))
+    yield Decoder("alarms", _alarms(make_folder(folder / "alarms")), (page,), _resealed)
+    form = pack_quantised(Quantised(template=b"graph", ranges=b"graph", points=3))
+    yield Decoder("int8 form", unpack_quantised, (form,))
+
+
+def _slots(folder: Path) -> Callable[[bytes], object]:
+    file = SlotsFile(folder)
+
+    def read(data: bytes) -> object:
+        (folder / SLOTS_FILE).write_bytes(data)
+        return file.peek()
+
+    return read
+
+
+def _alarms(folder: Path) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        (folder / "alarms.msgpack").write_bytes(data)
+        return read_page(folder / "alarms.msgpack")
+
+    return read
+
+
+def _resealed(data: bytes) -> bytes:
+    """The checksum of whatever body there is."""
+    try:
+        fields = msgspec.msgpack.decode(data, type=dict[str, bytes | int])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return data
+    body = fields.get("body")
+    if not isinstance(body, bytes):
+        return data
+    return msgspec.msgpack.encode(fields | {"crc": zlib.crc32(body)})
 
 
 def _outbox(folder: Path, parcel: Parcel) -> Callable[[bytes], object]:

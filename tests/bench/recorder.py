@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.sources.live import Readings
-from fedmill_agent.store.reader import Prediction
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.samples import Keep, SampleStore
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import SystemClock

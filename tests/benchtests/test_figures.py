@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bench import demo, harness, memory, score
+from tests.bench import demo, harness, inference, memory, prepared
 from tests.bench import round as rounds
 from tests.bench.fleet import CLASSES, Usage, rig_plan
 
@@ -219,22 +219,36 @@ class TestDemo:
             demo.run(options)
 
 
-class TestScore:
+class TestInference:
     def test_ways_take_turns(self) -> None:
         """Each way meets each item once; the first rotates. The clock ticks once a look."""
         met: list[tuple[str, int]] = []
         ways = [lambda item: met.append(("a", item)), lambda item: met.append(("b", item))]
         ticks = count()
-        times = score.interleaved(ways, [7, 8], clock=lambda: next(ticks))
+        times = inference.interleaved(ways, [7, 8], clock=lambda: next(ticks))
         assert met == [("a", 7), ("b", 7), ("b", 8), ("a", 8)]
         assert times.tolist() == [[1, 1], [1, 1]]
 
     def test_ratio_is_the_median_of_the_pairs(self) -> None:
         """One slow call does not move it."""
-        assert score.ratio(np.array([11, 24, 3000]), np.array([10, 20, 30])) == pytest.approx(1.2)
+        assert inference.ratio(np.array([11, 24, 3000]), np.array([10, 20, 30])) == pytest.approx(
+            1.2
+        )
 
     def test_a_small_case(self) -> None:
         """Our session and the bare one take the same windows."""
-        figures = by_name(score._case("tiny", Mlp(hidden=[2, 2]), 2, 8, 3))
-        assert all(each.value > 0 and each.target is None for each in figures.values())
-        assert len(figures) == 4
+        figures = by_name(inference.latency("tiny", Mlp(hidden=[2, 2]), 2, 8, 3))
+        assert all(each.value > 0 for each in figures.values())
+        assert [name for name, each in figures.items() if each.target] == [
+            "tiny: window to prediction / bare call, p50"
+        ]
+
+    @pytest.mark.slow
+    @pytest.mark.system
+    def test_a_prepared_agent_scores_for_all_its_jobs(self, tmp_path: Path) -> None:
+        """A daemon of its own process, as after a restart; its memory is read."""
+        jobs = [inference._live(number) for number in range(2)]
+        with prepared.scoring(tmp_path / "agent", jobs) as status:
+            scored = [phase.windows_scored for phase in status.state.jobs.values()]
+        assert len(scored) == 2
+        assert all(scored)

@@ -103,6 +103,7 @@ def everything(store: Store) -> list[object]:
         *(store.updates(JOB, 2), store.pending(JOB), store.open_orders()),
         *(store.evaluations(JOB), store.refusals(), store.live_blobs()),
         *(store.traffic_by_agent(JOB), store.traffic(JOB, 0), store.traffic(JOB, 1)),
+        *(store.releases(JOB), store.installs(JOB, 1), store.wishes(JOB)),
     ]
 
 

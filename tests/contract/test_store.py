@@ -43,6 +43,7 @@ class TestJobs:
             rule_state=b"state",
             downlink_residual=name("residual"),
             paused=True,
+            quantised=name("int8"),
         )
         store.add_job(full)
         store.add_job(kit.job())

@@ -19,6 +19,8 @@ from fedmill_coordinator.store.records import (
     UpdateRecord,
     VersionRecord,
 )
+from fedmill_coordinator.store.records_releases import InstallRecord, ReleaseRecord
+from fedmill_coordinator.store.records_wishes import WishRecord
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sha256
@@ -204,12 +206,59 @@ class Twins(RuleBasedStateMachine):
     @rule(job=JOBS, verb=st.sampled_from(["pause", "close"]))
     def give_order(self, job: str, verb: Any) -> None:
         """Any order."""
-        self.both(lambda store: store.give_order(job, verb, "anna", 7))
+        self.both(lambda store: store.give_order(job, verb, "anna", 7, argument=verb))
 
     @rule(number=NUMBERS)
     def finish_order(self, number: int) -> None:
         """Any outcome."""
         self.both(lambda store: store.finish_order(number, done_ns=8, outcome="done"))
+
+    @rule(job=JOBS, number=st.integers(1, 4), version=NAMES, before=st.none() | NAMES)
+    def add_release(self, job: str, number: int, version: str, before: str | None) -> None:
+        """Any version, in place of whatever is under way."""
+        record = ReleaseRecord(
+            job=job,
+            release=number,
+            version=version,
+            before=before,
+            why="promoted",
+            rings=["canary", "fleet"],
+            created_ns=10 + number,
+        )
+        self.both(lambda store: store.add_release(record))
+
+    @rule(
+        job=JOBS,
+        number=st.integers(1, 4),
+        state=st.sampled_from(["open", "paused", "done", "aborted", "superseded"]),
+        agents=st.lists(AGENTS, max_size=2, unique=True),
+        word=st.sampled_from(["asked", "shadowing", "committed", "timed_out"]),
+    )
+    def save_release(self, job: str, number: int, state: Any, agents: list[str], word: str) -> None:
+        """Any release that is there goes on or ends, and agents say something."""
+        stored = self.stores[0].release(job, number)
+        if stored is None:
+            return
+        over = state in ("done", "aborted", "superseded")
+        changed = structs.replace(stored, state=state, ended_ns=30 if over else None)
+        told = [
+            InstallRecord(
+                job=job, release=number, agent=agent, ring=1, state=word, asked_ns=1, heard_ns=2
+            )
+            for agent in agents
+        ]
+        self.both(lambda store: store.save_release(changed, told))
+
+    @rule(job=JOBS, agent=AGENTS, settled=st.none() | NUMBERS)
+    def save_wish(self, job: str, agent: str, settled: int | None) -> None:
+        """Any wish, which waits or does not."""
+        record = WishRecord(job=job, agent=agent, kind="round", heard_ns=3, settled_ns=settled)
+        self.both(lambda store: store.save_wish(record))
+
+    @rule(job=JOBS, rounds=NUMBERS)
+    def settle_wishes(self, job: str, rounds: int) -> None:
+        """Those that wait."""
+        self.both(lambda store: store.settle_wishes(job, settled_ns=9, rounds=rounds))
 
     @rule(job=JOBS, version=NAMES, agent=AGENTS)
     def save_evaluation(self, job: str, version: str, agent: str) -> None:
@@ -237,6 +286,9 @@ def listings(store: Store) -> list[object]:
         told += [store.traffic(job, number) for number in (*range(4), KEPT_TRAFFIC + 1)]
         told.append(store.traffic_by_agent(job))
         told += [store.pending(job), store.recent_updates(job, 5)]
+        told += [store.releases(job), store.releases(job, last=1)]
+        told += [store.installs(job, number) for number in range(5)]
+        told.append(store.wishes(job))
     return told
 
 

@@ -29,8 +29,8 @@ from fedmill_shared.messages import (
 )
 from fedmill_shared.metrics import ClassificationStatistic, RegressionStatistic
 
-LATER = {"down-request", "down-wait"}
-"""Kinds that nobody sends to software of protocol 1."""
+LATER = {"down-request", "down-wait", "all-release", "up-wish"}
+"""Kinds that software of protocol 1 has no use for."""
 VECTOR = (np.arange(-50, 50, dtype=np.float32) / 64).astype(np.float32)
 MESSAGES: dict[str, msgspec.Struct] = {
     **recording.MESSAGES,

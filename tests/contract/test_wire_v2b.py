@@ -25,7 +25,7 @@ FIRST = test_wire_v2.FOLDER
 SCORES = {"global": 0.875, "personal": 0.75, "local": 1.0}
 PHASE: dict[str, Any] = {"served": "local", "scores": SCORES}
 """Later fields of each job in ``up-state``."""
-SINCE = {"faults"}
+SINCE = {"faults", "install", "windows_skipped", "int8"}
 """Still later ones, which are recorded elsewhere."""
 LATER: dict[str, dict[str, Any]] = {
     "up-update": {"steps": 93.5, "shift": {"force": (1.5, 0.25), "speed": (-0.125, 3.0)}},

@@ -11,7 +11,7 @@ import tomli_w
 from msgspec import structs
 from tests.coordinator.test_daemon import Plant
 
-from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.registry.newest import Versions
 from fedmill_coordinator.store.records import VersionRecord
 from fedmill_shared.errors import JobError, StoreError
 from fedmill_shared.job import Job, Window
@@ -149,14 +149,14 @@ class TestStart:
         """Version 0 is there and the job does not know it: the other job's next one is another."""
         old, new = tiny_job("old", rounds=9), tiny_job("new", start="old")
         federation.restart_with(old, new)
-        create = Releases.create
+        create = Versions.create
 
-        def killed(releases: Releases, normaliser: Any) -> None:
+        def killed(releases: Versions, normaliser: Any) -> None:
             create(releases, normaliser)
             raise StoreError("killed")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Releases, "create", killed)
+            patch.setattr(Versions, "create", killed)
             federation.running("new")
         [first] = federation.versions("new")
         assert federation.state("new") == ("statistics", 0)
@@ -241,7 +241,7 @@ class TestFrames:
         self, federation: Federation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Although every version is followed by a pruning here."""
-        monkeypatch.setattr("fedmill_coordinator.registry.releases.PRUNE_EVERY", 1)
+        monkeypatch.setattr("fedmill_coordinator.registry.newest.PRUNE_EVERY", 1)
         offers: list[UpdateOffer] = [federation.update(agent, "old") for agent in ("a", "b")]
         blobs = federation.daemon._services.blobs
         assert all(blobs.has(offer.sha256) for offer in offers)

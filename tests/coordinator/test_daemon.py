@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from tests.coordinator.plant import Plant
 
 from fedmill_coordinator.daemon import BACKLOG
-from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.registry.newest import Versions
 from fedmill_coordinator.resting import HOLD_SECONDS
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_shared.errors import StoreError
@@ -203,14 +203,14 @@ class TestFullDisk:
             plant.running(job)
         plant.heard["a"].clear()
         broken = ["tiny"]
-        announce = Releases.announce
+        announce = Versions.announce
 
-        def fails(self: Releases, **how: bool) -> None:
+        def fails(self: Versions, **how: bool) -> None:
             if self._job.name in broken:
                 raise StoreError("the disk is away")
             announce(self, **how)
 
-        monkeypatch.setattr(Releases, "announce", fails)
+        monkeypatch.setattr(Versions, "announce", fails)
         plant.daemon._hand_in(Connected(session_present=False))
         plant.work()
         assert [notice.job for notice in plant.take("a", "version")] == ["other"]

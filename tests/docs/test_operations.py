@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 LEVELS = {"debug", "info", "warning", "error"}
-EVENT = re.compile(r"[a-z]+\.[a-z_]+")
-ROW = re.compile(r"^\| `([a-z]+\.[a-z_]+)` \| (\w+) \| .+\. \|$", re.MULTILINE)
+EVENT = re.compile(r"[a-z][a-z0-9]*\.[a-z_]+")
+ROW = re.compile(r"^\| `([a-z][a-z0-9]*\.[a-z_]+)` \| (\w+) \| .+\. \|$", re.MULTILINE)
 PACKAGES = {"Agent": "agent", "Coordinator": "coordinator"}
 
 

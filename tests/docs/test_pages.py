@@ -81,6 +81,11 @@ class TestReadme:
         for text in shown:
             assert any(file.startswith(text) for file in full.values()), text
 
+    def test_names_every_page(self) -> None:
+        """Who reads no further than its end has seen what there is."""
+        linked = set(LINK.findall((ROOT / "README.md").read_text()))
+        assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
+
     def test_ci_runs_its_test_command(self) -> None:
         """A change is tested with the very command that README names."""
         assert re.search(r"^make test\b", (ROOT / "README.md").read_text(), re.MULTILINE)

@@ -171,8 +171,8 @@ def _point(text: str) -> tuple[Point, int]:
 
 def keep_blobs() -> None:
     """Let the coordinator forget no weights and no updates, so that all can be replayed."""
-    module = import_module("fedmill_coordinator.registry.releases")
-    module.Releases._prune = lambda _self: None
+    module = import_module("fedmill_coordinator.registry.newest")
+    module.Versions._prune = lambda _self: None
 
 
 def _cut(state: Path, target: Path, arguments: Sequence[object]) -> None:

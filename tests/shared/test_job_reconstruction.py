@@ -90,7 +90,7 @@ class TestFaults:
         text = '[job]\nname = "a"\ntask = "reconstruction"\n[[signals]]\nname = "s"\n'
         with pytest.raises(JobError, match=r'model\.architecture is "mlp"') as error:
             decode_job(text, "job.toml")
-        assert error.value.remedy == 'write architecture = "autoencoder" below [model]'
+        assert error.value.remedy == 'write architecture = "autoencoder" or "pca" below [model]'
 
     def test_features_count_as_inputs(self) -> None:
         """Two signals with four bands are eight numbers, however long the windows."""

@@ -19,6 +19,8 @@ from fedmill_shared.messages import (
     BlobName,
     BlobRequest,
     EvaluationReport,
+    InstallReport,
+    InstallState,
     JobNotice,
     JobPhase,
     Join,
@@ -26,10 +28,12 @@ from fedmill_shared.messages import (
     Reason,
     Receipt,
     Refusal,
+    ReleaseNotice,
     RoundNotice,
     UpdateOffer,
     VersionNotice,
     Wait,
+    Wish,
     decode,
     encode,
 )
@@ -38,6 +42,16 @@ from fedmill_shared.signals.moments import Cell, Moments
 
 A, B = "a" * 64, "b" * 64
 BLOB = BlobName(sha256=B, size=4096)
+INSTALL = InstallReport(
+    version=A,
+    state=InstallState.REJECTED,
+    release=2,
+    gate="shadow",
+    reason="12 of 40 windows differ",
+    evidence={"agreement": 0.7},
+    since_ns=5,
+    serving=B,
+)
 PHASE = JobPhase(
     phase="joined",
     version=A,
@@ -47,6 +61,21 @@ PHASE = JobPhase(
     ineligible="outside the shifts",
     served="local",
     scores={"global": 0.5, "local": 0.75},
+    install=INSTALL,
+)
+NOTICE = VersionNotice(
+    job="rig",
+    number=4,
+    version=A,
+    manifest=BLOB,
+    template=BLOB,
+    canary_inputs=BLOB,
+    canary_outputs=b"\0\1",
+    snapshot=BLOB,
+    base=B,
+    delta=BLOB,
+    evaluate=True,
+    serve=False,
 )
 OFFER = UpdateOffer(
     job="rig",
@@ -98,19 +127,7 @@ MESSAGES: tuple[Struct, ...] = (
     ),
     Wait(job="rig", sha256=A, retry_after=2.5),
     JobNotice(job="rig", text=b"{}", state="running", newest=2, spread=3.5),
-    VersionNotice(
-        job="rig",
-        number=4,
-        version=A,
-        manifest=BLOB,
-        template=BLOB,
-        canary_inputs=BLOB,
-        canary_outputs=b"\0\1",
-        snapshot=BLOB,
-        base=B,
-        delta=BLOB,
-        evaluate=True,
-    ),
+    NOTICE,
     RoundNotice(
         job="rig",
         round=4,
@@ -123,6 +140,10 @@ MESSAGES: tuple[Struct, ...] = (
         cohort=["press-1", "press-2"],
         attempt=1,
         uplink="stc-25",
+    ),
+    Wish(job="rig", kind="round", reason="the force has changed", evidence={"psi": 0.4}),
+    ReleaseNotice(
+        job="rig", release=2, notice=NOTICE, agents=["press-1", "press-2"], signature=b"\0\1"
     ),
 )
 TYPES = [type(message) for message in MESSAGES]
@@ -209,6 +230,7 @@ class TestRoundTrip:
             (MESSAGES[9], {"newest": 0, "spread": 0.0}),
             (MESSAGES[11], {"sent_ns": 0, "seconds_left": 0.0, "cohort": None, "attempt": 0}),
             (MESSAGES[11], {"uplink": ""}),
+            (NOTICE, {"serve": True}),
         ],
     )
     def test_what_protocol_1_leaves_out_has_its_meaning(

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import os
 import subprocess
 import sys
@@ -67,6 +68,15 @@ def expected_of(weights: np.ndarray, inputs: np.ndarray = INPUTS) -> np.ndarray:
     return flat @ (weights[:12].reshape(6, 2) * FACTOR) + weights[12:] + SHIFT
 
 
+def with_features(kind: int = TensorProto.FLOAT) -> bytes:
+    """The tiny model that also tells the flat windows, as numbers of another kind if wanted."""
+    model = onnx.load_model_from_string(tiny_model())
+    model.graph.node.append(helper.make_node("Cast", ["flat"], ["features"], to=kind))
+    told = helper.make_tensor_value_info("features", kind, ("batch", 6))
+    model.graph.output.append(told)
+    return model.SerializeToString()
+
+
 class TestTelemetry:
     def test_nothing_is_written_at_home(self, tmp_path: Path) -> None:
         """Importing the runtime and running a model leaves an empty HOME empty."""
@@ -86,6 +96,65 @@ class TestTelemetry:
             [sys.executable, "-c", code, str(model)], env={**kept, "HOME": str(home)}, check=True
         )
         assert list(home.rglob("*")) == []
+
+
+class TestBound:
+    """A call with buffers that are bound once."""
+
+    def test_it_reads_and_writes_the_buffers(self) -> None:
+        """Each call scores what stands there by then; the outputs are those of ``run``."""
+        session = OnnxSession.from_template(tiny_model(), weights_of(0))
+        windows, outputs = np.zeros((4, 2, 3), np.float32), np.empty((4, 2), np.float32)
+        call = session.bound(windows, outputs)
+        for factor in (1, -2, 3):
+            windows[:] = factor * INPUTS
+            call()
+            np.testing.assert_array_equal(outputs, session.run(windows))
+
+    def test_part_of_a_buffer(self) -> None:
+        """The first windows of a larger one; what stands behind them is untouched."""
+        session = OnnxSession.from_template(tiny_model(), weights_of(0))
+        windows, outputs = INPUTS.copy(), np.full((4, 2), 7, np.float32)
+        session.bound(windows[:3], outputs[:3])()
+        np.testing.assert_array_equal(outputs[:3], session.run(INPUTS[:3]))
+        assert outputs[3].tolist() == [7, 7]
+
+    def test_the_buffers_live_as_long_as_the_call(self) -> None:
+        """The runtime knows addresses only: nobody else needs to hold them."""
+        session = OnnxSession.from_template(tiny_model(), weights_of(0))
+        outputs = np.empty((4, 2), np.float32)
+        call = session.bound(INPUTS.copy(), outputs)
+        gc.collect()
+        del session
+        call()
+        np.testing.assert_allclose(outputs, expected_of(weights_of(0)), 1e-5)
+
+    def test_features(self) -> None:
+        """Written if asked for; ``run`` gives the outputs alone."""
+        session = OnnxSession.from_template(with_features(), weights_of(0))
+        assert (session.outputs, session.features) == (2, 6)
+        outputs, features = np.empty((4, 2), np.float32), np.empty((4, 6), np.float32)
+        session.bound(INPUTS, outputs, features)()
+        np.testing.assert_array_equal(features, INPUTS.reshape(4, 6))
+        np.testing.assert_array_equal(outputs, session.run(INPUTS))
+
+    def test_features_that_are_none(self) -> None:
+        """A graph without them, and one that calls something else so."""
+        for template in (tiny_model(), with_features(TensorProto.DOUBLE)):
+            assert OnnxSession.from_template(template, weights_of(0)).features is None
+
+    def test_windows_of_another_shape_are_refused(self) -> None:
+        """As ``run`` refuses them."""
+        session = OnnxSession.from_template(tiny_model(), weights_of(0))
+        with pytest.raises(ModelError, match="windows are float32"):
+            session.bound(np.zeros((1, 2, 4), np.float32), np.empty((1, 2), np.float32))
+
+    def test_a_runtime_that_fails_says_so(self) -> None:
+        """A buffer for outputs that are not what the graph gives."""
+        session = OnnxSession.from_template(tiny_model(), weights_of(0))
+        call = session.bound(INPUTS.copy(), np.empty((4, 3), np.float32))
+        with pytest.raises(ModelError, match="the model failed to run"):
+            call()
 
 
 class TestFromTemplate:

@@ -181,6 +181,12 @@ kind = "csv"
 AGENT
 [sources]
 => 3: sources is a table: expected a list, each a table
+=> (write its header in double brackets)
+
+[[agent]]
+site = "a"
+=> 1: agent is a list of tables: expected a table
+=> (write its header in single brackets)
 
 SOURCE
 port = 70000

@@ -71,6 +71,13 @@ def a_plant(number: int, folder: Path) -> Plant:
     """An agent with ten runs of a healthy pump, and a stream of one that breaks."""
     runs = {f"day{n}": pumps(100 * number + n, 160) for n in range(RUNS)}
     live = {"healthy": pumps(number + 7, 160), "broken": broken(number + 7, 160)}
+    return a_line(number, folder, runs, live)
+
+
+def a_line(
+    number: int, folder: Path, runs: dict[str, np.ndarray], live: dict[str, np.ndarray]
+) -> Plant:
+    """An agent with recordings ``runs``, and a stream that plays ``live`` again and again."""
     recorded = {
         "kind": "csv",
         "name": "line",

@@ -16,12 +16,13 @@ RESTART = frozenset(
         "broker.host",
         "broker.port",
         "store.min_free_bytes",
+        "inference.sparkplug",
     }
 )
 """What is read once: who the agent is, where and what it writes, and whom it talks to."""
-ANEW = ("agent.labels", "store", "training.enabled", "labels")
+ANEW = ("agent.labels", "store", "inference", "training.enabled", "labels")
 """What a job is taken up anew for, as after a restart of the agent."""
-SECTIONS = ("agent", "broker", "training", "store")
+SECTIONS = ("agent", "broker", "training", "store", "inference")
 LISTS = ("sources", "labels")
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fedmill_agent import shifts
+from fedmill_agent.inference.options import InferenceSection
 from fedmill_agent.labels.options import AnyLabels
 from fedmill_agent.sources import kinds, options_type
 from fedmill_agent.sources.base import SourceOptions
@@ -134,6 +135,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     broker: BrokerSection = BrokerSection()
     training: TrainingSection = TrainingSection()
     store: StoreSection = StoreSection()
+    inference: InferenceSection = InferenceSection()
     sources: list[SourceOptions] = msgspec.field(default_factory=list)
     labels: list[AnyLabels] = msgspec.field(default_factory=list)
 

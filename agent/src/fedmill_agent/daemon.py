@@ -4,17 +4,20 @@
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from fedmill_agent.background import Background
 from fedmill_agent.changes import Change, touches
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.guard import guarded
 from fedmill_agent.heartbeat import Heartbeat
 from fedmill_agent.line import Connect, Line, read
+from fedmill_agent.outside import Outside
 from fedmill_agent.plant import Plant
 from fedmill_agent.reloading import ConfigFile
 from fedmill_agent.seats import Seats
@@ -22,7 +25,6 @@ from fedmill_agent.skew import SkewWatch
 from fedmill_agent.streams import Fed
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
 from fedmill_agent.training.governed import GovernedTrainer
-from fedmill_agent.work import Outside
 from fedmill_shared import __version__
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
@@ -33,13 +35,24 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import AgentState, BlobRequest, RoundNotice
 from fedmill_shared.protocol import NEWEST
 
+if TYPE_CHECKING:
+    from fedmill_agent.publishing.outlet import Outlet
+
 TICK_SECONDS = 1.0
 POLL_SECONDS = 0.1
 CONTROL, NETWORK, SOURCES = range(3)
 LANES = (0, 64, 16)
 """Events that wait in each lane at most. What the trainer says is bounded by what it was asked."""
 
-Event = LinkEvent | TrainerAnswered | TrainerDied | Fed
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Work of another thread has come to its end: this is to be called on the loop."""
+
+    call: Callable[[], object]
+
+
+Event = LinkEvent | TrainerAnswered | TrainerDied | Fed | Due
 
 
 class Daemon:
@@ -64,6 +77,8 @@ class Daemon:
         self._line = Line(config, connect, self._hear, log)
         self._trainer = GovernedTrainer(config.training, self._hear, clock, log, turned=self._hurry)
         self._plant = Plant(config, clock, log, failed=self._fail)
+        self._background, self._disk = Background(self._soon), Background(self._soon)
+        self._outlet = self._way_for_others()
         self._outside = self._ways_out()
         self._seats = Seats(self._outside, log, hurry=self._hurry)
         self._heartbeat = Heartbeat(
@@ -74,10 +89,12 @@ class Daemon:
             trainer=self._trainer,
             plant=self._plant,
             file=file,
+            disk=self._disk,
         )
         self._skew = SkewWatch(clock, log)
         self._fault: FedmillError | None = None
         self._tick_due = 0.0
+        self._unsettled = 0
         self._stopping = False
         self._reloading = False
 
@@ -94,7 +111,29 @@ class Daemon:
             level=self._plant.disk.level,
             hub=self._plant.hub,
             labels=self._plant.labels,
+            background=self._background,
+            hurry=self._tell_soon,
+            outlet=self._outlet,
         )
+
+    def _way_for_others(self) -> "Outlet | None":
+        """Where predictions and alarms go out, if they do."""
+        wanted = self._config.inference
+        if wanted.publish == "off" and wanted.sparkplug is None:
+            return None
+        from fedmill_agent.publishing.opening import open_outlet  # noqa: PLC0415  few agents do
+
+        return open_outlet(
+            self._config,
+            self._line,
+            self._soon,
+            self._clock,
+            self._log,
+        )
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        """Have something called on the loop, from whatever thread."""
+        self._inbox.put(Due(call), CONTROL)
 
     def stop(self) -> None:
         """Ask the loop to end; safe inside a signal handler."""
@@ -116,6 +155,8 @@ class Daemon:
             self._seats.resume()
             self._plant.start()
             self._line.start()
+            if self._outlet is not None:
+                self._outlet.start()
             while not self._stopping:
                 self.step(POLL_SECONDS)
         finally:
@@ -139,8 +180,10 @@ class Daemon:
             self._seats.tick()
             self._trainer.tick()
         self._trainer.look()
+        if self._outlet is not None:
+            self._outlet.pump()
         if self._heartbeat.due():
-            self._attempt(self._heartbeat.beat)
+            self._attempt(self._heartbeat.turn)
 
     def _attempt(self, what: Callable[[], None]) -> None:
         guarded(self._log, what)
@@ -148,6 +191,10 @@ class Daemon:
     def _hurry(self) -> None:
         """Let the next heartbeat come at once."""
         self._heartbeat.soon()
+
+    def _tell_soon(self) -> None:
+        """Let the coordinator hear at once."""
+        self._heartbeat.news()
 
     def _fail(self, error: FedmillError) -> None:
         """End with ``error``."""
@@ -161,8 +208,13 @@ class Daemon:
         if touches(found, "training"):
             self._trainer.adopt(config.training)
         self._plant.adopt(config, found)
+        self._outlet = self._outlet or self._way_for_others()
         self._outside = replace(
-            self._outside, config=config, hub=self._plant.hub, labels=self._plant.labels
+            self._outside,
+            config=config,
+            hub=self._plant.hub,
+            labels=self._plant.labels,
+            outlet=self._outlet,
         )
         self._seats.adopt(self._outside, found)
 
@@ -174,8 +226,10 @@ class Daemon:
         match event:
             case Message():
                 self._receive(event)
+            case Due(call):
+                call()
             case Fed():
-                self._seats.feed(event)
+                self._feed(event)
             case TrainerAnswered(answer):
                 self._seats.answer(answer)
             case TrainerDied(code, numbers):
@@ -186,6 +240,17 @@ class Daemon:
                 if self._line.connected:
                     self._heartbeat.beat()
                     self._seats.reconnected()
+
+    def _feed(self, fed: Fed) -> None:
+        """Take what a source delivered; windows of events that wait are scored together."""
+        self._unsettled += 1
+        more = self._inbox.waiting(SOURCES) > 0 and self._unsettled < LANES[SOURCES]
+        try:
+            self._seats.feed(fed, more=more)
+        finally:  # also where this event is of no use: windows of others wait
+            if not more:
+                self._unsettled = 0
+                self._seats.settle()
 
     def _receive(self, message: Message) -> None:
         kind, said = read(message)
@@ -199,8 +264,12 @@ class Daemon:
     def _close(self) -> None:
         self._inbox.close()
         self._trainer.stop()
+        self._background.close()
+        self._disk.close()
         self._attempt(self._leave)
         self._seats.close()
+        if self._outlet is not None:
+            self._outlet.close()
         self._plant.close()
         self._log.info("agent.stopped", agent=self._config.agent.id)
 

@@ -52,12 +52,12 @@ class Election:
     @property
     def last(self) -> bool:
         """Whether the active version is the last one."""
-        notice = self._deployment.active
+        notice = self._deployment.followed
         return notice is not None and (self.over or notice.number >= self._job.federation.rounds)
 
     def pending(self) -> type[Ballot] | None:
         """What is to be done for the active version."""
-        notice = self._deployment.active
+        notice = self._deployment.followed
         if self._job.serving.candidates != "best" or not self._lives:
             return None
         if notice is None or notice.number == 0:  # nobody has learned anything yet
@@ -76,7 +76,7 @@ class Election:
         Raises:
             ModelError: no version is active, or it cannot be read.
         """
-        notice, alone = self._deployment.active, str(self._folder / ALONE_FILE)
+        notice, alone = self._deployment.followed, str(self._folder / ALONE_FILE)
         weights, regimes = self._deployment.weights_path(), self._deployment.regimes()
         number, version = (notice.number, notice.version) if notice is not None else (0, "")
         if kind is protocol.TrainAlone:

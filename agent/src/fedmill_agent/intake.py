@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.cutter import Cutter, cutter_for
+from fedmill_agent.inference.backlog import Backlog
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.sources.backfill import Backfill
 from fedmill_agent.sources.base import (
@@ -20,6 +21,7 @@ from fedmill_agent.sources.base import (
     at_once,
 )
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.splits import SplitPolicy, StoredSplit
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.errors import DataError, FedmillError
@@ -47,7 +49,12 @@ class _Feed:
 
 
 class Intake:
-    """Owns the windowers of one job's sources and writes to its store."""
+    """Owns the windowers of one job's sources and writes to its store.
+
+    Attributes:
+        newest: the last prediction, None before the first.
+        refused_labels: labels that the job cannot use, and how often each came.
+    """
 
     def __init__(
         self, job: Job, config: AgentConfig, store: WindowStore, scorer: Scorer, log: Logger
@@ -59,7 +66,10 @@ class Intake:
         """
         self._job = job
         self._store = store
-        self._scorer = scorer
+        self._backlog = Backlog(scorer, config.inference, scorer.clock, log)
+        self._most = config.inference.batch
+        self.newest: Prediction | None = None
+        self._waiting: list[tuple[_Feed, list[Window]]] = []
         self._log = log
         window_ns = round(1e9 * job.window.length / job.rate_hz)
         self._policy = SplitPolicy(store, job.evaluation, window_ns=window_ns)
@@ -67,6 +77,10 @@ class Intake:
         for source in config.sources:
             self.take_up(source)
         self.refused_labels: Counter[str] = Counter()
+        self.collecting = 0
+        drift = job.drift
+        # A label may come long after its window was kept, and after a restart.
+        self._collects = "collect" in (*drift.on_warning, *drift.on_alarm)
 
     def take_up(self, source: SourceOptions) -> None:
         """Expect events of ``source`` from now on.
@@ -106,6 +120,11 @@ class Intake:
     def bad_windows(self) -> int:
         """Windows in which too much is wrong: they were neither scored nor stored."""
         return sum(feed.cutter.bad for feed in self._feeds.values())
+
+    @property
+    def skipped_windows(self) -> int:
+        """Windows that waited too long for their turn: they were not scored."""
+        return self._backlog.skipped
 
     @property
     def faults(self) -> Counter[str]:
@@ -175,8 +194,21 @@ class Intake:
         few = len(self.refused_labels) < MOST_TEXTS
         return text if few or text in self.refused_labels else ""
 
-    def accept(self, event: SourceEvent | SourceEnded) -> None:
+    def accept(
+        self,
+        event: SourceEvent | SourceEnded,
+        *,
+        handed: float | None = None,
+        more: bool = False,
+    ) -> None:
         """Take in what a source delivered; data that no window can be made of is logged.
+
+        Where ``more`` is about to be delivered, its windows may wait for others, until ``settle``.
+
+        Args:
+            event: what it delivered.
+            handed: when, in seconds of the monotonic clock; None: nobody knows.
+            more: whether other events wait.
 
         Raises:
             StoreError: the windows cannot be kept.
@@ -184,26 +216,63 @@ class Intake:
         """
         feed = self._feeds[event.source]
         if isinstance(event, SourceEnded):
+            self.settle()
             feed.ended = True
             if event.error is not None:
                 self._fail(feed, event.error)
             return
         try:
-            self._deliver(feed, event.event)
+            self._deliver(feed, event.event, handed)
         except DataError as error:
             self._fail(feed, error)
+        if not more:
+            self.settle()
 
-    def _deliver(self, feed: _Feed, event: Event) -> None:
+    def collect(self, windows: int) -> None:
+        """Keep this many of the next windows for training, of sources that only score too."""
+        self.collecting = max(self.collecting, windows)
+
+    def settle(self) -> None:
+        """Score and store the windows that wait.
+
+        Raises:
+            StoreError: the windows cannot be kept.
+            ModelError: the windows cannot be scored.
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        said = self._backlog.score()
+        self._store.add_predictions(said)
+        self.newest = said[-1] if said else self.newest
+        parts: dict[StoredSplit, list[Window]] = {}
+        for feed, windows in waiting:
+            for split, members in self._divided(feed.options.split, windows).items():
+                parts.setdefault(split, []).extend(members)
+        for split, members in parts.items():
+            self._store.add(members, split)
+        for feed in {feed.options.name: feed for feed, _ in waiting}.values():
+            if feed.forecaster is not None:
+                self._store.set_targets(feed.forecaster.taken())
+
+    def _deliver(self, feed: _Feed, event: Event, handed: float | None) -> None:
         if isinstance(event, LabelInterval):
             self._label(feed, event)
             return
         for good in feed.cutter.batches(event):
             if good:
-                self._store.add_predictions(self._scorer.score(good))
-                for split, members in self._divided(feed.options.split, good).items():
-                    self._store.add(members, split)
-        if feed.forecaster is not None:
+                self._waiting.append((feed, good))
+                self._wait(feed.options, good, handed)
+            if len(self._backlog) >= self._most:
+                self.settle()
+        if feed.forecaster is not None and not self._waiting:
             self._store.set_targets(feed.forecaster.taken())
+
+    def _wait(self, options: SourceOptions, windows: list[Window], handed: float | None) -> None:
+        """Have ``windows`` wait for their turn."""
+        recording = at_once(options)
+        history = recording and options.split != "live"
+        self._backlog.add(windows, None if recording else handed, history=history)
 
     def _fail(self, feed: _Feed, error: FedmillError) -> None:
         if feed.error is None or str(feed.error) != str(error):
@@ -212,7 +281,8 @@ class Intake:
 
     def _divided(self, split: Split, windows: list[Window]) -> dict[StoredSplit, list[Window]]:
         if split == "live":
-            return {}
+            wanted, self.collecting = self.collecting, max(0, self.collecting - len(windows))
+            return {"train": windows[:wanted]} if wanted else {}
         if split != "auto":
             return {split: windows}
         parts: dict[StoredSplit, list[Window]] = {}
@@ -238,5 +308,5 @@ class Intake:
                 )
             self.refused_labels[text] += 1
             return
-        if feed.options.split != "live":
+        if feed.options.split != "live" or self._collects:
             self._store.add_labels([label])

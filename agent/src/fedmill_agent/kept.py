@@ -5,19 +5,17 @@ What is in such a file makes models better and can be made again. So one that is
 another layout of the model, is set aside and nothing else happens.
 """
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fedmill_agent import sealed
 from fedmill_shared.errors import DataError, StoreError
-from fedmill_shared.files import write_atomic
 from fedmill_shared.messages import UNREADABLE
 
 Vector = NDArray[np.float32]
@@ -48,11 +46,6 @@ class Kept(Struct, frozen=True, kw_only=True):
 K = TypeVar("K", bound=Kept)
 
 
-class _Envelope(Struct, frozen=True):
-    body: memoryview
-    crc: int
-
-
 @dataclass(frozen=True, slots=True)
 class Found(Generic[K]):
     """What a file held: nothing where there was none, or where it had to be ``set_aside``."""
@@ -76,8 +69,7 @@ def keep(path: Path, kept: Kept) -> None:
     Raises:
         StoreError: the disk fails; the file is unchanged.
     """
-    body = msgspec.msgpack.encode(kept)
-    write_atomic(path, msgspec.msgpack.encode(_Envelope(memoryview(body), zlib.crc32(body))))
+    sealed.write(path, kept)
 
 
 def find(path: Path, kind: type[K], layout: str) -> Found[K]:
@@ -112,11 +104,21 @@ def look(path: Path, kind: type[K], layout: str) -> K | None:
         DataError: it is damaged.
         StoreError: the disk fails.
     """
+    kept = peek(path, kind)
+    return kept if kept is not None and kept.layout == layout else None
+
+
+def peek(path: Path, kind: type[K]) -> K | None:
+    """What the file holds, for whichever layout; None where there is none.
+
+    Raises:
+        DataError: it is damaged.
+        StoreError: the disk fails.
+    """
     try:
-        kept = _read(path, kind)
+        return _read(path, kind)
     except UNREADABLE as error:
         raise DataError(f"{path}: damaged: {error}", remedy="it is made again") from error
-    return kept if kept is not None and kept.layout == layout else None
 
 
 def _read(path: Path, kind: type[K]) -> K | None:
@@ -129,7 +131,4 @@ def _read(path: Path, kind: type[K]) -> K | None:
             f"{path}: cannot be read: {error.strerror}",
             remedy="give the service user the right to read it",
         ) from error
-    envelope = msgspec.msgpack.decode(data, type=_Envelope)
-    if zlib.crc32(envelope.body) != envelope.crc:
-        raise DataError(f"{path}: its checksum differs")
-    return msgspec.msgpack.decode(envelope.body, type=kind)
+    return sealed.opened(path, data, kind)

@@ -90,6 +90,14 @@ class Line:
         except BrokerError as error:
             self._log.warning("message.unsent", kind=kind, error=str(error))
 
+    def publish(self, kind: str, job: str, payload: bytes, done: Callable[[], None]) -> None:
+        """Tell other systems; ``done`` is called, on another thread, once the broker has it.
+
+        Raises:
+            BrokerError: it is larger than the broker takes.
+        """
+        self._link.publish(topics.out(self._agent, kind, job), payload, done=done)
+
     def leave(self, last: AgentState) -> None:
         """Say ``last``, if the broker has us, and hang up."""
         self._link.stop(self._word(last))

@@ -80,9 +80,9 @@ class Participation:
         self._submit(protocol.Warm(**self._task()))
 
     def installed(self) -> None:
-        """A version is active: evaluate it if asked to, and train if its round is open."""
+        """A version is followed: evaluate it if asked to, and train if its round is open."""
         self._present = True
-        notice = self._deployment.active
+        notice = self._deployment.followed
         if notice is not None and notice.evaluate:
             self._evaluate(notice.version)
         self._train_if_open()
@@ -140,7 +140,7 @@ class Participation:
                 version = task.version
             case _:
                 return False
-        return self._deployment.active is None or self._deployment.active.version != version
+        return self._deployment.followed is None or self._deployment.followed.version != version
 
     def _evaluate(self, version: str) -> None:
         if self._assessment.knows(version):
@@ -159,8 +159,8 @@ class Participation:
         )
 
     def _train_if_open(self) -> None:
-        notice, active = self._round, self._deployment.active
-        if notice is None or not notice.round or active is None or active.version != notice.base:
+        notice, base = self._round, self._deployment.followed
+        if notice is None or not notice.round or base is None or base.version != notice.base:
             return
         if notice.cohort is not None and self._agent not in notice.cohort:
             return
@@ -220,9 +220,12 @@ class Participation:
             shift=answer.shift,
         )
         self.delivery.put(Parcel(offer, answer.frame, answer.residual))
-        active = self._deployment.active
-        newer = active is not None and active.version != task.base
-        if newer and personal_roles(self._job):
+        followed, served = self._deployment.followed, self._deployment.served
+        newer = followed is not None and followed.version != task.base
+        together = (
+            followed is not None and served is not None and served.version == followed.version
+        )
+        if newer and together and personal_roles(self._job):
             self._deployment.refresh()  # it was installed with the parts of before
 
     def _failure(self, task: protocol.Request, answer: protocol.Failed) -> None:

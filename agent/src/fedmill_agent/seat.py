@@ -2,14 +2,17 @@
 """An agent's seat in one job: whether it takes part, what it hears, and what it says of itself."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 
 from fedmill_agent.cutter import MOST_FAULTS
+from fedmill_agent.drift.told import DriftTold
 from fedmill_agent.memory import return_memory
+from fedmill_agent.outside import Outside
 from fedmill_agent.sources.runner import SourceEnded
 from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
-from fedmill_agent.work import Outside, Work
+from fedmill_agent.work import Work
 from fedmill_shared.errors import FedmillError, FrameError
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.blocks import Block
@@ -22,6 +25,7 @@ from fedmill_shared.messages import (
     Phase,
     Receipt,
     Refusal,
+    ReleaseNotice,
     RoundNotice,
     VersionNotice,
     Wait,
@@ -73,13 +77,14 @@ class Seat:
             self._refuse(error)
 
     def renewed(self, outside: Outside, log: Logger) -> "Seat":
-        """The same seat with a changed configuration; this one is closed."""
+        """The same seat with a changed configuration; this one is closed.
+
+        It knows where the job stands, and must be told of versions and rounds.
+        """
         self.close()
         seat = Seat(self.name, self.text, outside, log)
         if self._heard is not None:
             seat.hear(*self._heard)
-        if self._round is not None:
-            seat.round(self._round)
         return seat
 
     def adopt(self, outside: Outside, names: Collection[str]) -> None:
@@ -111,8 +116,19 @@ class Seat:
     def version(self, notice: VersionNotice, *, retained: bool) -> None:
         """A version was announced."""
         work = self._work
-        if work is not None and work.deployment.announce(notice, retained=retained):
+        if work is None:
+            return
+        if work.deployment.announce(notice, retained=retained):
             self._installed(work)
+        if work.equipment.int8 is not None:
+            work.equipment.int8.form.want(notice.quantised)
+
+    def release(self, notice: ReleaseNotice, *, retained: bool) -> None:
+        """A version is to be served, by us if our ring is open."""
+        if notice.agents is not None and self._outside.config.agent.id not in notice.agents:
+            return
+        if self._work is not None:
+            self._work.deployment.release(notice, retained=retained)
 
     def block(self, block: Block) -> None:
         """A piece of a blob arrived; it may complete a version."""
@@ -121,6 +137,8 @@ class Seat:
             return
         try:
             installed = work.deployment.receive(block)
+            if work.equipment.int8 is not None:
+                work.equipment.int8.form.receive(block)
         except FrameError as error:
             self._log.warning("block.refused", error=str(error))
             return
@@ -166,21 +184,23 @@ class Seat:
         self._prepare(work)
         self._installed(work)
 
-    def feed(self, fed: Fed) -> None:
-        """A source delivered something, perhaps before the job was changed."""
+    def feed(self, fed: Fed, *, more: bool = False) -> None:
+        """A source delivered something, perhaps before the job was changed.
+
+        Where ``more`` of the sources waits, its windows may wait too, until ``settle``.
+        """
         work = self._work
         if work is None or fed.ticket != work.streams.ticket(fed.event.source):
             return
-        try:
-            work.intake.accept(fed.event)
-        except FedmillError as error:
-            now = self._outside.clock.monotonic()
-            if now >= self._loss_due:  # a full disk fails a million windows
-                self._loss_due = now + LOSS_SECONDS
-                self._log.error("windows.lost", kind=type(error).__name__, error=str(error))
+        self._keep(partial(work.intake.accept, fed.event, handed=fed.handed, more=more))
         if isinstance(fed.event, SourceEnded):
             work.streams.start_next(fed.event.source)
             self._look_for_windows(work)
+
+    def settle(self) -> None:
+        """Score and store the windows that wait."""
+        if self._work is not None:
+            self._keep(self._work.intake.settle)
 
     def reconnected(self) -> None:
         """The broker has us again."""
@@ -209,23 +229,44 @@ class Seat:
             phase = "training"
         elif work.intake.replaying:
             phase = "replaying"
-        active, choice = work.deployment.active, work.deployment.serving.choice
+        followed, choice = work.deployment.followed, work.deployment.serving.choice
+        int8 = work.equipment.int8
         return JobPhase(
             phase=phase,
-            version=active.version if active is not None else "",
+            version=followed.version if followed is not None else "",
             windows=_counts(work),
             windows_scored=work.scorer.scored,
             windows_bad=work.intake.bad_windows,
+            windows_skipped=work.intake.skipped_windows,
             faults=dict(work.intake.faults.most_common(MOST_FAULTS)),
             ineligible=self._ineligible(work) or self._refused(),
             served=choice.candidate if choice is not None else "",
             scores=choice.scores if choice is not None else {},
+            install=work.deployment.installer.report(),
+            int8=int8.figures if int8 is not None else {},
         )
+
+    def drift(self) -> DriftTold | None:
+        """Where drift stands; None where nothing is watched."""
+        watch = self._work.equipment.drift if self._work is not None else None
+        return None if watch is None else watch.told()
 
     def close(self) -> None:
         """Stop the sources and close the store."""
         if self._work is not None:
+            self.settle()
             self._work.close()
+
+    def _keep(self, windows: Callable[[], None]) -> None:
+        try:
+            windows()
+        except FedmillError as error:
+            if self._work is not None:
+                self._work.deployment.installer.faulted(error)
+            now = self._outside.clock.monotonic()
+            if now >= self._loss_due:  # a full disk fails a million windows
+                self._loss_due = now + LOSS_SECONDS
+                self._log.error("windows.lost", kind=type(error).__name__, error=str(error))
 
     def _installed(self, work: Work) -> None:
         # Before all recordings are read, a version would be scored on some held-out windows only.

@@ -2,17 +2,19 @@
 """All jobs that an agent was offered: who gets a seat, and which seat hears what."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
-from fedmill_agent.announcements import Announcements
+from fedmill_agent.announcements import Announcements, Notice
 from fedmill_agent.changes import ANEW, Change, named, touches
+from fedmill_agent.drift.told import DriftTold
 from fedmill_agent.guard import guarded
+from fedmill_agent.outside import Outside
 from fedmill_agent.seat import Seat
 from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
-from fedmill_agent.work import Outside
 from fedmill_shared.errors import FedmillError, JobError, ProtocolError
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.blocks import Block
@@ -23,6 +25,7 @@ from fedmill_shared.messages import (
     JobPhase,
     Receipt,
     Refusal,
+    ReleaseNotice,
     RoundNotice,
     VersionNotice,
     Wait,
@@ -70,16 +73,24 @@ class Seats:
                     seat.block(said)
             case JobNotice() if self.wants(said.job):
                 self._offer(said)
-            case VersionNotice() | RoundNotice() if self.wants(said.job):
+            case VersionNotice() | ReleaseNotice() | RoundNotice() if self.wants(said.job):
                 self._heard.remember(kind, said, {*self._seats, *self._outside.config.agent.jobs})
                 self._pass_on(said, retained=retained)
             case Receipt() | BlobRequest() | Wait() if said.job in self._seats:
                 self._seats[said.job].reply(said)
 
-    def feed(self, fed: Fed) -> None:
-        """A source delivered something, perhaps for a job that is gone."""
+    def feed(self, fed: Fed, *, more: bool = False) -> None:
+        """A source delivered something, perhaps for a job that is gone.
+
+        Where ``more`` waits, its windows may wait too, until ``settle``.
+        """
         if fed.job in self._seats:
-            self._seats[fed.job].feed(fed)
+            self._seats[fed.job].feed(fed, more=more)
+
+    def settle(self) -> None:
+        """No more of the sources waits: score what does."""
+        for seat in self._seats.values():
+            seat.settle()
 
     def answer(self, answer: protocol.Answer) -> None:
         """The trainer answered one of the seats."""
@@ -107,28 +118,41 @@ class Seats:
         self._outside = outside
         anew = touches(found, *ANEW)
         for name, seat in self._seats.items():
-            if anew:
-                self._seats[name] = seat.renewed(outside, self._log.bind(job=name))
-            else:
+            if not anew:
                 seat.adopt(outside, named(found, "sources"))
+                continue
+            self._seats[name] = seat.renewed(outside, self._log.bind(job=name))
+            self._remind(name)
 
     def phases(self) -> dict[str, JobPhase]:
         """Where the agent stands in each job."""
         return {name: seat.phase() for name, seat in self._seats.items()}
+
+    def drifts(self) -> dict[str, DriftTold]:
+        """Where drift stands in each job that watches for it."""
+        told = {name: seat.drift() for name, seat in self._seats.items()}
+        return {name: each for name, each in told.items() if each is not None}
 
     def close(self) -> None:
         """Stop the sources and close the stores."""
         for seat in self._seats.values():
             seat.close()
 
-    def _pass_on(self, notice: VersionNotice | RoundNotice, *, retained: bool) -> None:
+    def _pass_on(self, notice: Notice, *, retained: bool) -> None:
         seat = self._seats.get(notice.job)
         if seat is None:
             return
         if isinstance(notice, VersionNotice):
             seat.version(notice, retained=retained)
+        elif isinstance(notice, ReleaseNotice):
+            seat.release(notice, retained=retained)
         else:
             seat.round(notice)
+
+    def _remind(self, job: str) -> None:
+        """A new seat: what is said of its job came before it, and is not said again."""
+        for each in self._heard.of(job):
+            guarded(self._log, partial(self._pass_on, each, retained=True))
 
     def _offer(self, notice: JobNotice) -> None:
         try:
@@ -147,8 +171,7 @@ class Seats:
         self._seats[notice.job] = self._open(notice.job, notice.text)
         self._seats[notice.job].hear(notice, protocol_number)
         self._hurry()
-        for each in self._heard.of(notice.job):  # they may have come before the job
-            self._pass_on(each, retained=True)
+        self._remind(notice.job)
 
     def _readable(self, notice: JobNotice) -> bool:
         """Whether the new text of a job is one; if not, the seat that works goes on."""

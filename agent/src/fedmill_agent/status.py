@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fedmill_agent.drift.told import DriftTold
 from fedmill_agent.reloading import Reloaded
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.store.space import DiskStatus
@@ -28,6 +29,7 @@ class Status(Struct, frozen=True, kw_only=True):
         state: what it tells the coordinator.
         disk: the disk that it writes to; None where that does not tell.
         sources: its live sources, by name.
+        drift: of each job that watches for it.
         config: what became of its configuration file since.
     """
 
@@ -38,20 +40,30 @@ class Status(Struct, frozen=True, kw_only=True):
     state: AgentState
     disk: DiskStatus | None = None
     sources: dict[str, Standing] = {}
+    drift: dict[str, DriftTold] = {}
     config: Reloaded = Reloaded()
 
 
-def write_status(
-    folder: Path,
+def write_status(folder: Path, status: bytes) -> None:
+    """Leave the daemon's state in ``folder``, as ``status_of`` gives it.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    write_atomic(folder / "status.json", status)
+
+
+def status_of(
     state: AgentState,
     *,
     connected: bool,
     trainer_pid: int | None,
     disk: DiskStatus | None = None,
     sources: Mapping[str, Standing] | None = None,
+    drift: Mapping[str, DriftTold] | None = None,
     config: Reloaded = Reloaded(),  # noqa: B008  it cannot change
-) -> None:
-    """Leave the daemon's state in ``folder``."""
+) -> bytes:
+    """What the daemon leaves of itself."""
     pid = os.getpid()
     status = Status(
         pid=pid,
@@ -61,9 +73,10 @@ def write_status(
         state=state,
         disk=disk,
         sources=dict(sources or {}),
+        drift=dict(drift or {}),
         config=config,
     )
-    write_atomic(folder / "status.json", msgspec.json.encode(status))
+    return msgspec.json.encode(status)
 
 
 def read_status(folder: Path) -> Status:

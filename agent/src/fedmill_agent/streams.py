@@ -22,11 +22,17 @@ STOP_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """Something a source delivered to one job; ``ticket`` tells for which reading of it."""
+    """Something a source delivered to one job.
+
+    Attributes:
+        ticket: tells for which reading of the source.
+        handed: when the source had it, in seconds of the monotonic clock; it may have waited since.
+    """
 
     job: str
     ticket: int
     event: SourceEvent | SourceEnded
+    handed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,23 +157,23 @@ class Streams:
 
     def _subscribe(self, source: str) -> None:
         """Have a live source deliver what this job wants."""
-        job, ticket, feed = self._job.name, self._tickets[source], self._ways.feed
+        job, ticket, ways = self._job.name, self._tickets[source], self._ways
         if self._ways.hub is not None:
             self._ways.hub.subscribe(
                 ticket,
                 source,
                 self._wanted[source],
-                lambda event: feed(Fed(job, ticket, event)),
+                lambda event: ways.feed(Fed(job, ticket, event, ways.clock.monotonic())),
                 backfill=self._intake.backfill(source),
             )
 
     def _runner(self, source: ReplayOptions, tags: Sequence[str], ticket: int) -> SourceRunner:
-        job, feed = self._job.name, self._ways.feed
+        job, ways = self._job.name, self._ways
         return SourceRunner(
             kind_of(source),
             source,
             tags,
             self._job.rate_hz,
-            sink=lambda event: feed(Fed(job, ticket, event)),
+            sink=lambda event: ways.feed(Fed(job, ticket, event, ways.clock.monotonic())),
             clock=self._ways.clock,
         )

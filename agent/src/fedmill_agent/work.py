@@ -1,66 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent has for a job that it accepted: store, sources, model and part in the rounds."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from msgspec import Struct
+import numpy as np
+from numpy.typing import NDArray
 
-from fedmill_agent.config import AgentConfig
 from fedmill_agent.cutter import told_faults
+from fedmill_agent.equipment import Equipment
+from fedmill_agent.inference.assembly import Checked
 from fedmill_agent.inference.deployment import Deployment
+from fedmill_agent.inference.installing.around import Around
+from fedmill_agent.inference.installing.held_out import HeldOut
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.serving import Serving
 from fedmill_agent.inference.shelf import VersionShelf
+from fedmill_agent.insight import Parts
 from fedmill_agent.intake import Intake
+from fedmill_agent.outside import Outside
 from fedmill_agent.participation import Participation
 from fedmill_agent.places import job_folder, versions_folder, windows_file
 from fedmill_agent.ports import Ports
 from fedmill_agent.store.bounds import rules_of
 from fedmill_agent.store.joining import joining_of
-from fedmill_agent.store.space import Level, ample
 from fedmill_agent.store.windows import WindowStore
-from fedmill_agent.streams import Fed, Streams, Ways
-from fedmill_agent.training import protocol
-from fedmill_shared.clock import Clock
+from fedmill_agent.streams import Streams, Ways
 from fedmill_shared.errors import DataError, FedmillError, JobError, StoreError
 from fedmill_shared.files import make_folder, write_atomic
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Pca
 from fedmill_shared.job_check import job_from_canonical
-from fedmill_shared.link.backoff import full_jitter
 from fedmill_shared.log import Logger
-from fedmill_shared.models.sharing import shared_roles
 from fedmill_shared.schema import schema_hash
 
-if TYPE_CHECKING:
-    from fedmill_agent.labels.desk import LabelDesk
-    from fedmill_agent.sources.hub import Hub
-
 RETRY_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a seat reaches the world with; shared by all seats of an agent.
-
-    ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest,
-    ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any, and
-    ``labels`` what people and other systems said.
-    """
-
-    config: AgentConfig
-    send: Callable[[str, Struct | bytes], None]
-    submit: Callable[[protocol.Request], None]
-    number: Callable[[], int]
-    feed: Callable[[Fed], bool]
-    clock: Clock
-    obstacle: Callable[[], str] = str
-    jitter: Callable[[float], float] = full_jitter
-    level: Callable[[], Level] = ample
-    hub: "Hub | None" = None
-    labels: "LabelDesk | None" = None
 
 
 class Work:
@@ -92,11 +65,12 @@ class Work:
         )
         try:
             self._equip(text)
+            # Only a job that can be served is taken up again after a restart.
+            write_atomic(self._folder / "job.json", text)
+            self.equipment.tell()
         except FedmillError:
             self.store.close()
             raise
-        # Only a job that can be served is taken up again after a restart.
-        write_atomic(self._folder / "job.json", text)
         self.streams.start()
 
     def learnable(self) -> int:
@@ -139,6 +113,7 @@ class Work:
     def tick(self) -> bool:
         """Do what is due about once a second; True if a version was installed."""
         installed = self.deployment.tick()
+        self.equipment.tick()
         self.participation.tick()
         self._follow_labels()
         if self.store.set_aside != self._reported:
@@ -173,23 +148,34 @@ class Work:
     def close(self) -> None:
         """Stop the sources and close the store."""
         self.streams.close()
+        self.equipment.close()
+        self.deployment.close()
         self.store.close()
 
     def _equip(self, text: bytes) -> None:
         outside, config, log = self._outside, self._outside.config, self._log
-        self.scorer = Scorer(outside.clock)
+        self.scorer = Scorer(outside.clock, log, batch=config.inference.batch)
         self.intake = Intake(self.job, config, self.store, self.scorer, log)
         self.deployment = Deployment(
             VersionShelf(versions_folder(config.agent.state, self.job)),
             self.scorer,
             Serving(self._folder, self.job, log),
-            window=(len(self.job.channels), self.job.input_length),
-            roles=shared_roles(self.job),
+            self._around(),
             request=lambda request: outside.send("request", request),
-            clock=outside.clock,
-            log=log,
         )
-        self.participation = Participation(
+        self.participation = self._participation(text)
+        parts = Parts(
+            self.job, self._folder, self.scorer, self.store, self.deployment, outside.clock, log
+        )
+        self.equipment = Equipment(parts, outside, self.intake)
+        self.deployment.resume()
+        self.equipment.resumed()
+        self.streams = Streams(self.job, self.intake, config.sources, self._ways())
+
+    def _participation(self, text: bytes) -> Participation:
+        """What takes part in the rounds of the job with the canonical ``text``."""
+        outside = self._outside
+        return Participation(
             self.job,
             text,
             self._folder,
@@ -200,13 +186,37 @@ class Work:
                 number=outside.number,
                 obstacle=outside.obstacle,
             ),
-            agent=config.agent.id,
-            store=windows_file(config.agent.state, self.job),
+            agent=outside.config.agent.id,
+            store=windows_file(outside.config.agent.state, self.job),
             clock=outside.clock,
-            log=log,
+            log=self._log,
         )
-        self.deployment.resume()
-        self.streams = Streams(self.job, self.intake, config.sources, self._ways())
+
+    def _around(self) -> Around:
+        """What installations work with."""
+        outside, job = self._outside, self.job
+        held_out = HeldOut(job, windows_file(outside.config.agent.state, job), self._keeps_aside)
+        return Around(
+            job,
+            outside.clock,
+            self._log,
+            background=outside.background,
+            # Distances from principal components are over limits of their own, and no errors.
+            held_out=None if isinstance(job.model, Pca) else held_out,
+            changed=outside.hurry,
+            refit=self._refitted if job.feedback.method != "off" else None,
+        )
+
+    def _keeps_aside(self) -> bool:
+        """Whether there may be windows to compare models on; in most jobs there are none."""
+        sources = self._outside.config.sources
+        return self.job.evaluation.validation > 0.0 or any(
+            source.split == "validation" for source in sources
+        )
+
+    def _refitted(self, checked: Checked) -> NDArray[np.float32] | None:
+        feedback = self.equipment.feedback
+        return None if feedback is None else feedback.refitted(checked)
 
     def _ways(self) -> Ways:
         outside = self._outside

@@ -2,6 +2,7 @@
 """Who is there: what agents last said, and who can be counted on for a job."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from msgspec import json, structs
 
@@ -9,7 +10,7 @@ from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import ProtocolError
-from fedmill_shared.messages import AgentState
+from fedmill_shared.messages import AgentState, InstallReport, LabelValue
 from fedmill_shared.protocol import common
 
 FLAPS = 4
@@ -94,6 +95,20 @@ class Fleet:
     def eligible(self, job: str) -> set[str]:
         """Agents of ``on_job`` that could train now."""
         return {agent for agent in self.on_job(job) if not self._states[agent].jobs[job].ineligible}
+
+    def installs(self, job: str) -> dict[str, InstallReport]:
+        """What agents last said of the version of ``job`` that they were to serve."""
+        phases = {agent: state.jobs.get(job) for agent, state in self._states.items()}
+        return {
+            agent: phase.install
+            for agent, phase in phases.items()
+            if phase is not None and phase.install is not None
+        }
+
+    def labels(self, agents: Iterable[str]) -> dict[str, dict[str, LabelValue]]:
+        """What each of ``agents`` is called by; nothing of those that were not heard."""
+        known = ((agent, self._states.get(agent)) for agent in agents)
+        return {agent: state.labels if state is not None else {} for agent, state in known}
 
     def _flaps(self, agent: str) -> bool:
         now = self._clock.monotonic()

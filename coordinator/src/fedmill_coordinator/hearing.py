@@ -23,6 +23,7 @@ from fedmill_shared.messages import (
     Reason,
     Refusal,
     UpdateOffer,
+    Wish,
     decode,
 )
 
@@ -97,3 +98,5 @@ def _hand_over(desk: Desk, agent: str, body: Struct) -> None:
             desk.evaluation(agent, body)
         case BlobRequest():
             desk.request(agent, body)
+        case Wish():
+            desk.wish(agent, body)

@@ -82,7 +82,8 @@ def take_up(path: Path, job: Job, golden: str, services: Services) -> Taken:
     if record is not None:
         job = _as_started(path, job, record, services.log)
     windows = None
-    if record is None or record.state not in ENDED:  # what is over opens no round
+    wakes = record is not None and record.state == "finished" and job.federation.rounds_on_wish
+    if record is None or record.state not in ENDED or wakes:  # what is over opens no round
         windows = golden_of(job, golden)
     if record is None:  # nothing stands against it: from now on its file must not change
         record = enter(services.store, job, services.clock.now_ns())

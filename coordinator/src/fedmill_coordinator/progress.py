@@ -39,7 +39,7 @@ def statistics_of(store: Store, job: str, version: str, split: str = TEST) -> di
 
 def metric_of(store: Store, job: str, version: str) -> Metric | None:
     """The merged metric of ``version``; None while nobody has scored it on any window."""
-    return _merged(statistics_of(store, job, version).values())
+    return merged_metric(statistics_of(store, job, version).values())
 
 
 def latest_metric(store: Store, job: str) -> Metric | None:
@@ -63,7 +63,7 @@ def metrics_by_agent(
         if len(found) == len(agents):
             break
         for agent, statistic in statistics_of(store, job, record.version).items():
-            metric = _merged([statistic])
+            metric = merged_metric([statistic])
             if metric is not None and agent in agents:
                 found.setdefault(agent, (record, metric))
     return found
@@ -82,7 +82,7 @@ def candidates_by_agent(
             for agent, statistic in statistics_of(
                 store, job, record.version, f"{TEST}-{name}"
             ).items():
-                metric = _merged([statistic])
+                metric = merged_metric([statistic])
                 if metric is not None and agent in agents:
                     told.setdefault(agent, {})[name] = metric
         found = told | found
@@ -98,7 +98,8 @@ class _Told(Struct):
     loss: float | None = None
 
 
-def _merged(statistics: Iterable[Statistic]) -> Metric | None:
+def merged_metric(statistics: Iterable[Statistic]) -> Metric | None:
+    """The metric over all of ``statistics``; None where none of them counts a window."""
     told = [statistic for statistic in statistics if statistic.count]
     if not told:
         return None

@@ -50,6 +50,10 @@ class Inbox(Generic[T]):
             self._changed.notify_all()
             return event
 
+    def waiting(self, lane: int) -> int:
+        """Events that wait in a lane."""
+        return len(self._lanes[lane][1])
+
     def close(self) -> None:
         """Let go of everybody who waits; nothing is taken in any more."""
         with self._changed:

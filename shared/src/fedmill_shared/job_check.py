@@ -10,6 +10,7 @@ from fedmill_shared.errors import JobError
 from fedmill_shared.job import Job
 from fedmill_shared.job.faults import faults
 from fedmill_shared.job.later import LATER, plain
+from fedmill_shared.job.model import Pca
 
 LARGEST_CANONICAL = 1 << 20
 """Bytes of the largest canonical job that is decoded."""
@@ -31,6 +32,10 @@ def decode_job(text: str, path: str) -> Job:
         JobError: ``text`` is no TOML, does not fit the types or breaks a rule.
     """
     job = toml.decode(text, Job, path=path, error=JobError)
+    if isinstance(job.model, Pca):
+        from fedmill_shared.job.pca import settled  # noqa: PLC0415  few jobs need it
+
+        job = settled(job, toml.parse(text, path, JobError))
     for fault in faults(job):
         raise toml.fault_error(fault, text, path, JobError)
     return job
@@ -48,7 +53,11 @@ def canonical(job: Job) -> bytes:
     Later fields are left out at their default, and sections of which nothing is left.
     """
     sections = {name: plain(name, getattr(job, name)) for name in job.__struct_fields__}
-    told = {name: value for name, value in sections.items() if value != {} or name not in LATER}
+    told = {
+        name: value
+        for name, value in sections.items()
+        if value not in ({}, []) or name not in LATER
+    }
     return msgspec.json.encode(told, order="sorted")
 
 

@@ -57,9 +57,13 @@ Rules between fields:
 - Signals have different names; at least one is an input.
 - `window.normalise = "regime"` and signals with `role = "regime"` need each other.
 - A classification lists at least two classes. A regression lists none; only it can have a `cap`.
-- `task = "reconstruction"` and `architecture = "autoencoder"` need each other. Such a job has no
-  `[labels]`, nothing that is about classes, and its signals are standardised; its `bottleneck` is
-  narrower than the model's input.
+- `task = "reconstruction"` and `architecture = "autoencoder"` or `"pca"` need each other. Such a
+  job has no `[labels]`, nothing that is about classes, and its signals are standardised; a
+  `bottleneck` is narrower than the model's input. `[monitoring]` is for such a job.
+- `architecture = "pca"` is exact, and has other defaults for that: `federation.rounds = 1` and
+  `max_staleness = 0`; `uplink` and `downlink` `"fp32"`; `robustness.clip` and `claim` 1e6 and
+  `quarantine_rounds = 0`. It goes with `fedavg` and its rate of 1, with robust rules that choose
+  among updates, and with nothing that trains; it has at most 512 inputs.
 - `labels.from = "forecast"` or `"event"` is for a regression. What is foretold is a signal of the
   job in a unit of its kind; a remaining life is a time. See [labels.md](labels.md).
 - `learning.loss` fits the task: `cross_entropy`, `logit_adjusted` and `focal` for classes, `mse`
@@ -70,14 +74,24 @@ Rules between fields:
 - `evaluation.validation` and `evaluation.test` together stay below 1.
 - `window.trigger` names a signal, and goes with neither `stride` nor `pad`; `window.order` names
   one with the unit of a speed of rotation.
-- `[features]` are for an `mlp` or an `autoencoder`; every band holds at least one frequency of the
-  window, and the model gets at most 256 rows.
+- `[features]` are for an `mlp`, an `autoencoder` or `pca`; every band holds at least one frequency
+  of the window, and the model gets at most 256 rows.
 - The first kernel of a `wdcnn` fits the window; `norm = "batch"` goes with
   `learning.personal = "norm"`.
 - Sparse codecs (`-N`: one of N) need `compression.error_feedback`; `median` and `trimmed_mean` need
   a dense uplink.
 - `scaffold` is for at most 50 agents, with `minimum` at least 0.8 times `goal`, and for `sgd`.
 - `serving.candidates = "best"` needs validation windows to choose by.
+- An alarm of a classification lists classes; any other says `above` or `below`, and `clear` lies on
+  the safe side of it. Alarms have different names. See [predictions.md](predictions.md).
+- `drift.warn_run_length` is less than `drift.run_length`; a reference is at least two blocks.
+  `recalibrate` needs a standardisation and the watched `input`, `personal` a model of the agent's
+  own (`learning.ditto`, or `serving.candidates = "best"`), and `residual` a truth that can come.
+- `[feedback]` moves the common model by labels: it goes with neither a reconstruction,
+  `learning.personal` nor `serving.candidates = "best"`; `prototypes` are for classes.
+- `rollout.rings` are `"canary"`, as the first alone, shares such as `"10 %"` that go up, selectors,
+  and at the end `"fleet"`; other rings than `["fleet"]` need `release` = `"better"`, `"last"` or
+  `"manual"`. A soak needs two rings, and `"better"` windows held out by `evaluation.test`.
 """
 
 _EXIT_CODES = """\

@@ -7,6 +7,7 @@ import prevents both (its ``Privacy.md``; microsoft/onnxruntime#27379).
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -15,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_shared.errors import ModelError
+from fedmill_shared.models.readout import FEATURES
 from fedmill_shared.models.schema import METADATA_KEY, read_schema
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 WEIGHTS_FILE = "weights.bin"
 """External-data location that every template names; it never exists as a file."""
+SCALES_FILE = "scales.bin"
+"""External-data location of an int8 template's scales (``models.quantised``)."""
 
 # Two runtimes on two processors round differently, by this much of the largest output.
 _ROUNDING = 1e-5
@@ -31,6 +35,9 @@ class OnnxSession:
 
     Attributes:
         metadata: the file's own key-value pairs; fedmill's is read by ``models.schema``.
+        outputs: numbers that it says of each window; None where the file does not tell.
+        features: numbers that its last layer works on, float32 (B, features); None where the
+            graph tells none.
     """
 
     def __init__(self, model: bytes | str, options: Any) -> None:
@@ -55,11 +62,18 @@ class OnnxSession:
         self._input: str = inputs[0].name
         self._outputs: list[str] = [outputs[0].name]
         self._shape: list[int | str | None] = inputs[0].shape[1:]
+        self.outputs = _width(outputs[0])
+        told = [each for each in outputs[1:] if each.name == FEATURES]
+        self.features = _width(told[0]) if told else None
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     @classmethod
-    def from_template(cls, template: bytes, weights: NDArray[np.float32]) -> Self:
+    def from_template(
+        cls, template: bytes, weights: NDArray[np.float32], *, scales: bytes = b""
+    ) -> Self:
         """Bind ``weights`` (elements,) to a graph-only ``template``; both may be freed afterwards.
+
+        ``scales`` are those that an int8 template needs.
 
         Weights come in as external data and never with ``SessionOptions.add_initializer``: that
         leaves the old values wherever the runtime has folded them into other constants.
@@ -71,10 +85,12 @@ class OnnxSession:
             raise ModelError(
                 f"weights are {weights.dtype} {weights.shape}, not a flat float32 vector"
             )
-        data = np.ascontiguousarray(weights).view(np.uint8)
+        files = {WEIGHTS_FILE: np.ascontiguousarray(weights).view(np.uint8)}
+        if scales:
+            files[SCALES_FILE] = np.frombuffer(scales, np.uint8)
         options = _options()
         options.add_external_initializers_from_files_in_memory(
-            [WEIGHTS_FILE], [data], [data.nbytes]
+            list(files), list(files.values()), [data.nbytes for data in files.values()]
         )
         session = cls(template, options)
         if METADATA_KEY in session.metadata:
@@ -111,12 +127,7 @@ class OnnxSession:
         Raises:
             ModelError: the windows are not what the model takes, or the runtime fails.
         """
-        if windows.dtype != np.float32 or not self._fits(windows.shape):
-            raise ModelError(
-                f"windows are {windows.dtype} {windows.shape}, the model takes float32 "
-                f"(any, {', '.join(map(str, self._shape))})",
-                remedy="signals and window.length must be those of the model's job",
-            )
+        self._check(windows)
         try:
             outputs: NDArray[np.float32] = self._session.run(self._outputs, {self._input: windows})[
                 0
@@ -125,11 +136,58 @@ class OnnxSession:
             raise _refusal("the model failed to run", error) from error
         return outputs
 
+    def bound(
+        self,
+        windows: NDArray[np.float32],
+        outputs: NDArray[np.float32],
+        features: NDArray[np.float32] | None = None,
+    ) -> Callable[[], None]:
+        """A call that scores what stands in ``windows`` by then, and copies nothing.
+
+        Args:
+            windows: (B, signals, L), C-contiguous, as are the others; kept alive by the call.
+            outputs: (B, outputs), where the outputs are written to.
+            features: (B, features), where these are written to; None: nobody asks for them.
+
+        Raises:
+            ModelError: the windows are not what the model takes; from the call, the runtime fails.
+        """
+        self._check(windows)
+        binding, run, failures = self._session.io_binding(), self._session, _exceptions()
+        arrays = {self._input: windows, self._outputs[0]: outputs}
+        if features is not None:
+            arrays[FEATURES] = features
+        for name, array in arrays.items():
+            bind = binding.bind_input if array is windows else binding.bind_output
+            bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+
+        def call(_alive: object = arrays) -> None:
+            try:
+                run.run_with_iobinding(binding)
+            except failures as error:
+                raise _refusal("the model failed to run", error) from error
+
+        return call
+
+    def _check(self, windows: NDArray[np.float32]) -> None:
+        if windows.dtype != np.float32 or not self._fits(windows.shape):
+            raise ModelError(
+                f"windows are {windows.dtype} {windows.shape}, the model takes float32 "
+                f"(any, {', '.join(map(str, self._shape))})",
+                remedy="signals and window.length must be those of the model's job",
+            )
+
     def _fits(self, shape: tuple[int, ...]) -> bool:
         return len(shape) == 3 and all(
             wanted == side or not isinstance(wanted, int)
             for side, wanted in zip(shape[1:], self._shape, strict=True)
         )
+
+
+def _width(output: Any) -> int | None:
+    """Columns of an output (B, columns) of float32; None where that is not what it is."""
+    columns = output.shape[1] if len(output.shape) == 2 else None
+    return columns if isinstance(columns, int) and output.type == "tensor(float)" else None
 
 
 def check_canary(

@@ -18,6 +18,12 @@ from fedmill_shared.errors import ProtocolError
 OLDEST = 1
 NEWEST = 2
 
+MOST_AHEAD = 1 << 20
+"""Releases by which one may be ahead of the newest that is known: of an agent that missed some, or
+of a database that was restored from a backup. Numbers only go up, so one that is forged must not
+leave all later ones behind: an agent passes over what is farther ahead, and the coordinator goes on
+above whatever an agent may have taken on."""
+
 
 def common(oldest: int, newest: int, *, who: str) -> int:
     """The newest version that we share with ``who``, which speaks ``oldest`` to ``newest``.

@@ -7,6 +7,7 @@
     fedmill/v1/<agent>/down/<kind>    coordinator to one agent
     fedmill/v1/all/<kind>/<job>       coordinator to every agent
     fedmill/v1/all/block/<job>        blocks that every agent wants
+    fedmill/v1/<agent>/out/<kind>/<job>   predictions and alarms, JSON for other systems
 
 At most seven slashes and 256 bytes, so that the tree also fits a public cloud broker.
 """
@@ -33,6 +34,11 @@ def up(agent: str, kind: str) -> str:
 def down(agent: str, kind: str) -> str:
     """Topic of what the coordinator tells ``agent`` alone."""
     return f"{ROOT}/{agent}/down/{kind}"
+
+
+def out(agent: str, kind: str, job: str) -> str:
+    """Topic of what ``agent`` tells other systems of the plant about ``job``."""
+    return f"{ROOT}/{agent}/out/{kind}/{job}"
 
 
 def broadcast(kind: str, job: str) -> str:

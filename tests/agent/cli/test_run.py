@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from fedmill_agent.cli import main
-from fedmill_agent.status import read_status, write_status
+from fedmill_agent.status import read_status, status_of, write_status
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import AgentState
 
@@ -172,7 +172,9 @@ class TestStatus:
             phase="joined", version="ab" * 32, windows={"train": 3, "test": 1}, windows_scored=7
         )
         state = AgentState(online=True, resident_bytes=50 << 20, jobs={"press": phase})
-        write_status(tmp_path / "a-state", state, connected=True, trainer_pid=os.getpid())
+        write_status(
+            tmp_path / "a-state", status_of(state, connected=True, trainer_pid=os.getpid())
+        )
         assert main(["status", str(config)]) == 0
         output = capsys.readouterr().out
         for line in (

@@ -15,14 +15,14 @@ from tests.agent.kit import a_job
 from fedmill_agent.cli import main
 from fedmill_agent.places import job_folder, windows_file
 from fedmill_agent.sources.state import Standing
-from fedmill_agent.status import write_status
-from fedmill_agent.store.reader import Prediction
+from fedmill_agent.status import status_of, write_status
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.files import make_folder
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical
-from fedmill_shared.messages import AgentState, JobPhase
+from fedmill_shared.messages import AgentState, InstallReport, JobPhase
 
 Configure = Callable[..., Path]
 START = 1_704_067_200_000_000_000
@@ -33,7 +33,7 @@ def store(folder: Path, job: Job, outputs: Sequence[Sequence[float]]) -> None:
     """Leave what the daemon leaves: its status, the job, and a prediction a second."""
     state = AgentState(online=True, jobs={job.name: JobPhase(phase="joined", version="ab" * 32)})
     make_folder(job_folder(str(folder), job.name))
-    write_status(folder, state, connected=True, trainer_pid=None)
+    write_status(folder, status_of(state, connected=True, trainer_pid=None))
     (job_folder(str(folder), job.name) / "job.json").write_bytes(canonical(job))
     with WindowStore(
         windows_file(str(folder), job), clock=ManualClock(), max_bytes=10**7, max_age_seconds=1e9
@@ -150,7 +150,7 @@ class TestReason:
         }
         folder = make_folder(config.parent / "a-state")
         state = AgentState(online=True, jobs=jobs)
-        write_status(folder, state, connected=True, trainer_pid=None)
+        write_status(folder, status_of(state, connected=True, trainer_pid=None))
         assert main(["status", str(config)]) == 0
         output = capsys.readouterr().out
         assert max(map(len, output.splitlines())) <= 80
@@ -168,7 +168,7 @@ class TestServed:
         folder = make_folder(config.parent / "a-state")
         phase = JobPhase(phase="joined", **fields)
         state = AgentState(online=True, jobs={"press": phase})
-        write_status(folder, state, connected=True, trainer_pid=None)
+        write_status(folder, status_of(state, connected=True, trainer_pid=None))
         assert main(["status", str(config)]) == 0
         output = capsys.readouterr().out
         assert max(map(len, output.splitlines())) <= 80
@@ -194,6 +194,39 @@ class TestServed:
         """The common model serves, and nothing spoke for another."""
         told = self.told(configure(), capsys, served="global")
         assert "serves global; validation windows: none" in told
+
+    @pytest.mark.parametrize(
+        ("install", "expected"),
+        [
+            (
+                InstallReport(release=3, version="cd" * 32, state="shadowing", serving="ab" * 32),
+                "serving abababababab; release 3 cdcdcdcdcdcd shadowing",
+            ),
+            (
+                InstallReport(
+                    version="cd" * 32, state="rolled_back", gate="soak", reason="it failed"
+                ),
+                "serving none yet; version cdcdcdcdcdcd rolled back gate soak: it failed",
+            ),
+            (InstallReport(version="ab" * 32, state="committed", serving="ab" * 32), ""),
+        ],
+    )
+    def test_what_serves_and_what_is_to(
+        self,
+        configure: Configure,
+        capsys: pytest.CaptureFixture[str],
+        install: InstallReport,
+        expected: str,
+    ) -> None:
+        """With the gate that said no; nothing where what is trained from simply serves."""
+        config = configure()
+        told = self.told(config, capsys, version="ab" * 32, install=install)
+        assert "model abababababab" in told
+        assert expected in told
+        assert ("serving" in told) == bool(expected)
+        assert main(["status", str(config), "--json"]) == 0
+        body = msgspec.json.decode(capsys.readouterr().out)
+        assert body["state"]["jobs"]["press"]["install"]["version"] == install.version
 
     def test_without_a_choice_nothing_is_said(
         self, configure: Configure, capsys: pytest.CaptureFixture[str]
@@ -224,13 +257,42 @@ class TestOutput:
         phase = JobPhase(phase="joined", windows_bad=9, faults=faults)
         folder = make_folder(config.parent / "a-state")
         state = AgentState(online=True, jobs={"press": phase})
-        write_status(folder, state, connected=True, trainer_pid=None)
+        write_status(folder, status_of(state, connected=True, trainer_pid=None))
         assert main(["status", str(config)]) == 0
         told = " ".join(capsys.readouterr().out.split())
         assert "bad 9 (force: out of range 7, heat: stuck at one value 2)" in told
         assert main(["status", str(config), "--json"]) == 0
         body = msgspec.json.decode(capsys.readouterr().out)
         assert body["state"]["jobs"]["press"]["faults"] == faults
+
+    def test_windows_that_waited_too_long(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """They are told beside those that are bad, where there are any."""
+        config = configure()
+        folder = make_folder(config.parent / "a-state")
+        for skipped, words in ((0, "bad 0"), (4, "bad 0, too late 4")):
+            phase = JobPhase(phase="joined", windows_skipped=skipped)
+            state = AgentState(online=True, jobs={"press": phase})
+            write_status(folder, status_of(state, connected=True, trainer_pid=None))
+            assert main(["status", str(config)]) == 0
+            said = capsys.readouterr().out
+            assert words in said
+            assert ("too late" in said) == bool(skipped)
+
+    def test_how_sure_a_prediction_is(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """In JSON, where it is known."""
+        config, job = configure(), a_job()
+        store(config.parent / "a-state", job, [(0.0, 9.0)])
+        path = windows_file(str(config.parent / "a-state"), job)
+        with WindowStore(path, clock=ManualClock(), max_bytes=10**7, max_age_seconds=1e9) as made:
+            outputs = np.array([0, 9], np.float32)
+            made.add_predictions([Prediction("r", START, "v", outputs, SCORED, confidence=0.75)])
+        first, last = told(config, capsys)["press"]["last"]
+        assert "confidence" not in first
+        assert last["confidence"] == 0.75
 
 
 class TestSources:
@@ -252,7 +314,9 @@ class TestSources:
             problems={"T9": "there is no such node"},
         )
         state = AgentState(online=True)
-        write_status(folder, state, connected=True, trainer_pid=None, sources={"plc": standing})
+        write_status(
+            folder, status_of(state, connected=True, trainer_pid=None, sources={"plc": standing})
+        )
         assert main(["status", str(config)]) == 0
         output = " ".join(capsys.readouterr().out.split())
         assert "source plc: silent: source 'plc': no good value for 60 s" in output
@@ -269,7 +333,9 @@ class TestSources:
         folder = make_folder(config.parent / "a-state")
         standing = Standing(phase="running", error="was away", readings=5, connections=2)
         state = AgentState(online=True)
-        write_status(folder, state, connected=True, trainer_pid=None, sources={"plc": standing})
+        write_status(
+            folder, status_of(state, connected=True, trainer_pid=None, sources={"plc": standing})
+        )
         assert main(["status", str(config)]) == 0
         output = " ".join(capsys.readouterr().out.split())
         assert "source plc: running 5 values, 0 bad, 0 stale; nothing good yet" in output

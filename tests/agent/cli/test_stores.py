@@ -13,7 +13,7 @@ from fedmill_agent.cli import main
 from fedmill_agent.cli.stores import amount, disk_in_words
 from fedmill_agent.places import job_folder, samples_file, windows_file
 from fedmill_agent.sources.live import Readings
-from fedmill_agent.status import write_status
+from fedmill_agent.status import status_of, write_status
 from fedmill_agent.store.samples import Keep, SampleStore
 from fedmill_agent.store.space import DiskStatus, Level
 from fedmill_agent.store.windows import WindowStore
@@ -31,7 +31,7 @@ DISK = DiskStatus(free_bytes=12_345_678_901, floor_bytes=200_000_000, level="amp
 def leave(folder: Path, state: AgentState | None = None, disk: DiskStatus | None = DISK) -> None:
     """What the daemon leaves."""
     state = state or AgentState(online=True)
-    write_status(make_folder(folder), state, connected=True, trainer_pid=None, disk=disk)
+    write_status(make_folder(folder), status_of(state, connected=True, trainer_pid=None, disk=disk))
 
 
 def record(folder: Path, source: str, samples: int) -> None:

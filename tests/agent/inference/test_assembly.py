@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec import structs
-from tests.agent.kit import LENGTH, Versions
+from tests.agent.kit import LENGTH, Versions, a_job
 
 from fedmill_agent.inference.assembly import Assembly
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.errors import FrameError, ModelError, StoreError
+from fedmill_shared.job import Job
 from fedmill_shared.messages import VersionNotice
-from fedmill_shared.models.manifest import LEARNED
 from fedmill_shared.tensors import pack_tensor, unpack_tensor
 
 
 class Bench:
     """Two versions, of which the first is on the shelf and the second all but its weights."""
 
-    def __init__(self, folder: Path, *, window: tuple[int, int] = (1, LENGTH)) -> None:
+    def __init__(self, folder: Path, *, job: Job | None = None) -> None:
         self.versions, self.shelf = Versions(), VersionShelf(folder)
-        self.assembly = Assembly(self.shelf, window=window, roles=LEARNED)
+        self.assembly = Assembly(self.shelf, job or self.versions.job)
         for blob in self.versions.blobs.values():
             self.shelf.put(blob)
         self.made = self.versions.advance(scale=1.0)
@@ -104,7 +104,7 @@ class TestChecked:
 
     def test_windows_of_another_job(self, tmp_path: Path) -> None:
         """It is named before anything is run."""
-        bench = Bench(tmp_path, window=(1, LENGTH + 1))
+        bench = Bench(tmp_path, job=a_job(length=LENGTH + 1))
         with pytest.raises(ModelError, match=rf"the job has \(1, {LENGTH + 1}\)"):
             bench.assembly.checked(bench.notice, bench.made.vector)
 

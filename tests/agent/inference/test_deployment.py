@@ -11,6 +11,7 @@ from msgspec import structs
 from tests.agent.kit import LENGTH, Journal, Versions, a_job
 
 from fedmill_agent.inference.deployment import RETRY_SECONDS, Deployment
+from fedmill_agent.inference.installing.around import Around
 from fedmill_agent.inference.parts import (
     CANARY_LIMIT,
     MANIFEST_LIMIT,
@@ -54,17 +55,15 @@ class Gateway:
             self.shelf,
             self.scorer,
             Serving(folder, versions.job, self.journal),
-            window=(1, LENGTH),
-            roles=LEARNED,
+            Around(versions.job, self.clock, self.journal),
             request=self.asked.append,
-            clock=self.clock,
-            log=self.journal,
         )
 
     @property
     def active(self) -> int | None:
         """Number of the active version, which is the one that scores."""
-        notice = self.deployment.active
+        notice = self.deployment.followed
+        assert self.deployment.served == notice or notice is None
         assert self.scorer.version == (notice.version if notice else "")
         return notice.number if notice else None
 
@@ -178,7 +177,7 @@ class TestFirstVersion:
         notice = gateway.versions.notice(evaluate=True)
         assert gateway.deployment.announce(notice, retained=True) is True
         assert gateway.questions() == []
-        assert gateway.deployment.active == notice
+        assert gateway.deployment.followed == notice
 
 
 class TestDelta:
@@ -378,7 +377,7 @@ class TestDamage:
         running.deployment.announce(notice, retained=True)
         running.serve()
         assert running.active == 1
-        assert running.deployment.active.delta is None
+        assert running.deployment.followed.delta is None
         [told] = running.journal.of("version.damaged")
         assert told["version"] == notice.version[:12]
 
@@ -555,7 +554,7 @@ class TestDisk:
         monkeypatch.setattr(running.shelf.spool, "keep", broken)
         notice = running.versions.notice(0, evaluate=True)
         assert running.deployment.announce(notice, retained=True)
-        assert running.deployment.active == notice
+        assert running.deployment.followed == notice
 
     def test_a_refused_version_leaves_nothing(self, running: Gateway) -> None:
         """What the active version needs stays; told again, it is not fetched again."""

@@ -10,6 +10,7 @@ from tests.agent.kit import LENGTH, Journal, Versions, a_job, choosing
 from fedmill_agent import kept
 from fedmill_agent.home import HOME_FILE, leave
 from fedmill_agent.inference.deployment import Deployment
+from fedmill_agent.inference.installing.around import Around
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.served import MODEL, SERVED_FILE, ServedState
 from fedmill_agent.inference.serving import Serving
@@ -20,7 +21,6 @@ from fedmill_shared.learning.home import NOTHING, Home
 from fedmill_shared.link.blocks import parse_block
 from fedmill_shared.messages import BlobRequest
 from fedmill_shared.models.manifest import version_of
-from fedmill_shared.models.sharing import shared_roles
 from fedmill_shared.signals.windows import Window
 from fedmill_shared.tensors import pack_tensor, unpack_tensor
 
@@ -47,11 +47,8 @@ class Line:
             VersionShelf(self.folder / "versions"),
             self.scorer,
             self.serving,
-            window=(1, LENGTH),
-            roles=shared_roles(self.versions.job),
+            Around(self.versions.job, clock, self.journal),
             request=self.asked.append,
-            clock=clock,
-            log=self.journal,
         )
         self.deployment.resume()
 
@@ -141,12 +138,12 @@ class TestChoice:
         assert choice is not None
         assert (choice.candidate, choice.number) == (candidate, 1)
         assert choice.scores == {"global": 0.5, candidate: 0.75}
-        session = line.scorer._session
+        session = line.scorer.session
         line.versions.advance(seed=2)
         line.install()
-        assert line.deployment.active is not None
-        assert line.deployment.active.number == 2
-        assert line.scorer._session is session
+        assert line.deployment.followed is not None
+        assert line.deployment.followed.number == 2
+        assert line.scorer.session is session
         assert line.scores_with(own)
         assert line.journal.of("served.refused") == []
 
@@ -286,8 +283,8 @@ class TestOwnParts:
         expected = self.keep(line, -0.5, 2)
         line.install()
         assert line.scores_with(expected)
-        assert line.deployment.active is not None
-        assert line.deployment.active.version == line.versions.newest.version
+        assert line.deployment.followed is not None
+        assert line.deployment.followed.version == line.versions.newest.version
 
     def test_are_there_after_a_restart(self, tmp_path: Path) -> None:
         """The file is all it takes."""
@@ -343,8 +340,8 @@ class TestControl:
         line.install()
         made = line.versions.advance(seed=1, scale=0.5)
         line.install()
-        assert line.deployment.active is not None
-        assert line.deployment.active.version == made.version
+        assert line.deployment.followed is not None
+        assert line.deployment.followed.version == made.version
         manifest = line.architecture.manifest
         assert np.any(manifest.gather(made.vector, ("control",)))
         assert line.scores_with(made.vector)

@@ -6,7 +6,7 @@ import pytest
 
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store.bounds import Rules
-from fedmill_agent.store.reader import Prediction
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.ring import Discard, file_bytes, used_bytes
 from fedmill_agent.store.space import Level
 from fedmill_agent.store.windows import WindowStore

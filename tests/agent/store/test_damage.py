@@ -16,7 +16,7 @@ from fedmill_agent.labels.record import LabelRecord
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.sources.live import Readings
 from fedmill_agent.store import samples_file
-from fedmill_agent.store.reader import Prediction
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.samples import Keep, SampleStore
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock

@@ -10,6 +10,7 @@ import pytest
 
 from fedmill_agent.labels.record import Entry, Label, settled
 from fedmill_agent.sources.base import LabelInterval
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import StoreError
@@ -201,7 +202,7 @@ class TestUpgrade:
 
     def test_readers_say_who_brings_it_up_to_date(self, old: Path) -> None:
         """They cannot write themselves."""
-        with pytest.raises(StoreError, match=r"layout 1 .*writes 2 \(start the agent"):
+        with pytest.raises(StoreError, match=r"layout 1 .*writes 3 \(start the agent"):
             WindowStore.reader(old)
 
     @pytest.mark.parametrize("statements", range(4))
@@ -242,3 +243,39 @@ class TestUpgrade:
         assert store.counts() == {"train": 6, "validation": 0, "test": 3}
         [prediction] = store.predictions()
         assert (prediction.version, prediction.outputs.tolist()) == ("v1", [0.25, 0.75])
+
+
+class TestUpgradeFromLayout2:
+    """``recorded/windows-layout-2.sqlite``: predictions did not say yet how sure they are."""
+
+    @pytest.fixture
+    def old(self, tmp_path: Path) -> Path:
+        """A copy of it."""
+        recorded = Path(__file__).parent / "recorded" / "windows-layout-2.sqlite"
+        return Path(shutil.copy(recorded, tmp_path / "s"))
+
+    def test_nothing_is_lost(self, old: Path) -> None:
+        """What predictions did not say then is unknown; new ones say it, and alarms are kept."""
+        with open_store(old) as store:
+            found = store.predictions()
+            assert [(p.id, p.end_ns, p.outputs.tolist()) for p in found] == [
+                (n + 1, 9 + 10 * n, [n, 0.5]) for n in range(3)
+            ]
+            assert {(p.unit, p.good_share, p.number, p.confidence) for p in found} == {
+                ("", 1.0, 0, None)
+            }
+            assert {(p.low, p.high, p.plausible) for p in found} == {(None, None, None)}
+            assert store.load("train").texts == ["worn"] * 3
+            assert store.labels_position == 4
+            sure = Prediction("a", 39, "v2", found[0].outputs, 7, confidence=0.9, plausible=("x",))
+            store.add_predictions([sure])
+            store.add_alarm("hot", "raised", 39, "{}")
+            assert store.predictions(1)[0].plausible == ("x",)
+            assert [row.name for row in store.alarms()] == ["hot"]
+        with WindowStore.reader(old) as reader:
+            assert reader.prediction_count() == 4
+
+    def test_readers_say_who_brings_it_up_to_date(self, old: Path) -> None:
+        """They cannot write themselves."""
+        with pytest.raises(StoreError, match=r"layout 2 .*writes 3 \(start the agent"):
+            WindowStore.reader(old)

@@ -68,6 +68,13 @@ class TestConfiguration:
             config(tmp_path, line)
 
 
+def step(daemon: Daemon) -> None:
+    """One turn of the loop, and what it has written."""
+    daemon.step(0.0)
+    while daemon._heartbeat._writing:
+        daemon.step(0.01)
+
+
 class TestDaemon:
     def test_it_watches_its_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is free is in the status; that it is too little is logged, and stores know."""
@@ -87,7 +94,7 @@ class TestDaemon:
         section = AgentSection(id="a", state=str(tmp_path / "state"))
         daemon = Daemon(AgentConfig(agent=section, store=store), connect, clock, journal)
         try:
-            daemon.step(0.0)
+            step(daemon)
             found = read_status(tmp_path / "state").disk
             assert found is not None
             assert (found.free_bytes, found.floor_bytes, found.level) == (
@@ -97,7 +104,7 @@ class TestDaemon:
             )
             free[0] = 300_000_000
             clock.advance(10.0)
-            daemon.step(0.0)
+            step(daemon)
             assert [each["free_bytes"] for each in journal.of("disk.floor")] == free
             assert daemon._outside.level() == "low"
             found = read_status(tmp_path / "state").disk

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fedmill_agent.sources.base import LabelInterval
-from fedmill_agent.store.reader import Prediction, run_end
+from fedmill_agent.store.predictions import Prediction
+from fedmill_agent.store.reader import run_end
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import DataError, SchemaError, StoreError

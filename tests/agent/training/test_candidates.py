@@ -10,7 +10,7 @@ from msgspec import structs
 from tests.agent.kit import choosing, plain
 from tests.agent.training.conftest import fill, write_canary, write_weights
 
-from fedmill_agent import kept
+from fedmill_agent import kept, sealed
 from fedmill_agent.home import leave
 from fedmill_agent.inference.served import CANDIDATES, MODEL, ServedState
 from fedmill_agent.store.windows import WindowStore
@@ -348,7 +348,7 @@ class TestCrash:
     ) -> None:
         """Whichever write it is, and on whichever side of it the power goes."""
         expected = self.play(ask, folder)
-        write, count = kept.write_atomic, 0
+        write, count = sealed.write_atomic, 0
         for crash in range(5):
             count = 0
 
@@ -360,7 +360,7 @@ class TestCrash:
                 if count - 1 == crash:
                     raise CrashError
 
-            monkeypatch.setattr(kept, "write_atomic", dying)
+            monkeypatch.setattr(sealed, "write_atomic", dying)
             found = self.play(ask, folder)
             # Behind its write a slice has been done, and is not done again.
             again = side == "before" or crash not in (1, 3)

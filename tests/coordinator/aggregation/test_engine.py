@@ -86,6 +86,13 @@ class TestMean:
         assert report.norms == {"a": 1.0, "b": math.sqrt(41)}
         assert report.norm == 5.0
 
+    @pytest.mark.parametrize(("claim", "expected"), [(5.0, 2 + 5 / 7), (1e6, 2.8)])
+    def test_claims_count_as_the_job_says(self, claim: float, expected: float) -> None:
+        """One agent of three says eight times as many windows; its update is 3, the others 2."""
+        updates = [update("a", 100, 2), update("b", 100, 2), update("c", 800, 3)]
+        robustness = msgspec.structs.replace(LOOSE, claim=claim)
+        assert run(updates, robustness=robustness).delta[0] == pytest.approx(expected)
+
     @given(
         st.lists(st.sampled_from(KINDS), min_size=1, max_size=8),
         st.integers(1, 9000),

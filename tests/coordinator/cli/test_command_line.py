@@ -16,6 +16,10 @@ from fedmill_coordinator.cli import listing
     ("arguments", "told"),
     [
         (["dance"], "fedmill: No such command 'dance'. (see `fedmill --help`)"),
+        (
+            ["models", "stop", "coordinator.toml"],
+            "fedmill: No such command 'stop'. (see `fedmill models --help`)",
+        ),
         (["serve"], "fedmill: Missing argument 'CONFIG'. (see `fedmill serve --help`)"),
         (["job", "check"], "fedmill: Missing argument 'FILE'. (see `fedmill job check --help`)"),
     ],

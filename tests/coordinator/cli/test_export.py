@@ -48,7 +48,7 @@ class TestExport:
         file = tmp_path / "model.onnx"
         result = run("models", "export", plant.config, file, "--version", wanted)
         assert result.exit_code == 2
-        assert f"version '{wanted}' of job tiny: 0 versions have that name" in result.stderr
+        assert f"version '{wanted}' of job tiny: no versions have that name" in result.stderr
         assert "candidate, stable" in result.stderr
         assert not file.exists()
 

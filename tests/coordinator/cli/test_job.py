@@ -68,6 +68,16 @@ class TestCheck:
                 'serving]\ncandidates = "best"\n[evaluation]\nvalidation = 0.1',
                 "serves     the best of global, personal and local, by validation windows\n",
             ),
+            ('feedback]\nmethod = "ridge"', "feedback   ridge, from 5 labels on\n"),
+            (
+                'drift]\nwatch = ["input", "output"]',
+                "drift      of input, output; on an alarm: round\n",
+            ),
+            (
+                'drift]\nwatch = ["input"]\non_alarm = []',
+                "drift      of input; on an alarm: it is told\n",
+            ),
+            ('[alarms]]\nname = "wear"\nclasses = ["worn"]', "alarms     wear\n"),
         ],
     )
     def test_methods(self, run: Run, tmp_path: Path, table: str, told: str) -> None:
@@ -78,6 +88,41 @@ class TestCheck:
         assert result.exit_code == 0, result.output
         assert f"  {told}" in result.output
         assert "  from       1 signal, windows" in result.output
+
+    @pytest.mark.parametrize(
+        ("tables", "told"),
+        [
+            ("", ""),
+            ('[rollout]\nrelease = "better"', ""),
+            ('[rollout]\nrelease = "last"', "no agent would notice"),
+            ('[rollout]\nrelease = "manual"', "no agent would notice"),
+            ('[rollout]\nrelease = "last"\n[evaluation]\nvalidation = 0.1', ""),
+            ('[rollout]\nrelease = "last"\n[serving]\nsoak_windows = 50', ""),
+            ('[rollout]\nrelease = "last"\n[serving]\nshadow_windows = 50', ""),
+        ],
+    )
+    def test_warns_of_releases_that_nobody_compares(
+        self, run: Run, tmp_path: Path, tables: str, told: str
+    ) -> None:
+        """A model whose weights are worth nothing would be committed by all."""
+        path = tmp_path / "job.toml"
+        path.write_text(f"{SMALLEST}\n{tables}\n")
+        output = run("job", "check", path).output
+        assert ("  warning    " in output) == bool(told)
+        assert told in output
+
+    def test_warns_of_windows_that_are_compared_in_vain(self, run: Run, tmp_path: Path) -> None:
+        """Of a number, agents must be told how far two models may be apart."""
+        path = tmp_path / "job.toml"
+        number = SMALLEST.replace('classes = ["good", "worn"]', 'unit = "g"')
+        number = number.replace('name = "bearing"', 'name = "bearing"\ntask = "regression"')
+        serving = '[rollout]\nrelease = "last"\n[serving]\nshadow_windows = 50\n'
+        path.write_text(number + serving)
+        assert "  warning    agents compare live windows" in run("job", "check", path).output
+        path.write_text(number + serving + "least_agreement = 0.9\n")
+        result = run("job", "check", path)
+        assert "  warning    " not in result.output
+        assert "  releases   the last version, to fleet\n" in result.output
 
     def test_json_is_the_whole_job(self, run: Run) -> None:
         """With every default written out."""

@@ -124,7 +124,7 @@ class TestNoCoordinator:
         """It says so, and the order is there for the coordinator when it comes."""
         result = run("jobs", "pause", plant.config, "tiny")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "order 1 to pause job tiny waits" in result.stderr
+        assert "job tiny: order 1 to pause it waits" in result.stderr
         assert "when the coordinator runs" in result.stderr
         assert result.stderr.count("\n") == 1
         assert stored(plant).done_ns is None
@@ -161,7 +161,9 @@ class TestNoCoordinator:
         result = run("jobs", "pause", plant.config, "tiny")
         assert result.exit_code == 1
         assert told == [pytest.approx(101.0, abs=0.2)]
-        assert result.stderr.startswith("waiting for the coordinator ...\nfedmill: order 1 ")
+        assert result.stderr.startswith(
+            "waiting for the coordinator ...\nfedmill: job tiny: order 1 "
+        )
         assert now[0] == pytest.approx(110.0, abs=0.2)
 
     @pytest.mark.parametrize("words", ORDERS)
@@ -221,7 +223,7 @@ class TestInterrupted:
         """No coordinator that comes later carries it out."""
         interrupt("")
         result = order(run, plant, words)
-        said = f"fedmill: order 1 to {words.split()[1]} job tiny: withdrawn by the operator\n"
+        said = f"fedmill: job tiny: order 1 to {words.split()[1]} it: withdrawn by the operator\n"
         assert (result.exit_code, result.stdout, result.stderr) == (130, "", said)
         given = stored(plant)
         assert given.outcome == "withdrawn by the operator"
@@ -246,7 +248,9 @@ class TestInterrupted:
             assert process.stderr is not None
             assert process.stderr.readline() == b"waiting for the coordinator ...\n"
             process.send_signal(signal.SIGINT)
-            assert process.stderr.read().endswith(b"job tiny: withdrawn by the operator\n")
+            assert process.stderr.read().endswith(
+                b"job tiny: order 1 to pause it: withdrawn by the operator\n"
+            )
             assert process.wait() == 130
             assert store.open_orders() == []
 
@@ -257,7 +261,7 @@ class TestInterrupted:
         interrupt("the job is paused")
         result = run("jobs", "pause", plant.config, "tiny")
         assert (result.exit_code, result.stdout) == (130, "")
-        assert result.stderr == "fedmill: order 1 to pause job tiny: the job is paused\n"
+        assert result.stderr == "fedmill: job tiny: order 1 to pause it: the job is paused\n"
         result = run("jobs", "pause", plant.config, "tiny", "--json")
         assert result.exit_code == 130
         assert json.decode(result.stdout, type=OrderRecord) == stored(plant, 2)

@@ -12,7 +12,18 @@ from msgspec import structs
 from fedmill_coordinator.clusters.offspring import job_file, offspring
 from fedmill_coordinator.clusters.telling import Telling
 from fedmill_shared.errors import JobError
-from fedmill_shared.job import Gru, Job, Learning, Mlp, Model, Robustness, Signal, Wdcnn
+from fedmill_shared.job import (
+    Alarm,
+    Federation,
+    Gru,
+    Job,
+    Learning,
+    Mlp,
+    Model,
+    Robustness,
+    Signal,
+    Wdcnn,
+)
 from fedmill_shared.job_check import decode_job
 
 Make = Callable[..., Job]
@@ -47,6 +58,20 @@ hidden = [
 
 [federation]
 rounds = 9
+"""
+
+PCA = """
+[job]
+name = "rig"
+task = "reconstruction"
+[[signals]]
+name = "force"
+[window]
+length = 4
+[model]
+architecture = "pca"
+[federation]
+rounds = {}
 """
 
 
@@ -131,4 +156,15 @@ class TestJobFile:
         )
         if not isinstance(model, Mlp):
             job = structs.replace(job, window=structs.replace(job.window, length=2048))
+        assert decode_job(job_file(job).decode(), "rig.toml") == job
+
+    @pytest.mark.parametrize("rounds", [1, 5, Federation().rounds])
+    def test_principal_components_have_defaults_of_their_own(self, rounds: int) -> None:
+        """What they are in other jobs is written down."""
+        job = decode_job(PCA.format(rounds), "rig.toml")
+        assert decode_job(job_file(job).decode(), "rig.toml") == job
+
+    def test_what_an_alarm_leaves_open_is_left_out(self, tiny_job: Make) -> None:
+        """TOML has no word for nothing."""
+        job = structs.replace(tiny_job("rig"), alarms=[Alarm(name="worn", classes=["burr"])])
         assert decode_job(job_file(job).decode(), "rig.toml") == job

@@ -49,7 +49,7 @@ class TestFind:
     @pytest.mark.parametrize("wanted", ["", "3", "canary", "33333", "ffffff", "-1"])
     def test_not_found(self, store: MemoryStore, wanted: str) -> None:
         """The name, the job and the aliases that there are."""
-        with pytest.raises(UsageError, match=f"'{wanted}' of job rig: 0 versions") as caught:
+        with pytest.raises(UsageError, match=f"'{wanted}' of job rig: no versions") as caught:
             find_version(store, "rig", wanted)
         assert caught.value.remedy == "aliases: stable; see `fedmill models list`"
 

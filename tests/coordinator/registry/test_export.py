@@ -35,6 +35,7 @@ class TestSelfContained:
         assert model.opset_import == template.opset_import
         assert model.metadata_props == template.metadata_props
         assert model.graph.node == template.graph.node
+        assert [output.name for output in model.graph.output] == ["outputs"]
         tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         for entry in exported.manifest.tensors:
             part = exported.weights[entry.offset : entry.offset + entry.size]

@@ -79,6 +79,34 @@ class TestCheckParity:
                 inputs,
             )
 
+    def test_features_of_another_layer_are_caught(self, export_once: Callable[[str], Any]) -> None:
+        """The outputs are right, and what the head is said to work on is not."""
+        exported = export_once("mlp-two-regimes")
+        model = onnx.load_model_from_string(exported.template)
+        last = next(node for node in model.graph.node if "head.weight" in node.input)
+        before = next(node for node in model.graph.node if "features" in node.output)
+        model.graph.node.add(op_type="Neg", input=["inner"], output=["features"])
+        before.output[0] = last.input[0] = "inner"
+        inputs = canary_inputs(exported.job, exported.normaliser, 0)
+        with pytest.raises(ModelError, match="largest error of the features"):
+            check_parity(
+                model.SerializeToString(),
+                exported.random_weights(0),
+                FlatModel(exported.module()),
+                inputs,
+            )
+
+    def test_templates_without_features_still_pass(self, export_once: Callable[[str], Any]) -> None:
+        """A job that began with older software goes on."""
+        exported = export_once("gru")
+        model = onnx.load_model_from_string(exported.template)
+        del model.graph.output[1:]
+        inputs = canary_inputs(exported.job, exported.normaliser, 0)
+        found = check_parity(
+            model.SerializeToString(), exported.weights, FlatModel(exported.module()), inputs
+        )
+        assert found.shape == (8, 1)
+
     def test_weights_of_another_model_are_refused(self, export_once: Callable[[str], Any]) -> None:
         """The manifest speaks first."""
         exported, other = export_once("gru"), export_once("wdcnn-stem")

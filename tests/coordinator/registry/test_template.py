@@ -12,7 +12,10 @@ import torch
 from fedmill_coordinator.registry.parity import canary_inputs
 from fedmill_coordinator.registry.template import export_template
 from fedmill_shared.errors import ModelError
+from fedmill_shared.job import Autoencoder, Job, Signal, Task, Window
+from fedmill_shared.models import build
 from fedmill_shared.models.flat import FlatModel
+from fedmill_shared.models.readout import readout_of, target_of
 from fedmill_shared.models.schema import read_schema
 from fedmill_shared.onnx_session import OnnxSession
 
@@ -67,6 +70,82 @@ class TestBinding:
             assert_agree(exported, weights, inputs, flat)
 
 
+def features_of(exported: Any, weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """The second output of a template, made its first one."""
+    model = onnx.load_model_from_string(exported.template)
+    del model.graph.output[0]
+    return OnnxSession.from_template(model.SerializeToString(), weights).run(inputs)
+
+
+class TestFeatures:
+    def test_are_what_the_last_layer_works_on(self, exported: Any) -> None:
+        """Torch's own, for any weights; the layer makes the first output of them."""
+        readout = readout_of(exported.manifest)
+        inputs = canary_inputs(exported.job, exported.normaliser, 0)
+        for seed in (0, 1):
+            weights = exported.random_weights(seed)
+            flat = FlatModel(exported.module())
+            outputs = assert_agree(exported, weights, inputs, flat)
+            features = features_of(exported, weights, inputs)
+            assert features.shape == (len(inputs), readout.width)
+            np.testing.assert_allclose(features, flat.features(inputs), rtol=1e-4, atol=1e-5)
+            extended = np.hstack([features, np.ones((len(inputs), 1))])
+            offset, scale = target_of(exported.manifest, weights)
+            again = extended @ readout.matrix(weights) * scale + offset
+            np.testing.assert_allclose(again, outputs, rtol=1e-4, atol=1e-3)
+
+    def test_cost_no_node_and_few_bytes(self, exported: Any) -> None:
+        """They are a value that the graph computes anyway; without them it is the same graph."""
+        model = onnx.load_model_from_string(exported.template)
+        made = [name for node in model.graph.node for name in node.output]
+        read = [name for node in model.graph.node for name in node.input]
+        assert {"features", "outputs"} <= set(made)
+        assert "features" in read
+        assert "outputs" not in read
+        assert len(exported.template) - len(without_features(exported.template)) < 60
+
+    def test_runtime_fuses_as_before(self, exported: Any, tmp_path: Path) -> None:
+        """ONNX Runtime makes the same nodes of the graph with and without the second output."""
+        both, one = (
+            optimised(template, exported.weights, tmp_path / "optimised.onnx")
+            for template in (exported.template, without_features(exported.template))
+        )
+        assert both == one
+
+    def test_an_autoencoder_has_none(self) -> None:
+        """Its last layer gives the window back, not the output."""
+        job = Job(
+            job=Task(name="watch", task="reconstruction"),
+            signals=[Signal(name=name, unit="g") for name in "ab"],
+            window=Window(length=4),
+            model=Autoencoder(hidden=[4], bottleneck=2),
+        )
+        model = onnx.load_model_from_string(export_template(job, build(job, 1)))
+        assert [output.name for output in model.graph.output] == ["outputs"]
+
+
+def without_features(template: bytes) -> bytes:
+    """The template as it was made before there was a second output."""
+    model = onnx.load_model_from_string(template)
+    del model.graph.output[1:]
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def optimised(template: bytes, weights: np.ndarray, path: Path) -> list[str]:
+    """Kinds of node that ONNX Runtime runs."""
+    import onnxruntime  # telemetry is off since fedmill_shared.onnx_session was imported
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(path)
+    data = weights.view(np.uint8)
+    options.add_external_initializers_from_files_in_memory(["weights.bin"], [data], [data.nbytes])
+    onnxruntime.InferenceSession(template, options, ["CPUExecutionProvider"])
+    model = onnx.load(path, load_external_data=False)
+    return [node.op_type for node in model.graph.node]
+
+
 class TestContent:
     def test_every_tensor_is_external_at_its_place(self, exported: Any) -> None:
         """Offsets and lengths are the manifest's, in bytes; only constants are embedded."""
@@ -93,9 +172,10 @@ class TestContent:
         model = onnx.load_model_from_string(exported.template)
         assert len(exported.template) < 12_000
         (windows,) = model.graph.input
-        (outputs,) = model.graph.output
+        outputs, features = model.graph.output
         shape = windows.type.tensor_type.shape.dim
         assert (windows.name, outputs.name) == ("windows", "outputs")
+        assert features.name == "features"
         assert shape[0].dim_param
         assert [dim.dim_value for dim in shape[1:]] == [3, 15]
 

@@ -79,7 +79,7 @@ class TestPoison:
     def test_the_worst_is_left_out(self, make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         """A round that makes no model closes without the update that moves it most."""
         world = make_world(goal=3, rounds=2, uplink="fp32").running(A, B, C)
-        parts = world.conductor._releases
+        parts = world.conductor._versions
         advance = parts.advance
 
         def fails(delta: np.ndarray, *arguments: object, **options: object) -> bool:

@@ -202,7 +202,7 @@ class TestPoints:
         self, make_world: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The agreement is kept even when another agent's statistics come in between."""
-        from fedmill_coordinator.registry.releases import Releases
+        from fedmill_coordinator.registry.newest import Versions
 
         def die(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
@@ -212,7 +212,7 @@ class TestPoints:
         world.tell_moments(A, B)
         world.clock.advance(3)
         with monkeypatch.context() as broken:
-            broken.setattr(Releases, "announce", die)
+            broken.setattr(Versions, "announce", die)
             with pytest.raises(KeyboardInterrupt):
                 world.step()
         world.rows.update_job("tiny", updated_ns=1, state="statistics")
@@ -283,7 +283,7 @@ class TestPoints:
         self, make_world: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The result of the round is told after the restart, so that residuals are settled."""
-        from fedmill_coordinator.registry.releases import Releases
+        from fedmill_coordinator.registry.newest import Versions
 
         def die(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
@@ -292,7 +292,7 @@ class TestPoints:
         sent = {agent: world.update(agent) for agent in (A, B)}
         world.send(A, *sent[A])
         with monkeypatch.context() as broken:
-            broken.setattr(Releases, "announce", die)
+            broken.setattr(Versions, "announce", die)
             with pytest.raises(KeyboardInterrupt):
                 world.send(B, *sent[B])
         assert world.rows.current_round("tiny") is None

@@ -17,6 +17,7 @@ class Table(Struct):
 
 PORT = Annotated[int, Meta(ge=1, le=65535)]
 NAME = Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")]
+TOPIC_LEVEL = Annotated[str, Meta(pattern=r"^[^/+#\x00]{1,64}\Z")]
 PAIR = Annotated[list[str], Meta(min_length=2, max_length=2)]
 SOME = Annotated[list[str], Meta(min_length=1, max_length=8)]
 
@@ -35,6 +36,12 @@ class TestWords:
             (Annotated[str, Meta(min_length=1)], "text of at least 1 characters"),
             (NAME, "text of 1 to 32 characters: a-z 0-9 _ -"),
             (Annotated[str, Meta(pattern="^x+$")], "text that matches ^x+$"),
+            (TOPIC_LEVEL, "text of 1 to 64 characters without / + #"),
+            (Annotated[str, Meta(pattern=r"^[^+#/\x00]+\Z")], "text without + # /"),
+            (
+                Annotated[str, Meta(pattern=r"^[^+#/\x00]*\Z", max_length=100)],
+                "text of at most 100 characters without + # /",
+            ),
             (bool, "true or false"),
             (Literal["b", "a", "c"], '"a", "b" or "c"'),
             (Literal["only"], '"only"'),

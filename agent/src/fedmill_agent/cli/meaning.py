@@ -6,6 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_agent.probabilities import probabilities
+from fedmill_agent.sources.timeline import utc
+
+__all__ = ["meaning", "quantity", "utc"]
+
 
 def meaning(
     outputs: NDArray[np.float32], classes: Sequence[str], unit: str
@@ -19,11 +24,10 @@ def meaning(
     """
     if not classes:
         return {"value": float(outputs[0]), "unit": unit}
-    shares = np.exp(outputs - outputs.max())
     best = int(outputs.argmax())
-    return {"class": classes[best], "probability": float(shares[best] / shares.sum())}
+    return {"class": classes[best], "probability": float(probabilities(outputs)[best])}
 
 
-def utc(time_ns: int) -> str:
-    """``time_ns``, ns UTC, as ISO 8601 to the millisecond."""
-    return f"{np.datetime_as_string(np.datetime64(time_ns, 'ns'), unit='ms')}Z"
+def quantity(value: float, unit: str) -> str:
+    """``value`` with its unit, for people; the unit 1 is none."""
+    return f"{value:.6g} {unit}" if unit != "1" else f"{value:.6g}"

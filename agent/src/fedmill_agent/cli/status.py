@@ -10,19 +10,24 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_agent.cli import config_argument
+from fedmill_agent.cli.alarm_report import alarm_lines, listed, read_alarms
+from fedmill_agent.cli.drift_lines import drift_lines
+from fedmill_agent.cli.feedback_line import feedback_lines
 from fedmill_agent.cli.label_report import read_report, report_lines
-from fedmill_agent.cli.meaning import meaning, utc
+from fedmill_agent.cli.meaning import meaning, quantity, utc
+from fedmill_agent.cli.own_model_lines import own_model_lines
 from fedmill_agent.cli.stores import disk_in_words, read_samples, samples_in_words
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.cutter import told_faults
 from fedmill_agent.places import job_folder, windows_file
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.status import Status, is_alive, read_status
-from fedmill_agent.store.reader import Prediction, WindowReader
+from fedmill_agent.store.predictions import Prediction
+from fedmill_agent.store.reader import WindowReader
 from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import job_from_canonical
-from fedmill_shared.messages import JobPhase
+from fedmill_shared.messages import InstallState, JobPhase
 from fedmill_shared.printable import printable
 
 NOT_RUNNING = 3
@@ -41,7 +46,8 @@ class Predictions(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         stored: how many.
-        last: the newest of them, the oldest first: run, end, version, scored, and what it says.
+        last: the newest of them, the oldest first: run, end, version, scored, what it
+            says, and how sure that is.
         discarded: windows that the store gave up, ever.
         error: why they cannot be read.
     """
@@ -69,12 +75,14 @@ def run(options: argparse.Namespace) -> int:
     status = read_status(Path(config.agent.state))
     running = is_alive(status)
     predictions = {name: read_predictions(config.agent.state, name) for name in status.state.jobs}
+    alarms = {name: read_alarms(config.agent.state, name) for name in status.state.jobs}
     samples = read_samples(config.agent.state)
     if options.json:
         body = msgspec.to_builtins(status) | {
             "agent": config.agent.id,
             "running": running,
             "predictions": msgspec.to_builtins(predictions),
+            "alarms": {name: listed(found) for name, found in alarms.items()},
             "labels": {name: read_report(config.agent.state, name) for name in predictions},
             "samples": msgspec.to_builtins(samples),
         }
@@ -87,6 +95,11 @@ def run(options: argparse.Namespace) -> int:
             _show("samples", f"{name}: {samples_in_words(recorded)}")
         for name, phase in status.state.jobs.items():
             _show_job(name, phase)
+            own = own_model_lines(config.agent.state, name)
+            drift = drift_lines(status.drift[name]) if name in status.drift else ()
+            feedback = feedback_lines(config.agent.state, name)
+            for line in (*own, *drift, *alarm_lines(alarms[name]), *feedback):
+                _show("", line)
             _show_predictions(predictions[name])
             for line in report_lines(config.agent.state, name):
                 _show("", line)
@@ -120,6 +133,13 @@ def read_predictions(state: str, name: str) -> Predictions:
 def _in_words(prediction: Prediction, job: Job) -> dict[str, str | float]:
     body: dict[str, str | float] = {"run": prediction.run, "end": utc(prediction.end_ns)}
     body |= meaning(prediction.outputs, job.labels.classes, job.labels.unit)
+    for name in ("confidence", "low", "high"):
+        known = getattr(prediction, name)
+        body |= {} if known is None else {name: known}
+    if job.labels.classes and prediction.confidence is not None:
+        body["probability"] = prediction.confidence
+    if prediction.low is not None and prediction.high is not None:
+        body |= {"low": prediction.low, "high": prediction.high}
     return body | {"version": prediction.version, "scored": utc(prediction.scored_ns)}
 
 
@@ -161,10 +181,32 @@ def _show_job(name: str, job: JobPhase) -> None:
     _show("job", f"{name}: {job.phase}, model {job.version[:SHORT] or 'none yet'}{held}")
     why = f" ({told_faults(job.faults)})" if job.faults else ""
     bad = f"bad {job.windows_bad}{why}"
+    if job.windows_skipped:
+        bad += f", too late {job.windows_skipped}"
     _show("", f"windows {windows or 'none'}; scored {job.windows_scored}, {bad}")
+    _show_install(job)
+    if job.int8:
+        plain, int8, batch = (job.int8.get(each, 0.0) for each in ("plain_ms", "int8_ms", "batch"))
+        _show("", f"scores in int8: {int8:.3g} ms for {batch:g} windows, float32 {plain:.3g} ms")
     if job.served:
         scores = ", ".join(f"{name} {value:.4g}" for name, value in job.scores.items())
         _show("", f"serves {job.served}; validation {scores or 'windows: none'}")
+
+
+def _show_install(job: JobPhase) -> None:
+    """What scores, unless it is simply the version that is trained from, and what is to score."""
+    install = job.install
+    if install is None:
+        return
+    committed = install.state == InstallState.COMMITTED
+    if committed and not install.release and install.serving == job.version:
+        return
+    what = f"release {install.release}" if install.release else "version"
+    state = install.state.replace("_", " ")
+    serving = install.serving[:SHORT] or "none yet"
+    _show("", f"serving {serving}; {what} {install.version[:SHORT]} {state}")
+    if install.gate:
+        _show("", f"gate {install.gate}: {install.reason}")
 
 
 def _show_predictions(predictions: Predictions) -> None:
@@ -188,7 +230,9 @@ def _cells(row: dict[str, str | float]) -> list[str]:
     if "class" in row:
         share = f"{100 * float(row['probability']):5.1f} %"
         return [end, _cut(str(row["class"]), _CLASS), share, version]
-    return [end, _cut(f"{row['value']:.6g} {row['unit']}", _VALUE), version]
+    between = f" ({row['low']:.4g} to {row['high']:.4g})" if "low" in row else ""
+    said = quantity(float(row["value"]), str(row["unit"]))
+    return [end, _cut(f"{said}{between}", _VALUE), version]
 
 
 def _cut(text: str, most: int) -> str:

@@ -7,11 +7,15 @@ import numpy as np
 from msgspec import json
 from numpy.typing import NDArray
 
+from fedmill_agent.inference.installing import gates
+from fedmill_agent.inference.installing.gates import Gate, Refused, Verdict, at, demand
 from fedmill_agent.inference.parts import apply_delta
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.errors import ModelError, StoreError
+from fedmill_shared.job import Job
 from fedmill_shared.messages import UNREADABLE, VersionNotice
-from fedmill_shared.models.manifest import Manifest, Role, version_of
+from fedmill_shared.models.manifest import Manifest, version_of
+from fedmill_shared.models.sharing import shared_roles
 from fedmill_shared.onnx_session import OnnxSession, check_canary
 from fedmill_shared.tensors import unpack_tensor
 
@@ -45,13 +49,12 @@ class Checked:
 class Assembly:
     """Knows what versions of one job consist of."""
 
-    def __init__(
-        self, shelf: VersionShelf, *, window: tuple[int, int], roles: tuple[Role, ...]
-    ) -> None:
-        """``window`` is signals and samples of the job, ``roles`` what its deltas consist of."""
+    def __init__(self, shelf: VersionShelf, job: Job) -> None:
+        """The blobs lie on ``shelf``."""
         self._shelf = shelf
-        self._window = window
-        self._roles = roles
+        self._job = job
+        self._window = len(job.channels), job.input_length
+        self._roles = shared_roles(job)
 
     def layout(self, notice: VersionNotice) -> Manifest:
         """The manifest of a version.
@@ -91,22 +94,54 @@ class Assembly:
             )
         return vector
 
-    def checked(self, notice: VersionNotice, vector: NDArray[np.float32]) -> Checked:
-        """``vector`` (size,), in a session that gives what ``notice`` says for its canary.
+    def sound(self, notice: VersionNotice, vector: NDArray[np.float32]) -> Manifest:
+        """The layout of ``vector`` (size,), which can be trained from; no session is made.
 
         Raises:
             StoreError: a part is missing or damaged.
-            ModelError: it is made for other windows, or computes something else here.
+            ModelError: the vector does not fit, or is made for other windows.
         """
-        manifest = self.layout(notice)
-        manifest.check(vector)
-        template = self._shelf.get(notice.template.sha256)
-        session = OnnxSession.from_template(template, vector)
+        return self._fitting(notice, vector)[0]
+
+    def checked(
+        self, notice: VersionNotice, vector: NDArray[np.float32], *, made_here: bool = False
+    ) -> Checked:
+        """``vector`` (size,), in a session that gives what ``notice`` says for its canary.
+
+        What was ``made_here`` need not: nobody else has computed it yet.
+
+        Raises:
+            StoreError: a part is missing or damaged.
+            FrameError: a tensor of it cannot be decoded.
+            Refused: it is made for other windows, or computes something else here; at which gate.
+        """
+        manifest, inputs, template = self._fitting(notice, vector)
+        with at(Gate.GRAPH):
+            session = OnnxSession.from_template(template, vector)
+        demand(gates.schema(self._job, manifest, session.metadata))
+        demand(gates.width(self._job, session.outputs, session.features))
+        with at(Gate.GRAPH):
+            outputs = session.run(inputs)
+        demand(gates.finite("outputs for the canary windows", outputs))
+        if not made_here:
+            expected = unpack_tensor(notice.canary_outputs)
+            with at(Gate.CANARY):
+                check_canary(session, inputs, expected, CANARY_TOLERANCE)
+        return Checked(notice.version, notice.number, manifest, template, vector, inputs, session)
+
+    def _fitting(
+        self, notice: VersionNotice, vector: NDArray[np.float32]
+    ) -> tuple[Manifest, NDArray[np.float32], bytes]:
+        """Layout, canary inputs and graph of a version that has numbers and is for this job."""
+        with at(Gate.SCHEMA):
+            manifest = self.layout(notice)
+            manifest.check(vector)
         inputs = unpack_tensor(self._shelf.get(notice.canary_inputs.sha256))
         if inputs.shape[1:] != self._window:
-            raise ModelError(
+            reason = (
                 f"version {notice.version[:12]} takes windows of {inputs.shape[1:]} signals and "
                 f"samples, the job has {self._window}"
             )
-        check_canary(session, inputs, unpack_tensor(notice.canary_outputs), CANARY_TOLERANCE)
-        return Checked(notice.version, notice.number, manifest, template, vector, inputs, session)
+            raise Refused(Verdict(Gate.SCHEMA, ok=False, reason=reason))
+        demand(gates.finite("weights", vector))
+        return manifest, inputs, self._shelf.get(notice.template.sha256)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which model scores: the version that is active, with the agent's own parts, or what was chosen.
+"""Which model scores: the version that serves, with the agent's own parts, or what was chosen.
 
 What cannot be used is told once and never ends the scoring: the version as it came takes its place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
 from fedmill_agent import home, kept
 from fedmill_agent.inference.assembly import CANARY_TOLERANCE, Checked
@@ -31,11 +33,23 @@ class Scoring:
     session: OnnxSession
 
 
+class Faster(Protocol):
+    """May have a faster session of the same weights (elements,), which ``version`` names."""
+
+    def offer(self, version: str, vector: NDArray[np.float32], plain: OnnxSession) -> None:
+        """These weights may score soon; ``plain`` is how they do without."""
+
+    def taken(self, version: str) -> OnnxSession | None:
+        """The session that takes the place of the plain one; None where that stays."""
+
+
 class Serving:
     """Owns the choice of one job, and the session that was chosen.
 
     Attributes:
         choice: the choice in force, without its weights; None where there is none.
+        faster: what may have faster sessions; None where nobody wants any.
+        newest: number of the version that is followed, which choices are made at.
     """
 
     def __init__(self, folder: Path, job: Job, log: Logger) -> None:
@@ -47,18 +61,22 @@ class Serving:
         self._chosen: Scoring | None = None
         self._layout = ""
         self.choice: ServedState | None = None
+        self.faster: Faster | None = None
+        self.newest = 0
 
     def changed(self) -> None:
         """There is another choice on disk: it counts from the next ``scoring`` on."""
         self._layout = ""
 
     def scoring(self, version: Checked) -> Scoring:
-        """What scores now that ``version`` is active; the same session as long as it may."""
+        """What scores where ``version`` serves; the same session as long as it may."""
         if self._layout != version.manifest.digest:
             self._take(version)
-        if self.choice is not None and self.choice.number > version.number:
+        if self.choice is not None and self.choice.number > max(version.number, self.newest):
             self.choice = self._chosen = None  # the federation went back to before it
-        return self._chosen or self._personal(version)
+        found = self._chosen or self._personal(version)
+        faster = self.faster.taken(found.version) if self.faster is not None else None
+        return found if faster is None else replace(found, session=faster)
 
     def _take(self, version: Checked) -> None:
         """Read the choice from disk, and make its session."""
@@ -70,7 +88,7 @@ class Serving:
             if state is None:
                 return
             if state.candidate != GLOBAL:
-                self._chosen = _bound(version, state)
+                self._chosen = self._bound(version, state)
         except FedmillError as error:
             self._log.error("served.refused", error=str(error))
             return
@@ -78,7 +96,7 @@ class Serving:
 
     def _personal(self, version: Checked) -> Scoring:
         """The version with the agent's own parts in it."""
-        plain = Scoring(version.version, version.session)
+        plain = self._scoring(version.version, version.vector, version.session)
         if not personal_roles(self._job):
             return plain
         mine = home.current(self._home, version.manifest, self._job)
@@ -92,13 +110,17 @@ class Serving:
         except FedmillError as error:
             self._log.error("served.refused", error=str(error))
             return plain
-        return Scoring(version_of(vector), session)
+        return self._scoring(version_of(vector), vector, session)
 
+    def _bound(self, version: Checked, state: ServedState) -> Scoring:
+        vector = state.vector(MODEL)
+        if vector is None:
+            raise DataError(f"the {state.candidate} model is not in its file")
+        session = OnnxSession.from_template(version.template, vector)
+        check_canary(session, version.inputs, unpack_tensor(state.outputs), CANARY_TOLERANCE)
+        return self._scoring(version_of(vector), vector, session)
 
-def _bound(version: Checked, state: ServedState) -> Scoring:
-    vector = state.vector(MODEL)
-    if vector is None:
-        raise DataError(f"the {state.candidate} model is not in its file")
-    session = OnnxSession.from_template(version.template, vector)
-    check_canary(session, version.inputs, unpack_tensor(state.outputs), CANARY_TOLERANCE)
-    return Scoring(version_of(vector), session)
+    def _scoring(self, version: str, vector: NDArray[np.float32], session: OnnxSession) -> Scoring:
+        if self.faster is not None:
+            self.faster.offer(version, vector, session)
+        return Scoring(version, session)

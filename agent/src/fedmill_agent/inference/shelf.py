@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The versions a gateway holds: weights, the blobs around them, and which one is active."""
+"""The versions a gateway holds: weights, the blobs around them, and which one is followed."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -17,20 +17,40 @@ KEPT_VERSIONS = 3
 
 
 class VersionShelf:
-    """A folder with ``<sha256>.blob`` files and the notice of the active version.
+    """A folder with ``<sha256>.blob`` files and the notice of the active version: the one followed.
 
     Attributes:
+        folder: where it is.
         spool: the blobs that have arrived in part.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open or create ``folder``.
+    def __init__(
+        self, folder: Path, spool: str = "spool", held: dict[str, set[str]] | None = None
+    ) -> None:
+        """Open or create ``folder``, and in it one for what has arrived in part.
+
+        ``held`` is what is kept, by name; ``beside`` gives it.
 
         Raises:
             StoreError: it cannot be created or written.
         """
-        self._folder = make_folder(folder)
-        self.spool = Spool(folder / "spool")
+        self.folder = self._folder = make_folder(folder)
+        self.spool = Spool(folder / spool)
+        self._held = {} if held is None else held
+
+    def beside(self, spool: str) -> "VersionShelf":
+        """The same shelf for another who fetches, and has a ``spool`` of his own.
+
+        Raises:
+            StoreError: the folder cannot be created.
+        """
+        return VersionShelf(self._folder, spool, self._held)
+
+    def hold(self, name: str, notice: VersionNotice | None) -> None:
+        """Keep what ``notice`` works with until another is held by this ``name``."""
+        self._held.pop(name, None)
+        if notice is not None:
+            self._held[name] = needs(notice)
 
     def path(self, digest: str) -> Path:
         """Where the blob named ``digest`` lies or would lie."""
@@ -83,23 +103,24 @@ class VersionShelf:
         return np.frombuffer(blob, dtype="<f4")
 
     def activate(self, notice: VersionNotice) -> None:
-        """Make ``notice`` the version that is started with, and drop what is older."""
+        """Make ``notice`` the version that is trained from, and drop what is older."""
         write_atomic(self._folder / "active.msgpack", encode(notice))
-        self._prune(_needs(notice))
+        self._prune(needs(notice))
 
     def drop(self, notice: VersionNotice, *, wanted: Collection[str] = ()) -> None:
-        """Remove the blobs of ``notice``, but not those ``wanted`` or of the active version."""
+        """Remove the blobs of ``notice``, but not those ``wanted``, held or of the active one."""
         active = self.active()
-        blobs = _needs(notice) | {notice.snapshot.sha256}
+        blobs = needs(notice) | {notice.snapshot.sha256}
         if notice.delta is not None:
             blobs.add(notice.delta.sha256)
-        kept = _needs(active) if active is not None else set()
+        kept = needs(active) if active is not None else set()
+        kept = kept.union(*self._held.values())
         for digest in blobs - kept - set(wanted):
             with suppress(OSError):  # on a disk that fails it takes room until the next version
                 self.path(digest).unlink(missing_ok=True)
 
     def active(self) -> VersionNotice | None:
-        """The notice of the version that was active last, if it can be read."""
+        """The notice of the version that was followed last, if it can be read."""
         path = self._folder / "active.msgpack"
         try:
             return decode(path.read_bytes(), VersionNotice)
@@ -110,14 +131,15 @@ class VersionShelf:
             return None
 
     def _prune(self, keep: set[str]) -> None:
-        """Keep what the active version needs and the newest others, so a delta finds its base."""
+        """Keep what is needed or held and the newest others, so a delta finds its base."""
+        keep = keep.union(*self._held.values())
         blobs = sorted(self._folder.glob("*.blob"), key=lambda path: -path.stat().st_mtime_ns)
         others = [path for path in blobs if path.stem not in keep]
         for path in others[KEPT_VERSIONS:]:
             path.unlink(missing_ok=True)
 
 
-def _needs(notice: VersionNotice) -> set[str]:
+def needs(notice: VersionNotice) -> set[str]:
     """The blobs that a version works with."""
     parts = (notice.manifest, notice.template, notice.canary_inputs)
     return {notice.version, *(part.sha256 for part in parts)}

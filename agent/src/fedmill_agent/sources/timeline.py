@@ -4,6 +4,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
+import numpy as np
 from msgspec import Meta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,6 +35,11 @@ def moment_ns(moment: datetime) -> int:
         ValueError: outside the years 1677 to 2262 that int64 ns can hold.
     """
     return _bounded((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+
+
+def utc(time_ns: int) -> str:
+    """``time_ns``, ns UTC, as ISO 8601 to the millisecond."""
+    return f"{np.datetime_as_string(np.datetime64(time_ns, 'ns'), unit='ms')}Z"
 
 
 def parse_time(text: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedmill_agent.config import StoreSection
+from fedmill_agent.store import cursors
 from fedmill_agent.store.ring import (
     LEAST_BYTES,
     Discard,
@@ -120,13 +121,16 @@ def hold_predictions(
     if rules.predictions_max_age_seconds < float("inf"):
         before_ns = now_ns - round(rules.predictions_max_age_seconds * 1e9)
         fresh = _first_since(database, "SELECT id FROM predictions WHERE scored_ns >= ?", before_ns)
+        cursors.lose_before(database, "predictions", fresh)
         count -= database.execute("DELETE FROM predictions WHERE id < ?", (fresh,)).rowcount
     if rules.level() != "ample":
         most = min(most, max(count - new, LEAST_BYTES // 8 // row_bytes))
     while count > most:
         chosen = victims(database, "predictions", rules.discard, count - most)
+        cursors.lose_rows(database, "predictions", chosen)
         _delete(database, "predictions", chosen)
         count -= len(chosen)
+    cursors.settle(database, "predictions")
     for name, value in (
         ("predictions", count),
         ("predictions last", last_prediction(database)),

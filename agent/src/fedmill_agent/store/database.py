@@ -20,7 +20,7 @@ Work = Callable[[sqlite3.Connection], Result]
 
 # A page cache of 256 KiB: the default of 2 MiB is memory that a gateway lacks.
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-256")
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE windows (
@@ -51,7 +51,20 @@ CREATE TABLE truths (
     piece TEXT NOT NULL, start_ns INTEGER, end_ns INTEGER, text TEXT NOT NULL,
     start_value REAL NOT NULL, end_value REAL NOT NULL, made_ns INTEGER, state INTEGER NOT NULL,
     rank BLOB NOT NULL, arrived_ns INTEGER NOT NULL, changes INTEGER NOT NULL, UNIQUE (job, id));
-"""
+""",
+    3: """
+ALTER TABLE predictions ADD COLUMN unit TEXT NOT NULL DEFAULT '';
+ALTER TABLE predictions ADD COLUMN start_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE predictions ADD COLUMN good_share REAL NOT NULL DEFAULT 1.0;
+ALTER TABLE predictions ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE predictions ADD COLUMN confidence REAL;
+ALTER TABLE predictions ADD COLUMN low REAL;
+ALTER TABLE predictions ADD COLUMN high REAL;
+ALTER TABLE predictions ADD COLUMN plausible TEXT;
+CREATE TABLE alarms (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL, at_ns INTEGER NOT NULL,
+    record TEXT NOT NULL);
+""",
 }
 """What each layout adds to the one before it."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

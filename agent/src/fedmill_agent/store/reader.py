@@ -4,32 +4,27 @@
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_agent.store import alarms, cursors, portions, predictions
+from fedmill_agent.store.alarms import AlarmRow
+from fedmill_agent.store.cursors import Published
 from fedmill_agent.store.database import Result, Work, fault, open_reader, transact
 from fedmill_agent.store.dataset import Dataset, LabelRow, Task, Truth, WindowRow
 from fedmill_agent.store.joining import truth_of
+from fedmill_agent.store.portions import Labelled
+from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.splits import SPLITS, StoredSplit
 from fedmill_agent.store.truths import POSITION, read_joining, read_truths
 
 if TYPE_CHECKING:
+    from fedmill_agent.store.judged import Judged
     from fedmill_agent.store.report import LabelReport
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """What one model version said of one window: ``outputs`` float32 (k,)."""
-
-    run: str
-    end_ns: int
-    version: str
-    outputs: NDArray[np.float32]
-    scored_ns: int
 
 
 class WindowReader:
@@ -74,6 +69,52 @@ class WindowReader:
         """
         return self._read(lambda database: _load(database, split, task))
 
+    def labelled_windows(
+        self, split: StoredSplit, *, task: Task | None = None, most: int
+    ) -> Labelled:
+        """Which windows ``load`` would give, without their values: ``most`` of them, evenly."""
+        return self._read(
+            lambda database: portions.evenly(*_joined(database, split), task, most=most)
+        )
+
+    def some_windows(self, split: StoredSplit, *, most: int) -> list[int]:
+        """Ids of ``most`` windows of ``split``, labelled or not, evenly over all of them."""
+        return self._read(lambda database: portions.some(database, split, most))
+
+    def values(self, ids: Sequence[int]) -> tuple[list[int], NDArray[np.float32]]:
+        """Values (n, signals, length) of those of the windows ``ids`` that are still there."""
+
+        def work(database: sqlite3.Connection) -> tuple[list[int], NDArray[np.float32]]:
+            shape = fact(database, "signals"), fact(database, "length")
+            return portions.values(database, ids, shape)
+
+        return self._read(work)
+
+    @property
+    def portion(self) -> int:
+        """How many of the windows may be in memory at a time."""
+        return portions.together(4 * self._fact("signals") * self._fact("length"))
+
+    def portions(self, ids: Sequence[int]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """As ``values``, a portion at a time; the store is not held meanwhile."""
+        portion = self.portion
+        for first in range(0, len(ids), portion):
+            there, values = self.values(ids[first : first + portion])
+            if there:
+                yield there, values
+
+    def newest(self, split: StoredSplit, most: int) -> list[WindowRow]:
+        """The newest ``most`` windows of ``split``, the oldest first, without their values."""
+        from fedmill_agent.store.judged import newest  # noqa: PLC0415  few jobs need it
+
+        return self._read(lambda database: newest(database, split, most))
+
+    def judged(self, version: str, most: int) -> "list[Judged]":
+        """Of the newest ``most`` predictions of ``version`` those whose truth is known."""
+        from fedmill_agent.store.judged import judged  # noqa: PLC0415  few jobs need it
+
+        return self._read(lambda database: judged(database, version, most))
+
     def generation(self, split: StoredSplit | None = None) -> int:
         """A number that changes whenever ``load`` may give something new (None: for any split)."""
         names = [f"generation {name}" for name in ([split] if split else SPLITS)]
@@ -111,17 +152,26 @@ class WindowReader:
 
     def predictions(self, limit: int = 1000) -> list[Prediction]:
         """The newest ``limit`` predictions, the oldest of them first."""
-        rows = self._read(
-            lambda database: database.execute(
-                "SELECT run, end_ns, version, outputs, scored_ns FROM predictions"
-                " ORDER BY id DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        )
-        return [
-            Prediction(run, end_ns, version, np.frombuffer(outputs, "<f4"), scored_ns)
-            for run, end_ns, version, outputs, scored_ns in reversed(rows)
-        ]
+        return self._read(lambda database: predictions.newest(database, limit))
+
+    def predictions_after(self, place: int, limit: int = 1000) -> list[Prediction]:
+        """Up to ``limit`` predictions stored after the one with the id ``place``, in order."""
+        return self._read(lambda database: predictions.after(database, place, limit))
+
+    def alarms(self, limit: int = 1000) -> list[AlarmRow]:
+        """The last ``limit`` turns of alarms, the oldest of them first."""
+        return self._read(lambda database: alarms.newest(database, limit))
+
+    def alarms_after(self, place: int, limit: int = 1000) -> list[AlarmRow]:
+        """Up to ``limit`` turns of alarms after the one with the id ``place``, in order."""
+        return self._read(lambda database: alarms.after(database, place, limit))
+
+    def publication(self, table: Published) -> tuple[int | None, int]:
+        """The id of the last row of ``table`` that was published, and how many are lost.
+
+        None where the table is not published; lost are those that nobody will hear of, ever.
+        """
+        return self._read(lambda database: cursors.standing(database, table))
 
     def _fact(self, name: str) -> int:
         return self._read(lambda database: fact(database, name))

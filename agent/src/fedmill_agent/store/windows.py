@@ -11,23 +11,13 @@ from numpy.typing import NDArray
 
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store import bounds
-from fedmill_agent.store.bounds import Rules, advance
-from fedmill_agent.store.database import (
-    Result,
-    Work,
-    fault,
-    is_damaged,
-    open_writer,
-    put_aside,
-    transact,
-)
-from fedmill_agent.store.joining import Joining
-from fedmill_agent.store.reader import Prediction, WindowReader, fact, run_end
+from fedmill_agent.store.bounds import advance
+from fedmill_agent.store.outcomes import OutcomeStore
+from fedmill_agent.store.reader import WindowReader, fact, run_end
 from fedmill_agent.store.splits import SPLITS, Choice, StoredSplit
-from fedmill_agent.store.truths import POSITION, add_truths, discard_truths, remember_joining
-from fedmill_shared.clock import Clock
+from fedmill_agent.store.truths import POSITION, add_truths, discard_truths
+from fedmill_agent.store.writer import ROW_BYTES
 from fedmill_shared.errors import DataError, SchemaError
-from fedmill_shared.files import make_folder
 from fedmill_shared.signals.windows import FARTHEST_NS, Window
 
 if TYPE_CHECKING:
@@ -36,13 +26,12 @@ if TYPE_CHECKING:
 _OVERHEAD = 512  # bytes of a window's row and index entries beside its values, estimated high
 _BEGINNING = -(1 << 62)
 _LARGEST = float(np.finfo(np.float32).max)
-_ROW = 256  # bytes of a label, unit or prediction, estimated high
 
 Target = tuple[str, int, int, float]
 """Run, start and end of a window, and the number that a forecast of it should have been."""
 
 
-class WindowStore(WindowReader):
+class WindowStore(OutcomeStore):
     """Owns the file of one job's windows, labels and predictions; threads may share it.
 
     The file is bounded to about ``max_bytes`` plus one call: the oldest windows are discarded,
@@ -52,25 +41,6 @@ class WindowStore(WindowReader):
 
     Every method raises StoreError if the file cannot be read or written.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        clock: Clock,
-        max_bytes: int,
-        max_age_seconds: float,
-        rules: Rules | None = None,
-        joining: Joining | None = None,
-    ) -> None:
-        self._clock = clock
-        self._joining = joining or Joining()
-        self._rules = rules or Rules()
-        self._max_bytes = max_bytes
-        self._max_age_ns = round(max_age_seconds * 1e9)
-        self.set_aside: Path | None = None
-        make_folder(path.parent)
-        super().__init__(path, self._open(path))
 
     @staticmethod
     def reader(path: Path) -> WindowReader:
@@ -146,11 +116,6 @@ class WindowStore(WindowReader):
             )
         )
 
-    def add_predictions(self, predictions: Sequence[Prediction]) -> None:
-        """Store what the model said in one transaction; the newest ones are kept."""
-        if predictions:
-            self._write(lambda database: self._add_predictions(database, predictions))
-
     def decide(self, kind: str, name: str, choose: Choice) -> StoredSplit:
         """The split of the unit or run ``name``; ``choose`` is asked the first time, then never.
 
@@ -174,45 +139,6 @@ class WindowStore(WindowReader):
 
         row = self._read(lambda database: _unit(database, "origin", run))
         return self._write(work) if row is None else row[1]
-
-    def _open(self, path: Path) -> sqlite3.Connection:
-        try:
-            try:
-                database = open_writer(path)
-            except sqlite3.DatabaseError as error:
-                if not is_damaged(error):
-                    raise
-                self.set_aside = put_aside(path, self._clock.now_ns())
-                database = open_writer(path)
-            transact(database, self._begin_generations)
-        except sqlite3.DatabaseError as error:
-            raise fault(path, error) from error
-        return database
-
-    def _begin_generations(self, database: sqlite3.Connection) -> None:
-        # From the clock, so that a fresh file never repeats a number that a reader remembers.
-        for split in SPLITS:
-            database.execute(
-                "INSERT OR IGNORE INTO facts VALUES (?, ?)",
-                (f"generation {split}", self._clock.now_ns()),
-            )
-        if remember_joining(database, self._joining):
-            advance(database, SPLITS)
-
-    def _write(self, work: Work[Result]) -> Result:
-        return self._run(work, "BEGIN IMMEDIATE")
-
-    def _run(self, work: Work[Result], begin: str) -> Result:
-        with self._lock:
-            try:
-                return transact(self._database, work, begin)
-            except sqlite3.DatabaseError as error:
-                if not is_damaged(error):
-                    raise fault(self._path, error) from error
-            self._database.close()
-            self.set_aside = put_aside(self._path, self._clock.now_ns())
-            self._database = self._open(self._path)
-            return super()._run(work, begin)
 
     def _add(self, database: sqlite3.Connection, windows: list[Window], split: StoredSplit) -> int:
         _check_shape(database, windows)
@@ -254,7 +180,7 @@ class WindowStore(WindowReader):
         database.execute(
             "REPLACE INTO facts VALUES ('arrived_ns', ?)", (first_ns + len(labels) - 1,)
         )
-        bounds.discard_labels(database, self._most(_ROW), now_ns - self._max_age_ns)
+        bounds.discard_labels(database, self._most(ROW_BYTES), now_ns - self._max_age_ns)
         runs = {label.run for label in labels}
         advance(database, [split for split in SPLITS if _touched(database, split, runs)])
 
@@ -268,29 +194,8 @@ class WindowStore(WindowReader):
         changed = add_truths(database, entries, refused)
         database.execute("REPLACE INTO facts VALUES (?, ?)", (POSITION, position))
         before_ns = self._clock.now_ns() - self._max_age_ns
-        if discard_truths(database, self._most(_ROW), before_ns, len(entries)) or changed:
+        if discard_truths(database, self._most(ROW_BYTES), before_ns, len(entries)) or changed:
             advance(database, SPLITS)
-
-    def _add_predictions(
-        self, database: sqlite3.Connection, predictions: Sequence[Prediction]
-    ) -> None:
-        last = bounds.last_prediction(database)
-        database.executemany(
-            "INSERT INTO predictions (run, end_ns, version, outputs, scored_ns)"
-            " VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET outputs = excluded.outputs, scored_ns = excluded.scored_ns",
-            ((p.run, p.end_ns, p.version, _bytes(p.outputs), p.scored_ns) for p in predictions),
-        )
-        row_bytes = max(prediction.outputs.nbytes for prediction in predictions) + _ROW
-        room = self._rules.predictions_max_bytes or self._max_bytes // 8
-        bounds.hold_predictions(
-            database,
-            self._rules,
-            most=room // row_bytes,
-            last=last,
-            row_bytes=row_bytes,
-            now_ns=self._clock.now_ns(),
-        )
 
     def _add_unit(
         self,
@@ -306,12 +211,8 @@ class WindowStore(WindowReader):
             (kind, name, split, origin_ns),
         ).lastrowid
         if number is not None and number % 256 == 0:  # rarely: it reads the names of all windows
-            bounds.discard_units(database, self._most(_ROW))
+            bounds.discard_units(database, self._most(ROW_BYTES))
         return _unit(database, kind, name) or (split, origin_ns)
-
-    def _most(self, row_bytes: int) -> int:
-        """Rows that fit in the eighth of the bytes that each table beside the windows may fill."""
-        return self._max_bytes // 8 // row_bytes
 
 
 def _bytes(values: NDArray[np.float32]) -> bytes:

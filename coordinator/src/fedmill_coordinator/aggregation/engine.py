@@ -63,7 +63,7 @@ def aggregate(
             update; or the result overflows float32.
     """
     check_updates(updates)
-    shares = shares_of(updates, excluded=quarantined)
+    shares = shares_of(updates, excluded=quarantined, most=robustness.claim)
     stretch = _stretch(updates, shares, federation)
     norms = stretch * [each.norm for each in updates]
     clipped = clip(norms / rate, shares > 0, state.norms, robustness.clip, peak=state.peak)

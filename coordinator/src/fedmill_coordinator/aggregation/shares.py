@@ -2,9 +2,9 @@
 """What each update weighs: by the examples behind it, within reason.
 
 An agent says itself how many training windows are behind its update, and nobody can check it. So
-that no single claim owns a round, the windows of one agent count at most ``MOST`` times the median
-over the agents of the round (of an even number of agents, the lower one of the two in the middle:
-of two agents, one can be worth five sixths at most).
+that no single claim owns a round, the windows of one agent count at most ``robustness.claim`` times
+the median over the agents of the round (of an even number of agents, the lower one of the two in
+the middle: by default, of two agents, one can be worth five sixths at most).
 """
 
 from collections import Counter
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fedmill_shared.errors import ModelError
 
-MOST = 5
-"""Times the median of the round that the examples of one agent count at most."""
+MOST = 5.0
+"""``robustness.claim`` where a job leaves it out."""
 
 
 class Claim(Protocol):
@@ -33,10 +33,13 @@ class Claim(Protocol):
         """Training windows."""
 
 
-def shares_of(updates: Sequence[Claim], *, excluded: Collection[str] = ()) -> NDArray[np.float64]:
+def shares_of(
+    updates: Sequence[Claim], *, excluded: Collection[str] = (), most: float = MOST
+) -> NDArray[np.float64]:
     """Share of each of ``updates`` in the round, float64 (n,), together 1.
 
-    Agents of ``excluded``, and those without examples, have none.
+    Agents of ``excluded``, and those without examples, have none. The examples of one agent count
+    at most ``most`` times the median.
 
     Raises:
         ModelError: nobody is left.
@@ -52,9 +55,9 @@ def shares_of(updates: Sequence[Claim], *, excluded: Collection[str] = ()) -> ND
             f"aggregation: {len(updates)} updates with no training windows behind them{put_aside}",
             remedy="wait until the agents have labelled windows, or lower federation.minimum",
         )
-    most = MOST * median_low(told)
+    bound = most * median_low(told)
     counted = [
-        examples * min(most, totals[update.agent]) / max(1, totals[update.agent])
+        examples * min(bound, totals[update.agent]) / max(1, totals[update.agent])
         for update, examples in zip(updates, claimed, strict=True)
     ]
     return np.array(counted, np.float64) / sum(counted)

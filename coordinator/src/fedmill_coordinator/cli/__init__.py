@@ -11,6 +11,7 @@ import click
 
 from fedmill_shared import __version__
 from fedmill_shared.errors import FedmillError, Interrupted, StoreError, UsageError
+from fedmill_shared.printable import printable
 
 COMMANDS = {
     "serve": "Run the coordinator.",
@@ -18,7 +19,7 @@ COMMANDS = {
     "jobs": "List jobs; pause, resume or abort one of them.",
     "fleet": "List agents.",
     "rounds": "List rounds of a job, or close the open one now.",
-    "models": "List model versions, or export one as a plain .onnx file.",
+    "models": "List, compare and export versions; say which one agents are to serve.",
     "clusters": "Say whether a job should become several, and write them.",
     "metrics": "Print counters for Prometheus.",
     "demo": "Show a whole federation on this machine.",
@@ -52,7 +53,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(context)
         except FedmillError as error:
-            click.echo(f"fedmill: {' '.join(str(error).split())}", err=True)
+            click.echo(f"fedmill: {printable(' '.join(str(error).split()))}", err=True)
             sys.exit(error.exit_code)
         except click.exceptions.NoArgsIsHelpError:
             raise

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill fleet``."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from msgspec import json
 
 from fedmill_coordinator.cli.findings import held
 from fedmill_coordinator.cli.listing import config_argument, json_option, opened, show
+from fedmill_coordinator.cli.presence import age_of, presence
 from fedmill_coordinator.cli.table import (
     Column,
     Row,
@@ -21,12 +21,11 @@ from fedmill_coordinator.cli.table import (
     show_table,
     value,
 )
+from fedmill_coordinator.cli.wished import show_wishes, wish_row, wish_rows
 from fedmill_coordinator.progress import candidates_by_agent, metrics_by_agent
 from fedmill_coordinator.store.base import Store
-from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.messages import JobPhase
 
-SILENT_SECONDS = 20
 Phases = dict[str, JobPhase]
 Counts = dict[str, tuple[int, int]]
 
@@ -49,12 +48,11 @@ def command(config: Path, *, as_json: bool) -> None:
         stand = _stand(store, phases, counts)
         for record in agents:
             sums = [told[record.agent] for told in counts.values() if record.agent in told]
-            age = (time.time_ns() - record.last_seen_ns) / 1e9
             rows.append(
                 {
                     "agent": record.agent,
-                    "state": _state(record, age),
-                    "last_seen_s": round(age),
+                    "state": presence(record),
+                    "last_seen_s": round(age_of(record)),
                     "jobs": stand[record.agent],
                     "model": record.model_version or "",
                     "windows_scored": record.windows_scored,
@@ -68,17 +66,12 @@ def command(config: Path, *, as_json: bool) -> None:
                     "last_refusal": refusals.get(record.agent, ""),
                 }
             )
+        wished = wish_rows(store)
     if as_json or not rows:
         show("fleet", rows, [], as_json=as_json)
     else:
         _show_tables(rows, stand)
-
-
-def _state(record: AgentRecord, age: float) -> str:
-    """Online, offline, or silent: said to be online, but not heard of for several heartbeats."""
-    if not record.online:
-        return "offline"
-    return "online" if age < SILENT_SECONDS else "silent"
+        show_wishes(wished)
 
 
 def _stand(
@@ -92,7 +85,7 @@ def _stand(
         metrics = metrics_by_agent(store, job, members)
         chosen = {agent for agent, phase in members.items() if phase.served}
         candidates = candidates_by_agent(store, job, chosen)
-        away = held(store, job)
+        away, wishes = held(store, job), {each.agent: each for each in store.wishes(job)}
         for agent, phase in members.items():
             scored, metric = metrics.get(agent, (None, None))
             up, down = counts.get(job, {}).get(agent, (0, 0))
@@ -101,7 +94,9 @@ def _stand(
                     "job": job,
                     **_told(phase),
                     "number": numbers.get(phase.version),
+                    "serving_number": numbers.get(_serving(phase)),
                     "quarantined": away.get(agent, ""),
+                    "wish": wish_row(wishes.get(agent)),
                     "candidates": {
                         name: each.value for name, each in candidates.get(agent, {}).items()
                     },
@@ -128,7 +123,14 @@ def _told(phase: JobPhase) -> Row:
         "faults": phase.faults,
         "ineligible": phase.ineligible,
         "served": phase.served,
+        "serving": _serving(phase),
+        "install": phase.install.state if phase.install is not None else "",
     }
+
+
+def _serving(phase: JobPhase) -> str:
+    """The version that scores; agents that do not tell score with the one they train from."""
+    return phase.install.serving if phase.install is not None else phase.version
 
 
 def _show_tables(rows: Sequence[Row], stand: dict[str, list[Row]]) -> None:
@@ -168,6 +170,7 @@ def _columns(lines: Sequence[Row]) -> list[Column]:
         Column("seen ago", value("last_seen_s", ago), right=True, spare=1),
         Column("phase", _phase),
         Column("model", _model, right=True),
+        *([Column("scores with", _scores, right=True)] if _apart(lines) else []),
         *([Column("serves", value("served"))] if any(line.get("served") for line in lines) else []),
         metric_column(lines),
         Column("of model", value("metric_number"), right=True),
@@ -186,6 +189,16 @@ def _phase(line: Row) -> str:
     return "quarantined" if line.get("quarantined") else value("phase")(line)
 
 
+def _apart(lines: Sequence[Row]) -> bool:
+    """Whether an agent scores with another version than it trains from."""
+    return any(line.get("serving", "") != line["version"] for line in lines)
+
+
+def _scores(line: Row) -> str:
+    """The number of the version that is served; of an agent's own model the start of its name."""
+    return value("serving_number")(line) or digest(line.get("serving", ""))
+
+
 def _model(line: Row) -> str:
-    """The number of the version it scores with; that of a stranger's job is not known here."""
+    """The number of the version it has; that of a stranger's job is not known here."""
     return value("number")(line) or digest(line["version"])

@@ -13,6 +13,13 @@ from fedmill_shared.job.clusters import expand
 from fedmill_shared.job_check import json_schema, load_job
 from fedmill_shared.schema import schema_hash
 
+RELEASES = {
+    "better": "each version that does better",
+    "last": "the last version",
+    "manual": "what `fedmill models promote` names",
+}
+"""Values of ``rollout.release`` in words."""
+
 
 @click.group(name="job", short_help="Check a job file, or print its JSON Schema.")
 def command() -> None:
@@ -30,7 +37,7 @@ def check(file: Path, *, as_json: bool) -> None:
         return
     outputs = ", ".join(job.labels.classes) or job.labels.unit
     if not job.needs_labels:
-        outputs = "how badly a window is given back, without labels"
+        outputs = "how unusual a window is, without labels"
     click.echo(f"{file}: job {job.name} is well formed")
     click.echo(f"  learns     {job.job.task}: {outputs}")
     inputs = sum(signal.role == "input" for signal in job.signals)
@@ -40,13 +47,15 @@ def check(file: Path, *, as_json: bool) -> None:
         click.echo(f"  features   {len(job.inputs)}: {', '.join(job.features.steps)}")
     click.echo(f"  model      {type(job.model).__name__.lower()}")
     click.echo(f"  federation {job.federation.rounds} rounds of {job.federation.rule}")
-    for line in _methods(job):
+    for line in (*_methods(job), *_operation(job)):
         click.echo(line)
     click.echo(f"  schema     {schema_hash(job)[:16]}")
     if job.federation.cluster_by:
         click.echo("  becomes")
         for each in expand(job):
             click.echo(f"    {each.name}: agents with {each.federation.select}")
+    for warning in _warnings(job):
+        click.echo(f"  warning    {warning}")
 
 
 def _methods(job: Job) -> Iterator[str]:
@@ -69,6 +78,37 @@ def _methods(job: Job) -> Iterator[str]:
         yield f"  at home    the {'head' if learning.personal == 'head' else 'norms'} of each agent"
     if job.serving.candidates == "best":
         yield "  serves     the best of global, personal and local, by validation windows"
+
+
+def _operation(job: Job) -> Iterator[str]:
+    """What becomes of versions and predictions, as far as it is not as by default."""
+    if job.rollout.release != "each":
+        yield f"  releases   {RELEASES[job.rollout.release]}, to {', '.join(job.rollout.rings)}"
+    if job.feedback.method != "off":
+        yield f"  feedback   {job.feedback.method}, from {job.feedback.min_labels} labels on"
+    if job.drift.watch:
+        done = ", ".join(job.drift.on_alarm) or "it is told"
+        yield f"  drift      of {', '.join(job.drift.watch)}; on an alarm: {done}"
+    if job.alarms:
+        yield f"  alarms     {', '.join(alarm.name for alarm in job.alarms)}"
+
+
+def _warnings(job: Job) -> Iterator[str]:
+    """What the file allows, and few people mean."""
+    serving = job.serving
+    if job.rollout.release in ("each", "better") or job.evaluation.validation:
+        return  # the coordinator compares what it calls better, the agents what they hold out
+    if not (serving.shadow_windows or serving.soak_windows):
+        yield (
+            "no agent would notice that a released model is worse: hold out "
+            "evaluation.validation, or let agents compare live windows (serving.shadow_windows, "
+            "serving.soak_windows)"
+        )
+    elif not (serving.least_agreement or job.job.task == "classification" or job.alarms):
+        yield (
+            "agents compare live windows, and any number would do: write "
+            "serving.least_agreement, or hold out evaluation.validation"
+        )
 
 
 @command.command(name="schema")

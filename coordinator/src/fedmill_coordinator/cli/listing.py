@@ -28,8 +28,12 @@ class ListingGroup(click.Group):
     """A group whose command ``list`` need not be named."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` before anything that is neither a command nor a plea for help."""
-        if args and args[0] not in (*self.commands, "--help"):
+        """Put ``list`` before anything that is neither a command nor a plea for help.
+
+        A listing takes one argument: what another one follows was meant for a command.
+        """
+        unknown = bool(args[1:]) and not args[0].startswith("-") and not args[1].startswith("-")
+        if args and args[0] not in (*self.commands, "--help") and not unknown:
             args = ["list", *args]
         return super().parse_args(context, args)
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``fedmill models``: versions and aliases, and the export of one as a plain ONNX file."""
+"""``fedmill models``: versions and their releases, and the export of one as a plain ONNX file."""
 
 from pathlib import Path
 
 import click
 
+from fedmill_coordinator.cli import releases
+from fedmill_coordinator.cli.comparing import diff
 from fedmill_coordinator.cli.listing import (
     ListingGroup,
     chosen_job,
@@ -17,6 +19,7 @@ from fedmill_coordinator.cli.listing import (
     when,
 )
 from fedmill_coordinator.cli.table import Column, digest, metric_column, value
+from fedmill_coordinator.cli.watching import watch
 from fedmill_coordinator.config import load
 from fedmill_coordinator.progress import metric_of
 from fedmill_coordinator.registry.catalogue import export_bytes, find_version
@@ -28,10 +31,10 @@ from fedmill_shared.files import write_atomic
 @click.group(
     name="models",
     cls=ListingGroup,
-    short_help="List model versions, or export one as a plain .onnx file.",
+    short_help="List, compare and export versions; say which one agents are to serve.",
 )
 def command() -> None:
-    """List model versions, or export one as a plain .onnx file.
+    """List, compare and export model versions; say which one agents are to serve.
 
     `fedmill models CONFIG` is short for `fedmill models list CONFIG`.
     """
@@ -47,6 +50,7 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
     with opened(config) as store:
         name = chosen_job(store, job)
         aliases = store.aliases(name)
+        released = {each.version: f"{each.release} {each.state}" for each in store.releases(name)}
         rows = []
         for record in store.versions(name)[-last:]:
             metric = metric_of(store, name, record.version)
@@ -55,6 +59,7 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
                     "number": record.number,
                     "version": record.version,
                     "alias": ", ".join(a.alias for a in aliases if a.version == record.version),
+                    "release": released.get(record.version, ""),
                     "round": record.round,
                     "created": when(record.created_ns),
                     "metric": metric.name if metric else "",
@@ -67,6 +72,7 @@ def list_versions(config: Path, job: str | None, *, as_json: bool, last: int) ->
         Column("number", value("number"), right=True),
         Column("version", value("version", digest)),
         Column("alias", value("alias"), wraps=True),
+        Column("release", value("release"), wraps=True),
         Column("round", value("round"), right=True),
         Column("created (UTC)", value("created"), spare=3),
         metric_column(rows),
@@ -93,3 +99,15 @@ def export(config: Path, file: Path, job: str | None, wanted: str) -> None:
         data = export_bytes(store, Blobs(load(config).blobs), record)
     write_atomic(file, data)
     click.echo(f"{file}: version {record.number} ({record.version[:12]}), {len(data)} bytes")
+
+
+for each in (
+    releases.show_release,
+    releases.promote,
+    releases.rollback,
+    releases.pause,
+    releases.resume,
+    diff,
+    watch,
+):
+    command.add_command(each)

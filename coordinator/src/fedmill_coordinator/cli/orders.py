@@ -28,8 +28,19 @@ name_argument = click.argument("name")
 order_option = click.option("--json", "as_json", is_flag=True, help="Print the order as JSON.")
 
 
-def give(config: Path, name: str, verb: Verb, *, as_json: bool) -> None:
+IN_WORDS: dict[Verb, str] = {
+    "promote": "promote a version",
+    "rollback": "roll back",
+    "pause_rollout": "hold its release",
+    "resume_rollout": "go on with its release",
+}
+"""What verbs that are no plain words do to a job."""
+
+
+def give(config: Path, name: str, verb: Verb, *, as_json: bool, argument: str = "") -> None:
     """Order the coordinator with this configuration to ``verb`` job ``name``; say what came of it.
+
+    ``argument`` is what else the order says, as JSON text.
 
     Raises:
         UsageError: there is no such job.
@@ -39,23 +50,26 @@ def give(config: Path, name: str, verb: Verb, *, as_json: bool) -> None:
     """
     with opened(config) as store:
         job = named_job(store, name)
-        number = store.give_order(job, verb, operator(), time.time_ns())
+        number = store.give_order(job, verb, operator(), time.time_ns(), argument=argument)
         order, interrupted = _awaited_or_withdrawn(store, number)
+    words = IN_WORDS.get(verb, f"{verb} it")
     if as_json:
         click.echo(msgspec.json.encode(order).decode())
     if interrupted:
-        raise Interrupted(f"order {number} to {verb} job {job}: {order.outcome}")
+        raise Interrupted(f"job {job}: order {number} to {words}: {order.outcome}")
     if order.done_ns is None:
         raise FedmillError(
-            f"order {number} to {verb} job {job} waits: no coordinator took it in "
+            f"job {job}: order {number} to {words} waits: no coordinator took it in "
             f"{WAIT_SECONDS:.0f} s",
             remedy="it is carried out when the coordinator runs; see `fedmill serve` and its log",
         )
     if order.outcome.startswith(REFUSED_ORDER):
         reason = order.outcome.removeprefix(REFUSED_ORDER)
         raise FedmillError(
-            f"job {job}: the coordinator refuses to {verb} it: {reason}",
-            remedy="see `fedmill jobs` and `fedmill rounds` for how far it is",
+            f"job {job}: the coordinator refuses to {words}: {reason}",
+            remedy="see `fedmill models show` for how far it is"
+            if verb in IN_WORDS
+            else "see `fedmill jobs` and `fedmill rounds` for how far it is",
         )
     if not as_json:
         click.echo(f"job {job}: {order.outcome}")

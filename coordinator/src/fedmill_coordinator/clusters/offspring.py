@@ -8,8 +8,9 @@ import tomli_w
 from msgspec import Struct, structs
 
 from fedmill_coordinator.clusters.telling import Telling
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Pca
 from fedmill_shared.job.clusters import LONGEST_NAME, narrowed
+from fedmill_shared.job.pca import USUAL
 from fedmill_shared.job_check import decode_job
 
 
@@ -49,10 +50,16 @@ def _names(job: str, words: Sequence[str]) -> list[str]:
 
 def job_file(job: Job) -> bytes:
     """``job`` as a TOML file, without what has its default."""
-    return tomli_w.dumps(_written(job)).encode()
+    table = _written(job)
+    if isinstance(job.model, Pca):  # its defaults are others
+        for name, fields in USUAL.items():
+            section, told = getattr(job, name), table.get(name)
+            own = {field: getattr(section, field) for field in fields}
+            table[name] = {**told, **own} if isinstance(told, Mapping) else own
+    return tomli_w.dumps(table).encode()
 
 
-def _written(struct: Struct) -> Mapping[str, object]:
+def _written(struct: Struct) -> dict[str, object]:
     """Fields of ``struct`` that are not at their default, as TOML has them."""
     config = struct.__struct_config__
     table: dict[str, object] = {config.tag_field: config.tag} if config.tag_field else {}

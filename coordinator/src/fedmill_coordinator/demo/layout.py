@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import msgspec
 import tomli_w
 
+from fedmill_coordinator.clusters.offspring import job_file
 from fedmill_coordinator.demo.recipes import Plan
 from fedmill_shared.files import make_folder, write_atomic
 
@@ -31,7 +31,7 @@ class Layout:
             StoreError: the folder cannot be written.
         """
         job = make_folder(folder) / "job.toml"
-        write_atomic(job, _toml(msgspec.to_builtins(plan.job)))
+        write_atomic(job, job_file(plan.job))
         coordinator = folder / "coordinator.toml"
         broker = {"host": "127.0.0.1", "port": port}
         section = {"state": "coordinator", "jobs": ["job.toml"]}

@@ -26,7 +26,7 @@ def find_version(store: Store, job: str, wanted: str) -> VersionRecord:
         found = [v for v in versions if v.version.startswith(sought)]
     if len(found) != 1:
         raise UsageError(
-            f"version {wanted!r} of job {job}: {len(found)} versions have that name",
+            f"version {wanted!r} of job {job}: {len(found) or 'no'} versions have that name",
             remedy=f"aliases: {', '.join(aliases) or 'none yet'}; see `fedmill models list`",
         )
     return found[0]

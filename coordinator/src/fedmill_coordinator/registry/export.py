@@ -13,12 +13,14 @@ from fedmill_shared.errors import ModelError
 def self_contained(template: bytes, weights: NDArray[np.float32]) -> bytes:
     """``template`` with ``weights`` (elements,) inside, as a checked single-file model.
 
-    Graph, opset and metadata stay those of the template.
+    Graph, opset and metadata stay those of the template, but for its second output: other tools
+    expect one.
 
     Raises:
         ModelError: the weights do not fill the template exactly, or the file fails ONNX's checker.
     """
     model = onnx.load_model_from_string(template)
+    del model.graph.output[1:]
     data = weights.astype("<f4").tobytes()
     used = 0
     for tensor in model.graph.initializer:

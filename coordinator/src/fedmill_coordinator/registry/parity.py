@@ -8,6 +8,7 @@ from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.models.flat import FlatModel
 from fedmill_shared.models.normaliser import Normaliser
+from fedmill_shared.onnx_features import with_features
 from fedmill_shared.onnx_session import OnnxSession, check_canary
 
 WINDOWS = 8
@@ -48,6 +49,8 @@ def check_parity(
 ) -> NDArray[np.float32]:
     """Torch's outputs (N, outputs) for ``inputs`` (N, signals, L), once ONNX Runtime agrees.
 
+    Where the template tells features, these must agree as well.
+
     ``model`` is the caller's own copy of the architecture, built once; it ends up holding
     ``weights`` (elements,).
 
@@ -62,5 +65,22 @@ def check_parity(
             "the model's output for its canary holds NaN or infinity",
             remedy="training diverged; lower the learning rate or look at the input data",
         )
-    check_canary(OnnxSession.from_template(template, weights), inputs, expected, tolerance)
+    session = OnnxSession.from_template(template, weights)
+    check_canary(session, inputs, expected, tolerance)
+    if session.features is not None:
+        _check_features(session, model, inputs, tolerance)
     return expected
+
+
+def _check_features(
+    session: OnnxSession, model: FlatModel, inputs: NDArray[np.float32], tolerance: float
+) -> None:
+    wanted = model.features(inputs)
+    features = with_features(session, inputs)[1]
+    error = float(np.abs(features - wanted).max()) if features.shape == wanted.shape else np.inf
+    limit = tolerance * max(float(np.ptp(wanted)), float(np.abs(wanted).max()))
+    if not error <= limit:  # so that NaN fails
+        raise ModelError(
+            f"canary: largest error of the features {error:.3g}, allowed {limit:.3g}",
+            remedy="this is a fault of fedmill's exporter; tell it with the job file",
+        )

@@ -12,7 +12,7 @@ external data in the file.
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -24,7 +24,8 @@ from torch import nn
 from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.models import manifest_of
-from fedmill_shared.models.manifest import Manifest
+from fedmill_shared.models.manifest import Manifest, Tensor
+from fedmill_shared.models.readout import FEATURES, readout_of
 from fedmill_shared.models.schema import METADATA_KEY, encode_schema, schema_of
 from fedmill_shared.onnx_session import WEIGHTS_FILE
 
@@ -35,7 +36,9 @@ def export_template(job: Job, module: nn.Module) -> bytes:
     """The ONNX graph of ``module`` without weights: a few KiB, any batch size.
 
     Every parameter and buffer is an external initialiser at its place in the manifest's vector.
-    The same job and architecture give the same bytes; nothing of this machine is in them.
+    The same job and architecture give the same bytes; nothing of this machine is in them. Where a
+    linear layer gives the first output, the second one, ``features`` (B, width), is what that layer
+    works on: a value that the graph computes anyway, so it costs nothing and no fusion.
 
     Raises:
         ModelError: the exporter cannot translate the module.
@@ -43,11 +46,15 @@ def export_template(job: Job, module: nn.Module) -> bytes:
     manifest = manifest_of(module)
     with _quiet():
         program = _exported(job, module)
-        _weights_to_inputs(program.graph, manifest)
+        # What the model only remembers, as moments do, no node reads, and the exporter has none.
+        read = [each for each in manifest.bound if each.name in program.graph.initializers]
+        _weights_to_inputs(program.graph, read)
         optimize_ir(program)
+    if job.needs_labels:
+        _tell_features(program.graph, manifest)
     model = onnx_ir.to_proto(program)
     _strip(model)
-    _weights_to_external_data(model.graph, manifest)
+    _weights_to_external_data(model.graph, read)
     model.metadata_props.add(key=METADATA_KEY, value=encode_schema(schema_of(job, manifest)))
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
@@ -79,18 +86,32 @@ def _exported(job: Job, module: nn.Module) -> onnx_ir.Model:
     return program.model
 
 
-def _weights_to_inputs(graph: onnx_ir.Graph, manifest: Manifest) -> None:
-    for tensor in manifest.bound:
+def _weights_to_inputs(graph: onnx_ir.Graph, tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
         value = graph.initializers.pop(tensor.name)
         value.const_value = None
         graph.inputs.append(value)
 
 
-def _weights_to_external_data(graph: onnx.GraphProto, manifest: Manifest) -> None:
+def _tell_features(graph: onnx_ir.Graph, manifest: Manifest) -> None:
+    """Make what the last linear layer reads an output, once nothing renames values any more."""
+    readout = readout_of(manifest)
+    if readout is None:
+        return
+    for node in graph:
+        features, *others = node.inputs
+        names = [value.name for value in others if value is not None]
+        if readout.weight.name in names and node.op_type == "Gemm" and features is not None:
+            features.name = FEATURES
+            graph.outputs.append(features)
+            return
+
+
+def _weights_to_external_data(graph: onnx.GraphProto, tensors: Sequence[Tensor]) -> None:
     windows = next(value for value in graph.input if value.name == INPUT)
     del graph.input[:]
     graph.input.append(windows)
-    for tensor in manifest.bound:
+    for tensor in tensors:
         entry = graph.initializer.add(
             name=tensor.name,
             dims=tensor.shape,

@@ -16,7 +16,7 @@ from fedmill_coordinator.registry.downlink import compress_delta
 from fedmill_coordinator.registry.parity import canary_inputs, check_parity
 from fedmill_shared.codec.frame import prefix
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Pca
 from fedmill_shared.models import build, initial_vector
 from fedmill_shared.models.flat import FlatModel
 from fedmill_shared.models.manifest import Manifest, Role, version_of
@@ -106,15 +106,27 @@ class Architecture:
         return self._checked(vector, b"", np.zeros(self.learned, np.float32))
 
     def next(
-        self, base: Vector, delta: Vector, residual: Vector | None, round_: int, codec: str = ""
+        self,
+        base: Vector,
+        delta: Vector,
+        residual: Vector | None,
+        round_: int,
+        codec: str = "",
+        *,
+        examples: int = 0,
     ) -> NewVersion:
         """The version that ``delta`` (learned,) makes of ``base`` (elements,).
 
-        ``codec`` is another one than the job's, by its schedule.
+        ``codec`` is another one than the job's, by its schedule; ``examples`` are the windows
+        behind the delta, which limits of principal components follow from.
 
         Raises:
             ModelError: the result is not finite, or torch and ONNX Runtime disagree.
         """
+        if isinstance(self.job.model, Pca):
+            from fedmill_shared.monitoring.version import completed  # noqa: PLC0415  few jobs
+
+            delta = completed(self.job, self.manifest, base, delta, examples)
         sent = compress_delta(
             self.job,
             delta,

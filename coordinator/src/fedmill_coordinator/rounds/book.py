@@ -60,9 +60,14 @@ class Rounds:
             self.tally = tally_of(self._store, self.current)
 
     @property
+    def total(self) -> int:
+        """Rounds of the job, with those that agents wished for."""
+        return self._job.federation.rounds + self._stage.further
+
+    @property
     def left(self) -> int:
         """Rounds that have not ended yet."""
-        return self._job.federation.rounds - self.past.last
+        return self.total - self.past.last
 
     @property
     def cohort(self) -> list[str] | None:
@@ -76,11 +81,11 @@ class Rounds:
 
     def standing(self) -> Standing:
         """What the job takes at present."""
-        releases = self._means.releases
+        versions = self._means.versions
         number = self.current.round if self.current is not None else self.past.last + 1
         return Standing(
-            elements=releases.learned,
-            layout=releases.layout,
+            elements=versions.learned,
+            layout=versions.layout,
             round=number,
             most=self._job.federation.max_staleness,
             over=self._stage.ended or (self.current is None and self.left <= 0),
@@ -124,7 +129,7 @@ class Rounds:
         record = RoundRecord(
             job=self._job.name,
             round=number,
-            base=self._means.releases.version,
+            base=self._means.versions.version,
             state="open",
             opened_ns=now,
             deadline_ns=now + round(seconds * 1e9),

@@ -170,9 +170,9 @@ def _aggregate(
         job.rule_state if job is not None else b"",
         used,
         means.services.blobs,
-        elements=means.releases.learned,
+        elements=means.versions.learned,
         round_=number,
-        golden=means.releases.reference(golden, number) if golden else None,
+        golden=means.versions.reference(golden, number) if golden else None,
         quarantined=quarantined,
     )
 
@@ -180,7 +180,7 @@ def _aggregate(
 def _advance(means: Means, closed: RoundRecord, found: Harvest, result: Aggregate) -> bool:
     """Store the round as it ends, with its version and its traffic; whether there is a new one."""
     name, services = means.job.name, means.services
-    made = means.releases.advance(
+    made = means.versions.advance(
         result.delta,
         closed,
         rule_state=result.rule_state,

@@ -3,10 +3,10 @@
 
 from collections.abc import Callable
 
-from fedmill_coordinator.rounds import phases
+from fedmill_coordinator.rounds import phases, rollout_commands
 from fedmill_coordinator.rounds.herald import Herald
 from fedmill_coordinator.rounds.parts import Parts
-from fedmill_coordinator.store.records import REFUSED_ORDER, OrderRecord
+from fedmill_coordinator.store.records import REFUSED_ORDER, OrderRecord, Verb
 from fedmill_shared.messages import Reason
 
 ABORTED = "the operator aborted the job"
@@ -20,17 +20,16 @@ def carry_out(order: OrderRecord, parts: Parts, herald: Herald, step: Callable[[
     Raises:
         StoreError: the disk fails; the order may be given again.
     """
+    if order.verb in rollout_commands.COMMANDS:
+        return rollout_commands.carry_out(order, parts, herald)
     if order.verb == "close":
         return close_now(parts, step, order.given_ns)
     if parts.stage.ended:
         return f"{REFUSED_ORDER}the job is {parts.stage.state}"
-    match order.verb:
-        case "pause":
-            return pause(parts, herald)
-        case "resume":
-            return resume(parts, herald)
-        case "abort":
-            return abort(parts, herald)
+    command = COMMANDS.get(order.verb)
+    if command is None:
+        return f"{REFUSED_ORDER}it is not known here"
+    return command(parts, herald)
 
 
 def pause(parts: Parts, herald: Herald) -> str:
@@ -89,3 +88,11 @@ def _hold(parts: Parts, herald: Herald, *, paused: bool) -> None:
     parts.stage.hold(paused=paused)
     parts.services.log.warning("job.paused" if paused else "job.resumed")
     herald.round()
+
+
+COMMANDS: dict[Verb, Callable[[Parts, Herald], str]] = {
+    "pause": pause,
+    "resume": resume,
+    "abort": abort,
+}
+"""Orders about a job that is not over."""

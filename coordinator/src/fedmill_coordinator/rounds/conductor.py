@@ -35,7 +35,8 @@ class Conductor:
         self._stage = self._parts.stage
         self._agents = self._parts.agents
         self._rounds = self._parts.rounds
-        self._releases = self._parts.releases
+        self._versions = self._parts.versions
+        self._rollout = self._parts.rollout
         self._clock = services.clock
         self._log = services.log
         self._agenda = Agenda()
@@ -46,13 +47,13 @@ class Conductor:
     def announce(self) -> None:
         """Say everything that agents may have missed; retained, so that each hears it."""
         self._herald.job(anew=True)
-        if self._releases.ready:
+        if self._versions.ready:
             told = partial(self._herald.version, with_delta=False)
-            self._agenda.follow(told, self._herald.round)
+            self._agenda.follow(told, self._herald.round, self._rollout.announce)
 
     def serve(self, budget: int) -> int:
         """Send at most ``budget`` blocks that agents asked for; how many were sent."""
-        return self._releases.serve(budget)
+        return self._versions.offers.serve(budget)
 
     def obey(self, order: OrderRecord) -> str:
         """Carry out what the operator orders; what came of it.
@@ -72,6 +73,8 @@ class Conductor:
         if self._stage.state == "waiting" and self._agents.done:
             self._enter("statistics")
             self._rounds.begin_phase()
+        if self._parts.wishes.grant():
+            self._agenda.follow(self._begin_phase, self._herald.job)
         while (
             decision := decide(view_of(self._parts, self._herald.spread_until))
         ) is not Decision.WAIT:
@@ -81,6 +84,7 @@ class Conductor:
                 self._abandon(error)
         self._herald.remind()
         self.desk.tick()
+        self._rollout.step()
 
     def _carry_out(self, decision: Decision) -> None:
         match decision:
@@ -100,7 +104,7 @@ class Conductor:
     def _agree(self) -> None:
         """Merge the statistics and make version 0 of them."""
         normaliser = self._parts.statistics.agree()
-        self._releases.create(normaliser)
+        self._versions.create(normaliser)
         self._enter("running")
         agents = len(self._agents.done)
         self._log.info("statistics.agreed", agents=agents, regimes=normaliser.regimes)
@@ -179,6 +183,7 @@ class Conductor:
             self._open,
             self._begin_phase,
             self._herald.round,
+            self._rollout.versions_changed,
             self._tidy,
         )
 
@@ -189,7 +194,7 @@ class Conductor:
         """Make room; no round waits for that."""
         try:
             self._parts.reception.tidy()
-            self._releases.tidy()
+            self._versions.tidy()
         except (StoreError, OSError) as error:
             self._log.warning("store.untidy", error=str(error))
 
@@ -198,10 +203,13 @@ class Conductor:
             self._enter("stopped")
 
     def _finish(self) -> None:
-        self._releases.promote()
+        if self.job.rollout.release == "each":
+            self._versions.promote()
+        else:
+            self._rollout.finish()
         self._enter("finished")
         self._herald.round()
-        rounds, version = self._rounds.past.last, self._releases.version
+        rounds, version = self._rounds.past.last, self._versions.version
         self._log.info("job.finished", rounds=rounds, version=version[:12])
 
     def _enter(self, state: JobState) -> None:

@@ -20,6 +20,7 @@ from fedmill_shared.messages import (
     Refusal,
     UpdateOffer,
     Wait,
+    Wish,
 )
 from fedmill_shared.schema import schema_hash
 
@@ -45,8 +46,9 @@ class Desk:
         self._agents = parts.agents
         self._rounds = parts.rounds
         self._reception = parts.reception
-        self._releases = parts.releases
+        self._versions = parts.versions
         self._statistics = parts.statistics
+        self._wishes = parts.wishes
         self._schema = schema_hash(parts.job)
 
     @property
@@ -77,7 +79,7 @@ class Desk:
         Raises:
             FrameError: they are impossible.
         """
-        if self._releases.ready or agent in self._agents.foreign:
+        if self._versions.ready or agent in self._agents.foreign:
             return
         try:
             self._statistics.take(agent, report)
@@ -93,7 +95,7 @@ class Desk:
         if agent in self._agents.foreign:
             fault: Fault = (Reason.WRONG_SCHEMA, FOREIGN_SCHEMA)
             self._answer(agent, receipt_for(offer, "refused", fault))
-        elif self._releases.ready:
+        elif self._versions.ready:
             self._answer(agent, self._reception.offer(agent, offer, self._rounds.standing()))
 
     def block(self, agent: str, block: Block) -> bool:
@@ -114,17 +116,21 @@ class Desk:
             return
         for record in evaluation_records(self._job, agent, report, self._clock.now_ns()):
             self._store.save_evaluation(record)
-        if self._rounds.current is None and report.version == self._releases.version:
+        if self._rounds.current is None and report.version == self._versions.version:
             self._agents.deliver(agent, fresh=True)
 
+    def wish(self, agent: str, wish: Wish) -> None:
+        """An agent's data has changed, and it asks for something."""
+        self._wishes.hear(agent, wish)
+
     def request(self, agent: str, request: BlobRequest) -> None:
-        """An agent lacks blocks of the current version.
+        """An agent lacks blocks of a version that is on offer.
 
         Raises:
             FrameError: what it asks for is not on offer.
         """
         if agent in self._agents.present():  # for the others the broker would keep it all
-            self._releases.request(agent, request)
+            self._versions.offers.request(agent, request)
 
     def tick(self) -> None:
         """Ask again for blocks that seem to be lost."""

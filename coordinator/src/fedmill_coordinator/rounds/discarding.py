@@ -54,7 +54,7 @@ def leave_out_worst(
     job, services = means.job, means.services
     waiting = harvest(services.store, job, number).used
     used = [update for update in waiting if update.agent not in quarantined]
-    worst = heaviest(used, services.blobs, elements=means.releases.learned)
+    worst = heaviest(used, services.blobs, elements=means.versions.learned)
     others = {update.agent for update in used if worst and update.agent != worst.agent}
     if worst is None or len(others) < job.federation.minimum:
         return None

@@ -25,7 +25,8 @@ class Herald:
         self._voice = parts.services.voice
         self._fleet = parts.services.fleet
         self._stage = parts.stage
-        self._releases = parts.releases
+        self._versions = parts.versions
+        self._rollout = parts.rollout
         self._rounds = parts.rounds
         self._clock = parts.services.clock
         self._remind_due = self._clock.monotonic() + REMIND_SECONDS
@@ -49,8 +50,8 @@ class Herald:
     def version(self, *, with_delta: bool) -> None:
         """The newest version; with what it takes to install it, if that is wanted."""
         last, every = self._rounds.past.last, self._job.evaluation.every
-        evaluate = last >= self._job.federation.rounds or (every > 0 and last % every == 0)
-        self._releases.announce(evaluate=evaluate, with_delta=with_delta)
+        evaluate = last >= self._rounds.total or (every > 0 and last % every == 0)
+        self._announce(evaluate=evaluate, with_delta=with_delta)
 
     def round(self) -> None:
         """The open round, and how the last one ended."""
@@ -63,11 +64,15 @@ class Herald:
         if over or self._clock.monotonic() < self._remind_due:
             return
         self._remind_due = self._clock.monotonic() + REMIND_SECONDS
-        if not self._releases.ready:
+        if not self._versions.ready:
             self.job()
             return
         if self._rounds.current is None:
             self.version(with_delta=False)
         else:  # evaluations that are lost meanwhile hold up nothing
-            self._releases.announce(evaluate=False, with_delta=False)
+            self._announce(evaluate=False, with_delta=False)
         self.round()
+
+    def _announce(self, *, evaluate: bool, with_delta: bool) -> None:
+        serve = self._rollout.served.newest
+        self._versions.announce(evaluate=evaluate, with_delta=with_delta, serve=serve)

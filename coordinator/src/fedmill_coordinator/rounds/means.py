@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from fedmill_coordinator.registry.golden import GoldenSet
-from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.registry.newest import Versions
 from fedmill_coordinator.services import Services
 from fedmill_shared.job import Job
 
@@ -16,11 +16,11 @@ class Means:
     Attributes:
         job: names the rules.
         services: where rounds and updates are kept.
-        releases: the versions that rounds make.
+        versions: those that rounds make.
         golden: what the rule ``trust`` measures by.
     """
 
     job: Job
     services: Services
-    releases: Releases
+    versions: Versions
     golden: GoldenSet | None = None

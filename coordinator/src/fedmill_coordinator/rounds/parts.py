@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 
 from fedmill_coordinator.registry.golden import GoldenSet
-from fedmill_coordinator.registry.releases import Releases
+from fedmill_coordinator.registry.newest import Versions
+from fedmill_coordinator.registry.rollout.rollout import Rollout
 from fedmill_coordinator.rounds.attendance import Attendance
 from fedmill_coordinator.rounds.book import Rounds
 from fedmill_coordinator.rounds.means import Means
@@ -12,6 +13,7 @@ from fedmill_coordinator.rounds.past import RECENT_ROUNDS, RECENT_UPDATES
 from fedmill_coordinator.rounds.reception import Reception
 from fedmill_coordinator.rounds.stage import Stage
 from fedmill_coordinator.rounds.statistics import Statistics
+from fedmill_coordinator.rounds.wishes import Wishes
 from fedmill_coordinator.services import Services
 from fedmill_shared.job import Job
 
@@ -25,9 +27,11 @@ class Parts:
     stage: Stage
     agents: Attendance
     reception: Reception
-    releases: Releases
+    versions: Versions
+    rollout: Rollout
     rounds: Rounds
     statistics: Statistics
+    wishes: Wishes
 
 
 def parts_of(job: Job, services: Services, golden: GoldenSet | None) -> Parts:
@@ -37,15 +41,15 @@ def parts_of(job: Job, services: Services, golden: GoldenSet | None) -> Parts:
         StoreError: something that the job goes on from is gone.
     """
     store, blobs, clock = services.store, services.blobs, services.clock
-    releases = Releases(job, store, blobs, services.voice, clock)
+    versions = Versions(job, store, blobs, services.voice, clock)
     stage = Stage(job.name, store, clock)
     stopped_later = stage.state == "stopped" and store.versions(job.name)
     if stage.state in ("running", "finished") or stopped_later:
-        releases.restore()
+        versions.restore()
     agents = Attendance(job.name, services.fleet)
     recent = store.recent_updates(job.name, RECENT_UPDATES)
     agents.learn(store.rounds(job.name, last=RECENT_ROUNDS), reversed(recent))
-    means = Means(job=job, services=services, releases=releases, golden=golden)
+    means = Means(job=job, services=services, versions=versions, golden=golden)
     return Parts(
         job=job,
         services=services,
@@ -59,7 +63,9 @@ def parts_of(job: Job, services: Services, golden: GoldenSet | None) -> Parts:
             clock=clock,
             log=services.log,
         ),
-        releases=releases,
+        versions=versions,
+        rollout=Rollout(job, services, versions, agents.present),
         rounds=Rounds(means, stage),
         statistics=Statistics(job, store, clock),
+        wishes=Wishes(job, services, stage, agents),
     )

@@ -13,8 +13,8 @@ def begin(parts: Parts) -> None:
     parts.rounds.begin_phase()
     if parts.stage.state in ("waiting", "statistics"):
         done = parts.statistics.agents()
-    elif parts.releases.ready:
-        told = parts.services.store.evaluations(parts.job.name, parts.releases.version)
+    elif parts.versions.ready:
+        told = parts.services.store.evaluations(parts.job.name, parts.versions.version)
         done = {evaluation.agent for evaluation in told}
     else:
         done = set()

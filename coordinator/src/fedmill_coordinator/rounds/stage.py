@@ -14,6 +14,7 @@ class Stage:
     Attributes:
         state: how far it is.
         paused: whether the operator has paused it.
+        further: rounds that it has beyond those of the job file.
     """
 
     def __init__(self, job: str, store: Store, clock: Clock) -> None:
@@ -24,6 +25,7 @@ class Stage:
         record = store.job(job)
         self.state: JobState = record.state if record is not None else "waiting"
         self.paused = record is not None and record.paused
+        self.further = record.further_rounds if record is not None else 0
 
     @property
     def ended(self) -> bool:
@@ -38,6 +40,18 @@ class Stage:
         """
         self._store.update_job(self._job, updated_ns=self._clock.now_ns(), state=state)
         self.state = state
+
+    def extend(self, rounds: int) -> None:
+        """The job, which was finished, goes on for so many rounds.
+
+        Raises:
+            StoreError: that cannot be stored; nothing has changed.
+        """
+        further = self.further + rounds
+        self._store.update_job(
+            self._job, updated_ns=self._clock.now_ns(), state="running", further_rounds=further
+        )
+        self.state, self.further = "running", further
 
     def hold(self, *, paused: bool) -> None:
         """The job is paused, or goes on.

@@ -7,11 +7,13 @@ outside its declared type or range MUST fail with StoreError. A row that names a
 round that is not stored MUST fail with StoreError, unless its method says otherwise.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from fedmill_coordinator.store.base_releases import ReleaseRows
+from fedmill_coordinator.store.base_wishes import WishRows
 from fedmill_coordinator.store.records import (
     AgentRecord,
     Alias,
@@ -36,7 +38,7 @@ KEPT_TRAFFIC = 256
 """Rounds of a job whose bytes are kept apart; of those before them the sums are kept."""
 
 
-class Store(ABC):
+class Store(ReleaseRows, WishRows):
     """The coordinator's rows.
 
     One object belongs to one thread. Several processes may have a store of the same rows: the
@@ -298,7 +300,9 @@ class Store(ABC):
     # Orders of the operator
 
     @abstractmethod
-    def give_order(self, job: str, verb: Verb, by: str, given_ns: int) -> int:
+    def give_order(
+        self, job: str, verb: Verb, by: str, given_ns: int, *, argument: str = ""
+    ) -> int:
         """Add an order for the coordinator, from any process; return its id."""
 
     @abstractmethod

@@ -9,7 +9,9 @@ from typing import Unpack
 from msgspec import structs
 
 from fedmill_coordinator.store import rules
-from fedmill_coordinator.store.base import KEPT_REFUSALS, Store
+from fedmill_coordinator.store.base import KEPT_REFUSALS
+from fedmill_coordinator.store.memory_releases import MemoryReleases
+from fedmill_coordinator.store.memory_wishes import MemoryWishes
 from fedmill_coordinator.store.records import (
     AgentRecord,
     Alias,
@@ -31,16 +33,16 @@ from fedmill_coordinator.store.records import (
 )
 
 
-class MemoryStore(Store):
+class MemoryStore(MemoryReleases, MemoryWishes):
     """Rows in dictionaries by their key; nothing survives the process."""
 
     def __init__(self) -> None:
         """An empty store."""
+        super().__init__()
         self._jobs: dict[str, JobRecord] = {}
         self._agents: dict[str, AgentRecord] = {}
         self._moments: dict[tuple[str, str], MomentsRecord] = {}
         self._versions: dict[tuple[str, str], VersionRecord] = {}
-        self._aliases: dict[tuple[str, str], AliasRecord] = {}
         self._rounds: dict[tuple[str, int], RoundRecord] = {}
         self._traffic: dict[tuple[str, int], list[TrafficRecord]] = {}
         self._updates: dict[tuple[str, int, str, str], UpdateRecord] = {}
@@ -63,9 +65,13 @@ class MemoryStore(Store):
     def jobs(self) -> list[JobRecord]:
         return [record for _, record in sorted(self._jobs.items())]
 
-    def give_order(self, job: str, verb: Verb, by: str, given_ns: int) -> int:
+    def give_order(
+        self, job: str, verb: Verb, by: str, given_ns: int, *, argument: str = ""
+    ) -> int:
         number = len(self._orders) + 1
-        record = OrderRecord(id=number, job=job, verb=verb, by=by, given_ns=given_ns)
+        record = OrderRecord(
+            id=number, job=job, verb=verb, by=by, given_ns=given_ns, argument=argument
+        )
         self._known_job(job)
         self._orders[number] = checked(record)
         return number
@@ -309,7 +315,7 @@ class MemoryStore(Store):
     def live_blobs(self) -> set[str]:
         held: set[str | None] = set()
         for job in self._jobs.values():
-            held |= {job.template, job.canary_inputs, job.downlink_residual}
+            held |= {job.template, job.canary_inputs, job.downlink_residual, job.quantised}
         for version in self._versions.values():
             held |= {version.weights, version.delta}
         held |= {update.blob for update in self._updates.values() if update.state == "received"}

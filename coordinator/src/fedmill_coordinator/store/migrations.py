@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -117,6 +118,66 @@ def _to_3(connection: Connection) -> None:
     traffic.create(connection)
 
 
+def _to_4(connection: Connection) -> None:
+    """Releases, installs, wishes, further rounds, arguments of orders, int8 form of a template."""
+    further = Column("further_rounds", BigInteger, nullable=False, server_default="0")
+    added: dict[str, list[Column[Any]]] = {
+        "jobs": [Column("quantised", Text), further],
+        "orders": [Column("argument", Text, nullable=False, server_default="")],
+    }
+    _add_columns(connection, added)
+    metadata = MetaData()
+    Table("jobs", metadata, Column("name", Text, primary_key=True))
+    names = (Column(name, Text, primary_key=True) for name in ("job", "version"))
+    Table("versions", metadata, *names)
+    Table("releases", metadata, *_releases_of_4()).create(connection)
+    Table("installs", metadata, *_installs_of_4()).create(connection)
+    wishes = Table(
+        "wishes",
+        metadata,
+        Column("job", Text, ForeignKey("jobs.name"), primary_key=True),
+        Column("agent", Text, primary_key=True),
+        *(Column(name, Text, nullable=False) for name in ("kind", "reason", "evidence")),
+        Column("heard_ns", BigInteger, nullable=False),
+        Column("settled_ns", BigInteger),
+        Column("rounds", BigInteger, nullable=False),
+    )
+    wishes.create(connection)
+
+
+def _releases_of_4() -> list[Column[Any] | ForeignKeyConstraint]:
+    return [
+        Column("job", Text, primary_key=True),
+        Column("release", BigInteger, primary_key=True, autoincrement=False),
+        Column("version", Text, nullable=False),
+        Column("before", Text),
+        *(Column(name, Text, nullable=False) for name in ("why", "by")),
+        *(Column(name, BigInteger, nullable=False) for name in ("order_id", "newest")),
+        *(Column(name, Text, nullable=False) for name in ("state", "rings")),
+        *(Column(name, BigInteger, nullable=False) for name in ("opened", "ring_ns")),
+        Column("soak_ns", BigInteger),
+        Column("resumed_ns", BigInteger, nullable=False),
+        Column("canary", Text, nullable=False),
+        Column("created_ns", BigInteger, nullable=False),
+        Column("ended_ns", BigInteger),
+        Column("reason", Text, nullable=False),
+        ForeignKeyConstraint(["job", "version"], ["versions.job", "versions.version"]),
+        ForeignKeyConstraint(["job", "before"], ["versions.job", "versions.version"]),
+    ]
+
+
+def _installs_of_4() -> list[Column[Any] | ForeignKeyConstraint]:
+    return [
+        Column("job", Text, primary_key=True),
+        Column("release", BigInteger, primary_key=True, autoincrement=False),
+        Column("agent", Text, primary_key=True),
+        Column("ring", BigInteger, nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("state", "gate", "reason", "evidence")),
+        *(Column(n, BigInteger, nullable=False) for n in ("since_ns", "asked_ns", "heard_ns")),
+        ForeignKeyConstraint(["job", "release"], ["releases.job", "releases.release"]),
+    ]
+
+
 def _add_columns(connection: Connection, added: Mapping[str, list[Column[Any]]]) -> None:
     for table, columns in added.items():
         for column in columns:
@@ -124,5 +185,5 @@ def _add_columns(connection: Connection, added: Mapping[str, list[Column[Any]]])
             connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 """For each schema after the first: the step that leads to it from the one before."""

@@ -21,7 +21,9 @@ Alias = Literal["candidate", "canary", "stable", "previous"]
 RoundState = Literal["open", "closed", "abandoned"]
 UpdateState = Literal["received", "included", "late", "refused"]
 Discarded = Literal["late", "refused"]
-Verb = Literal["pause", "resume", "abort", "close"]
+Verb = Literal[
+    "pause", "resume", "abort", "close", "promote", "rollback", "pause_rollout", "resume_rollout"
+]
 
 
 class JobRecord(Struct, frozen=True, kw_only=True):
@@ -41,6 +43,8 @@ class JobRecord(Struct, frozen=True, kw_only=True):
         rule_state: state of the aggregation rule (MessagePack).
         downlink_residual: blob of what the downlink codec dropped so far.
         paused: whether the operator holds it: no round opens.
+        quantised: blob of the template's int8 form, None where it has no convolutions.
+        further_rounds: rounds beyond those of the job file, granted on wishes of agents.
     """
 
     name: str
@@ -56,6 +60,8 @@ class JobRecord(Struct, frozen=True, kw_only=True):
     rule_state: bytes = b""
     downlink_residual: Sha256 | None = None
     paused: bool = False
+    quantised: Sha256 | None = None
+    further_rounds: Count = 0
 
 
 class JobChanges(TypedDict, total=False):
@@ -69,6 +75,8 @@ class JobChanges(TypedDict, total=False):
     rule_state: bytes
     downlink_residual: str | None
     paused: bool
+    quantised: str | None
+    further_rounds: int
 
 
 class AgentRecord(Struct, frozen=True, kw_only=True):
@@ -289,11 +297,13 @@ class OrderRecord(Struct, frozen=True, kw_only=True):
     Attributes:
         id: number of the order; a later order has a greater one.
         job: name of the job.
-        verb: what to do: hold the job, go on, end it, or close its open round now.
+        verb: what to do: hold the job, go on, end it, close its open round now; begin a release,
+            go back to what was served before, hold a roll-out, or let it go on.
         by: login name of who gave it.
         given_ns: when it was given.
         done_ns: when the coordinator dealt with it, None while it is open.
         outcome: what came of it; begins with ``REFUSED_ORDER`` where nothing was done.
+        argument: what the verb needs to know, as JSON text; empty where that is nothing.
     """
 
     id: Count
@@ -303,6 +313,7 @@ class OrderRecord(Struct, frozen=True, kw_only=True):
     given_ns: Count
     done_ns: Count | None = None
     outcome: str = ""
+    argument: str = ""
 
 
 REFUSED_ORDER = "refused: "

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # Raise with every change of a table, together with the migration from the number before.
-VERSION = 3
+VERSION = 4
 
 
 class Measure(TypeDecorator[float]):
@@ -73,6 +73,8 @@ jobs = Table(
     Column("rule_state", LargeBinary, nullable=False),
     Column("downlink_residual", Text),
     Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("quantised", Text),
+    Column("further_rounds", BigInteger, nullable=False, server_default="0"),
 )
 
 agents = Table(
@@ -198,6 +200,62 @@ orders = Table(
     Column("given_ns", BigInteger, nullable=False),
     Column("done_ns", BigInteger),
     Column("outcome", Text, nullable=False),
+    Column("argument", Text, nullable=False, server_default=""),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("release", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),
+    Column("before", Text),
+    Column("why", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("order_id", BigInteger, nullable=False),
+    Column("newest", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("rings", Names, nullable=False),
+    Column("opened", BigInteger, nullable=False),
+    Column("ring_ns", BigInteger, nullable=False),
+    Column("soak_ns", BigInteger),
+    Column("resumed_ns", BigInteger, nullable=False),
+    Column("canary", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),
+    Column("reason", Text, nullable=False),
+    ForeignKeyConstraint(["job", "version"], ["versions.job", "versions.version"]),
+    ForeignKeyConstraint(["job", "before"], ["versions.job", "versions.version"]),
+)
+
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("job", Text, ForeignKey("jobs.name"), primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("heard_ns", BigInteger, nullable=False),
+    Column("settled_ns", BigInteger),
+    Column("rounds", BigInteger, nullable=False),
+)
+
+installs = Table(
+    "installs",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("release", BigInteger, primary_key=True, autoincrement=False),
+    Column("agent", Text, primary_key=True),
+    Column("ring", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("gate", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("since_ns", BigInteger, nullable=False),
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("heard_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["job", "release"], ["releases.job", "releases.release"]),
 )
 
 evaluations = Table(

@@ -34,11 +34,13 @@ from fedmill_coordinator.store.schema import (
     updates,
     versions,
 )
-from fedmill_coordinator.store.sql_models import SqlModels, append_version, change_job, move_alias
+from fedmill_coordinator.store.sql_models import append_version, change_job, move_alias
+from fedmill_coordinator.store.sql_releases import SqlReleases
 from fedmill_coordinator.store.sql_traffic import replace_traffic, sums_by_agent
+from fedmill_coordinator.store.sql_wishes import SqlWishes
 
 
-class SqlStore(SqlModels):
+class SqlStore(SqlReleases, SqlWishes):
     """Rows in SQLite or, by its URL, in another database."""
 
     @classmethod
@@ -219,6 +221,7 @@ class SqlStore(SqlModels):
             select(jobs.c.template),
             select(jobs.c.canary_inputs),
             select(jobs.c.downlink_residual),
+            select(jobs.c.quantised),
             select(versions.c.weights),
             select(versions.c.delta),
             select(updates.c.blob).where(key(updates, state="received")),

@@ -60,8 +60,12 @@ class SqlModels(Store):
     def jobs(self) -> list[JobRecord]:
         return self._database.rows(select(jobs).order_by("name"), JobRecord)
 
-    def give_order(self, job: str, verb: Verb, by: str, given_ns: int) -> int:
-        record = checked(OrderRecord(id=0, job=job, verb=verb, by=by, given_ns=given_ns))
+    def give_order(
+        self, job: str, verb: Verb, by: str, given_ns: int, *, argument: str = ""
+    ) -> int:
+        record = checked(
+            OrderRecord(id=0, job=job, verb=verb, by=by, given_ns=given_ns, argument=argument)
+        )
         values = {field: value for field, value in structs.asdict(record).items() if field != "id"}
         with self._database.write(f"order to {verb} job {job!r}") as connection:
             if find(connection, jobs, JobRecord, name=job) is None:

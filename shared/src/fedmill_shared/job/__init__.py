@@ -10,31 +10,42 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from fedmill_shared.job.alarms import Alarm
 from fedmill_shared.job.compression import CodecName, Compression
 from fedmill_shared.job.data import Cleaning, Labels, Signal, Task, Window, window_rate
+from fedmill_shared.job.drift import Drift
 from fedmill_shared.job.evaluation import Evaluation, Serving
 from fedmill_shared.job.features import Channel, Features, channels, input_length
 from fedmill_shared.job.federation import Federation, Robustness
+from fedmill_shared.job.feedback import Feedback
 from fedmill_shared.job.learning import Learning
-from fedmill_shared.job.model import Autoencoder, Gru, Mlp, Model, Norm, Wdcnn
+from fedmill_shared.job.model import Autoencoder, Gru, Mlp, Model, Norm, Pca, Wdcnn
+from fedmill_shared.job.monitoring import Monitoring
+from fedmill_shared.job.rollout import Rollout
 
 __all__ = [
+    "Alarm",
     "Autoencoder",
     "Channel",
     "Cleaning",
     "CodecName",
     "Compression",
+    "Drift",
     "Evaluation",
     "Features",
     "Federation",
+    "Feedback",
     "Gru",
     "Job",
     "Labels",
     "Learning",
     "Mlp",
     "Model",
+    "Monitoring",
     "Norm",
+    "Pca",
     "Robustness",
+    "Rollout",
     "Serving",
     "Signal",
     "Task",
@@ -59,6 +70,11 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     robustness: Robustness = Robustness()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
+    rollout: Rollout = Rollout()
+    drift: Drift = Drift()
+    feedback: Feedback = Feedback()
+    alarms: Annotated[list[Alarm], Meta(max_length=32)] = []
+    monitoring: Monitoring = Monitoring()
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from fedmill_shared.job import Job
-from fedmill_shared.job.model import Autoencoder, Mlp, Wdcnn
+from fedmill_shared.job.model import Autoencoder, Mlp, Pca, Wdcnn
 from fedmill_shared.toml.faults import Fault, value_fault
 from fedmill_shared.toml.lines import Field
 from fedmill_shared.toml.words import show
@@ -194,7 +194,7 @@ def _serving_faults(job: Job) -> Iterator[Fault]:
 
 
 def _feature_faults(job: Job) -> Iterator[Fault]:
-    if job.features.steps and not isinstance(job.model, Mlp | Autoencoder):
+    if job.features.steps and not isinstance(job.model, Mlp | Autoencoder | Pca):
         name = type(job.model).__name__.lower()
         yield value_fault(
             ("features", "steps"),

@@ -4,12 +4,12 @@
 from collections.abc import Iterator
 
 from fedmill_shared.errors import JobError, SchemaError
-from fedmill_shared.job import Job
+from fedmill_shared.job import Drift, Feedback, Job, Rollout
 from fedmill_shared.job.clusters import cluster_faults
 from fedmill_shared.job.combinations import combination_faults
 from fedmill_shared.job.features import grid_of
 from fedmill_shared.job.labelling import labelling_faults
-from fedmill_shared.job.model import Autoencoder, Wdcnn
+from fedmill_shared.job.model import Autoencoder, Pca, Wdcnn
 from fedmill_shared.job.quality import quality_faults
 from fedmill_shared.job.shaping import shaping_faults
 from fedmill_shared.selector import parse
@@ -29,13 +29,18 @@ def faults(job: Job) -> Iterator[Fault]:
     yield from shaping_faults(job)
     yield from _unit_faults(job)
     yield from _regime_faults(job)
-    if not job.needs_labels or isinstance(job.model, Autoencoder):
+    if not job.needs_labels or isinstance(job.model, Autoencoder | Pca):
         from fedmill_shared.job.reconstruction import (  # noqa: PLC0415  few jobs need it
             reconstruction_faults,
         )
 
         yield from reconstruction_faults(job)
+    if isinstance(job.model, Pca):
+        from fedmill_shared.job.pca import pca_faults  # noqa: PLC0415  few jobs need it
+
+        yield from pca_faults(job)
     if job.needs_labels:
+        yield from _monitoring_faults(job)
         yield from _label_faults(job)
         yield from labelling_faults(job)
         yield from _learning_faults(job)
@@ -45,6 +50,29 @@ def faults(job: Job) -> Iterator[Fault]:
     yield from _split_faults(job)
     yield from cluster_faults(job)
     yield from combination_faults(job)
+    yield from _rarer_faults(job)
+
+
+def _rarer_faults(job: Job) -> Iterator[Fault]:
+    """Of sections that few jobs have: their rules are read where they are there."""
+    if job.alarms:
+        from fedmill_shared.job.alarm_faults import alarm_faults  # noqa: PLC0415  few jobs have any
+
+        yield from alarm_faults(job)
+    if job.drift != Drift():
+        from fedmill_shared.job.drift_faults import drift_faults  # noqa: PLC0415  few jobs need it
+
+        yield from drift_faults(job)
+    if job.feedback != Feedback():
+        from fedmill_shared.job.feedback_faults import (  # noqa: PLC0415  few jobs need it
+            feedback_faults,
+        )
+
+        yield from feedback_faults(job)
+    if job.rollout != Rollout():
+        from fedmill_shared.job.rings import rollout_faults  # noqa: PLC0415  few jobs need it
+
+        yield from rollout_faults(job)
 
 
 def _name_faults(field: Field, name: str) -> Iterator[Fault]:
@@ -138,6 +166,16 @@ def _learning_faults(job: Job) -> Iterator[Fault]:
         yield value_fault(
             field, value=True, problem="a regression has no classes", remedy="remove it"
         )
+
+
+def _monitoring_faults(job: Job) -> Iterator[Fault]:
+    usual = type(job.monitoring)()
+    for name in job.monitoring.__struct_fields__:
+        if (value := getattr(job.monitoring, name)) != getattr(usual, name):
+            problem = f"a {job.job.task} is told by its labels what is abnormal"
+            remedy = 'remove the table [monitoring], or write task = "reconstruction"'
+            yield value_fault(("monitoring", name), value, problem, remedy)
+            return
 
 
 def _model_faults(job: Job) -> Iterator[Fault]:

@@ -153,6 +153,28 @@ class Federation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "`fedadagrad`; larger means closer to `fedavgm`."
         ),
     ] = 0.001
+    rounds_on_wish: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Further rounds of a finished job when an agent wishes for one, because "
+            "its data has changed; 0: none.",
+        ),
+    ] = 0
+    wish_seconds: Annotated[
+        Seconds,
+        Meta(description="Least seconds between the end of a job and further rounds on a wish."),
+    ] = 3600.0
+    wish_rounds_a_day: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Rounds on wishes in 24 hours, all wishes together: agents whose data "
+            "never settles do not train for ever.",
+        ),
+    ] = 100
 
 
 class Robustness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -214,3 +236,12 @@ class Robustness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "blatantly over fewer, counts for nothing until they fit again; 0: never.",
         ),
     ] = 5
+    claim: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=1e6,
+            description="The training windows that one agent claims count at most this many times "
+            "the median of the round.",
+        ),
+    ] = 5.0

@@ -128,4 +128,37 @@ class Autoencoder(
     ] = 0.0
 
 
-Model = Mlp | Wdcnn | Gru | Autoencoder
+class Pca(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="pca",
+    tag_field="architecture",
+):
+    """Principal components, and how far a window lies from them: T2 within, Q beside (MSPC)."""
+
+    inputs: Annotated[
+        Literal["samples", "mean"],
+        Meta(
+            description="What a window is to the model: each of its values (dynamic PCA), or the "
+            "mean of each signal over the window."
+        ),
+    ] = "samples"
+    explained: Annotated[
+        float,
+        Meta(gt=0.0, le=1.0, description="Share of the variance that the kept components explain."),
+    ] = 0.9
+    components: Annotated[
+        int, Meta(ge=0, le=512, description="So many are kept; 0: by `explained`.")
+    ] = 0
+    statistic: Annotated[
+        Literal["larger", "combined", "t2", "q"],
+        Meta(
+            description="What is told of a window, each over its limit: the larger of T2 and Q, "
+            "their sum (Yue and Qin 2001), or one of them."
+        ),
+    ] = "larger"
+
+
+Model = Mlp | Wdcnn | Gru | Autoencoder | Pca

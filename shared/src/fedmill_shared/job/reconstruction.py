@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from msgspec import structs
 
 from fedmill_shared.job import Job, Labels
-from fedmill_shared.job.model import Autoencoder
+from fedmill_shared.job.model import Autoencoder, Pca
 from fedmill_shared.toml.faults import Fault, value_fault
 
 _CLASSES = ("resample", "known_classes_only", "adjustment", "focal_gamma")
@@ -14,16 +14,18 @@ _CLASSES = ("resample", "known_classes_only", "adjustment", "focal_gamma")
 
 
 def reconstruction_faults(job: Job) -> Iterator[Fault]:
-    """What of ``job``, a reconstruction or one with an autoencoder, cannot be."""
+    """What of ``job``, a reconstruction or one with a model for that, cannot be."""
     if job.needs_labels:
         problem = "an autoencoder gives its input back, and predicts nothing else"
+        if isinstance(job.model, Pca):
+            problem = "principal components tell how unusual a window is, and predict nothing"
         remedy = 'write task = "reconstruction", or another architecture below [model]'
         yield value_fault(("job", "task"), job.job.task, problem, remedy)
         return
-    if not isinstance(job.model, Autoencoder):
+    if not isinstance(job.model, Autoencoder | Pca):
         name = type(job.model).__name__.lower()
         problem = "it predicts classes or numbers, and gives no input back"
-        remedy = 'write architecture = "autoencoder" below [model]'
+        remedy = 'write architecture = "autoencoder" or "pca" below [model]'
         yield value_fault(("model", "architecture"), name, problem, remedy)
     yield from _label_faults(job)
     yield from _learning_faults(job)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from msgspec.structs import replace
 
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Pca
 from fedmill_shared.learning import local
 from fedmill_shared.learning.examples import Examples
 from fedmill_shared.learning.home import Vector
@@ -61,6 +61,9 @@ def fit_alone(
         DataError: there are no examples.
         ModelError: the training diverged.
     """
+    if isinstance(job.model, Pca):
+        _fit_components(model, job, examples)
+        return
     job = unfederated(job)
     for round_ in rounds:
         seed = seed_for(job.name, round_, agent, "alone")
@@ -82,6 +85,9 @@ def fit_pooled(model: FlatModel, job: Job, examples: Examples, *, agents: int) -
         DataError: there are no examples.
         ModelError: the training diverged.
     """
+    if isinstance(job.model, Pca):
+        _fit_components(model, job, examples)
+        return
     federation, rounds = job.federation, job.federation.rounds
     momentum = federation.server_momentum if federation.rule == "fedavgm" else 0.0
     factor = federation.server_learning_rate if federation.rule in _FACTOR_ON_THE_DELTA else 1.0
@@ -95,3 +101,13 @@ def fit_pooled(model: FlatModel, job: Job, examples: Examples, *, agents: int) -
         result = local.train(model, job, examples, round_=round_, seed=seed)
         velocity.mul_(momentum).add_(torch.from_numpy(result.delta[: model.trainable]))
         weights.copy_(before).add_(velocity, alpha=factor)
+
+
+def _fit_components(model: FlatModel, job: Job, examples: Examples) -> None:
+    """Principal components of ``examples``: more rounds of the same windows change nothing."""
+    from fedmill_shared.learning.moments_pass import moments_delta  # noqa: PLC0415  few jobs
+    from fedmill_shared.monitoring.version import completed  # noqa: PLC0415
+
+    delta, _ = moments_delta(model, job, examples)
+    delta = completed(job, model.manifest, model.vector, delta, len(examples))
+    model.learned.add_(torch.from_numpy(delta))

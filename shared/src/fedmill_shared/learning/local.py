@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fedmill_shared.errors import DataError
-from fedmill_shared.job import Job
+from fedmill_shared.job import Job, Pca
 from fedmill_shared.learning import ditto, nova, scaffold
 from fedmill_shared.learning.descent import (
     Amendment,
@@ -88,6 +88,8 @@ def train(
     """
     if len(examples) == 0:
         raise DataError(f"job {job.name}: no {job.learns_from}")
+    if isinstance(job.model, Pca):
+        return _moments(model, job, examples)
     check_home(model.manifest, job, home)
     model.load(personalised(model.manifest, job, model.vector, home))
     work = prepare(model, job, examples, round_=round_, seed=seed)
@@ -97,6 +99,14 @@ def train(
         result = _gradient(work) if by_gradient else _descent(work, home)
     check_finite(job, round_, result.loss, result.delta, model.vector, result.home.own)
     return result
+
+
+def _moments(model: FlatModel, job: Job, examples: Examples) -> LocalResult:
+    """The round of an agent whose model are principal components: nothing is trained."""
+    from fedmill_shared.learning.moments_pass import moments_delta  # noqa: PLC0415  few jobs
+
+    delta, spread = moments_delta(model, job, examples)
+    return LocalResult(delta, len(examples), spread, 1, 1.0, NOTHING)
 
 
 def _gradient(work: Work) -> LocalResult:

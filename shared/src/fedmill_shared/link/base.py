@@ -60,8 +60,17 @@ class Link(Protocol):
         """Begin to connect; returns at once and keeps trying for ever."""
         ...
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Queue a message with QoS 1.
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        """Queue a message with QoS 1; ``done`` is called once the broker has it.
+
+        That is on the link's own thread, or before this returns; it must not wait.
 
         Raises:
             BrokerError: the message is larger than the broker takes, or the queue is full.

@@ -3,7 +3,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fedmill_shared.link.base import (
     LARGEST_PACKET,
@@ -84,10 +84,19 @@ class MemoryLink:
                 if self._wants(topic):
                     self._sink(Message(topic, payload, retained=True))
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        done: Callable[[], None] | None = None,
+    ) -> None:
         """Deliver at once to every subscriber; see :class:`fedmill_shared.link.base.Link`."""
         check_size(topic, payload, self._broker.largest_packet)
         self._broker.route(topic, payload, retain=retain)
+        if done is not None:
+            done()
 
     def stop(self, farewell: Message | None = None) -> None:
         """Say farewell and leave; the broker keeps the session."""

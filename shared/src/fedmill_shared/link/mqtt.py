@@ -13,7 +13,7 @@ character that MQTT only advises against, and the broker then sends the same mes
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from typing import Any
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError
 from fedmill_shared.lean import without
+from fedmill_shared.link.acknowledgements import Acknowledgements
 from fedmill_shared.link.backoff import Backoff, Jitter, full_jitter
 from fedmill_shared.link.base import (
     LARGEST_PACKET,
@@ -136,6 +137,7 @@ class MqttLink:
         self._taken_over = False
         self._waiting = 0
         self._counting = threading.Lock()
+        self._acknowledgements = Acknowledgements()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._client = self._make_client()
@@ -160,10 +162,18 @@ class MqttLink:
         )
         self._thread.start()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        done: Callable[[], None] | None = None,
+    ) -> None:
         """Queue a message with QoS 1; see :class:`fedmill_shared.link.base.Link`."""
         check_size(topic, payload, self._largest_packet)
-        if self._hand_over(topic, payload, retain=retain).rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+        info = self._hand_over(topic, payload, retain=retain, done=done)
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             raise BrokerError(f"{topic}: {QUEUED_MESSAGES} messages already wait for the broker")
 
     def stop(self, farewell: Message | None = None) -> None:
@@ -190,7 +200,14 @@ class MqttLink:
             self._thread.join()
         self._client.__del__()  # paho's only way to close the sockets that wake its loop
 
-    def _hand_over(self, topic: str, payload: bytes, *, retain: bool) -> MQTTMessageInfo:
+    def _hand_over(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        done: Callable[[], None] | None = None,
+    ) -> MQTTMessageInfo:
         self._count(1)  # before paho has it: the acknowledgement may come at once
         try:
             info = self._client.publish(topic, payload, qos=1, retain=retain)
@@ -199,6 +216,8 @@ class MqttLink:
             raise
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             self._count(-1)
+        elif self._acknowledgements.enter(info.mid, done) and done is not None:
+            done()
         return info
 
     def _count(self, difference: int) -> None:
@@ -282,11 +301,14 @@ class MqttLink:
         self,
         _client: Client,
         _userdata: object,
-        _number: int,
+        number: int,
         _reason: ReasonCode,
         _properties: Properties,
     ) -> None:
         self._count(-1)
+        done = self._acknowledgements.take(number)
+        if done is not None:
+            done()
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         with suppress(UnicodeDecodeError):  # no topic of ours

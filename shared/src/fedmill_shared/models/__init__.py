@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_shared.errors import ModelError
-from fedmill_shared.job import Autoencoder, Job
+from fedmill_shared.job import Autoencoder, Job, Pca
 from fedmill_shared.models.manifest import LEARNED, Manifest, Role, Tensor
 from fedmill_shared.models.normaliser import Normaliser
 from fedmill_shared.models.sharing import mirrored_roles
@@ -25,6 +25,7 @@ _FAMILIES = {
     "Wdcnn": "fedmill_shared.models.wdcnn",
     "Gru": "fedmill_shared.models.gru",
     "Autoencoder": "fedmill_shared.models.autoencoder",
+    "Pca": "fedmill_shared.models.pca",
 }
 
 
@@ -41,9 +42,10 @@ def build(job: Job, seed: int, *, regimes: int = 1) -> "Network":
         ModelError: the architecture cannot be built for these windows, or for the job's task.
     """
     spec = spec_of(job, regimes)
-    if job.needs_labels == isinstance(job.model, Autoencoder):
+    if job.needs_labels == isinstance(job.model, Autoencoder | Pca):
         raise ModelError(
-            f"job {job.name!r}: an autoencoder and task = 'reconstruction' need each other",
+            f"job {job.name!r}: task = 'reconstruction' and an autoencoder or principal components "
+            "need each other",
             remedy="write both or neither of them",
         )
     family = import_module(_FAMILIES[type(job.model).__name__])

@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedmill_shared.errors import ModelError
 from fedmill_shared.models import manifest_of
 from fedmill_shared.models.manifest import LEARNED, Role
+from fedmill_shared.models.readout import readout_of
 
 
 class FlatModel:
@@ -75,6 +77,25 @@ class FlatModel:
         """
         self.manifest.check(vector)
         np.copyto(self.vector, vector)
+
+    def features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the last linear layer works on (B, width), for ``windows`` as in ``predict``.
+
+        Raises:
+            ModelError: the model does not end in one.
+        """
+        readout = readout_of(self.manifest)
+        if readout is None:
+            raise ModelError("the model has no linear layer at its end")
+        seen: list[Tensor] = []
+        layer = self.module.get_submodule(readout.weight.name.rpartition(".")[0])
+        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self.predict(windows)
+        finally:
+            hook.remove()
+        features: NDArray[np.float32] = seen[0].numpy()
+        return features
 
     def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (B, outputs) for ``windows`` (B, signals, L), as in inference: no dropout."""

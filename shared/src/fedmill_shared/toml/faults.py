@@ -162,6 +162,10 @@ def _hint(value: object, kind: inspect.Type) -> str:
             hint = f'write it in quotes: "{show(value)}"'
         case inspect.CollectionType(), str() | int() | float():
             hint = f"write it in brackets: [{show(value)}]"
+        case inspect.StructType(), [dict(), *_]:
+            hint = "write its header in single brackets"
+        case inspect.CollectionType(item_type=item), dict() if next(structs(item), None):
+            hint = "write its header in double brackets"
     return hint
 
 

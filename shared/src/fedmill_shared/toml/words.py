@@ -9,6 +9,7 @@ from msgspec import inspect
 
 _CHARACTER_SET = re.compile(r"\^\[([^\[\]\\^]+)\]\{(\d+),(\d+)\}(?:\$|\\Z)")
 _RANGE = re.compile(r".-.|.")
+_ALL_BUT = re.compile(r"\^\[\^((?:[^\[\]\\^]|\\x00)+)\](?:[*+]|\{(\d+),(\d+)\})\\Z")
 _LONGEST_VALUE = 60
 _PLAIN: dict[type[inspect.Type], str] = {
     inspect.AnyType: "any value",
@@ -100,6 +101,11 @@ def _text(info: inspect.StrType) -> str:
     if info.pattern and (match := _CHARACTER_SET.fullmatch(info.pattern)):
         characters, least, most = match.groups()
         return f"text of {least} to {most} characters: {' '.join(_RANGE.findall(characters))}"
+    if info.pattern and (match := _ALL_BUT.fullmatch(info.pattern)):
+        characters, least, most = match.groups()
+        lengths = (int(least), int(most)) if most else (info.min_length, info.max_length)
+        without = " ".join(characters.replace(r"\x00", ""))
+        return f"text{_count(*lengths, 'characters')} without {without}"
     if info.pattern:
         return f"text that matches {info.pattern}"
     return f"text{_count(info.min_length, info.max_length, 'characters')}"

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only one that changes what scores: it leads a version through the gates, and back again.
+
+Each step is on disk before it is taken. What serves goes on serving until the assignment that puts
+another session in its place, between two windows.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from fedmill_agent.inference.assembly import Assembly, Checked
+from fedmill_agent.inference.bringing import RETRY_SECONDS
+from fedmill_agent.inference.installing.around import Around, Proposal, nothing
+from fedmill_agent.inference.installing.gates import Gate, Verdict, at
+from fedmill_agent.inference.installing.ledger import LONGEST_REASON, Ledger, verdict_of
+from fedmill_agent.inference.installing.passage import Passage
+from fedmill_agent.inference.installing.stage import Stage
+from fedmill_agent.inference.installing.states import RELEASE, VERSION, alike
+from fedmill_agent.inference.parts import check_sizes
+from fedmill_agent.inference.scored import Scored
+from fedmill_agent.inference.scorer import Scorer
+from fedmill_agent.inference.serving import Serving
+from fedmill_agent.inference.shelf import VersionShelf
+from fedmill_shared.errors import FedmillError, ModelError, StoreError
+from fedmill_shared.link.blocks import Block
+from fedmill_shared.messages import (
+    BlobName,
+    BlobRequest,
+    Evidence,
+    InstallReport,
+    InstallState,
+    ReleaseNotice,
+    VersionNotice,
+)
+from fedmill_shared.models.manifest import vector_bytes, version_of
+
+if TYPE_CHECKING:
+    from fedmill_agent.inference.installing.examination import Examination
+
+
+class Installer:
+    """Decides what is taken on, and in which order; ``Passage`` examines it, ``Stage`` swaps it."""
+
+    def __init__(
+        self,
+        shelf: VersionShelf,
+        assembly: Assembly,
+        scorer: Scorer,
+        serving: Serving,
+        around: Around,
+        *,
+        request: Callable[[BlobRequest], None],
+    ) -> None:
+        """Nothing serves before ``resume``; ``request`` asks for blocks."""
+        self._shelf = shelf
+        self._assembly = assembly
+        self._serving = serving
+        self._around = around
+        self._settings = around.job.serving
+        self._ledger = Ledger(shelf, around)
+        self._stage = Stage(assembly, scorer, serving, self._ledger, around)
+        self._passage = Passage(
+            shelf,
+            assembly,
+            serving,
+            self._ledger,
+            self._stage,
+            around=around,
+            request=request,
+            passed=self._passed,
+            rejected=self._reject,
+            attempt=self._attempt,
+        )
+        self._waiting: VersionNotice | None = None
+        self._again: tuple[float, Callable[[], None]] | None = None
+        if self._settings.shadow_windows or self._settings.soak_windows:
+            scorer.observe(self._observe)
+
+    @property
+    def served(self) -> VersionNotice | None:
+        """The version that scores; parts of the agent's own may be in it."""
+        return self._ledger.slots.current if self._stage.scoring is not None else None
+
+    @property
+    def soaking(self) -> bool:
+        """Whether what scores is on trial."""
+        new = self._ledger.slots.new
+        return new is not None and new.state == InstallState.SOAKING
+
+    def report(self) -> InstallReport | None:
+        """How far the newest version from the coordinator is; None before the first."""
+        return self._ledger.report(self.served.version if self.served is not None else "")
+
+    def resume(self, followed: VersionNotice | None) -> None:
+        """Go on from what is on disk; ``followed`` is the version that is trained from."""
+        self._ledger.read(followed)
+        deadly = self._ledger.taken_up()
+        if deadly is not None and self.soaking:
+            self._fall_back(deadly)
+        elif deadly is not None:
+            self._reject(deadly)
+        slots = self._ledger.slots
+        checked = self._stage.take_up(slots.current) if slots.current is not None else None
+        if checked is None and slots.current is not None:
+            self._stage.make_do()
+        new = self._ledger.slots.new
+        if new is not None and self.soaking and checked is not None:
+            self._soak_again(checked)
+        elif new is not None and not new.over:
+            self._passage.bring(new)
+        serve = followed is not None and followed.serve and not slots.along
+        if followed is not None and serve and slots.offered != followed.version:
+            self._offer(followed)
+
+    def follow(self, notice: VersionNotice, checked: Checked, keep: Callable[[], None]) -> bool:
+        """Serve a version that is followed from now on, at once (True) or behind its gates.
+
+        ``keep`` puts down that it is followed.
+
+        Raises:
+            StoreError: the disk fails; nothing has changed, or it is offered after a restart.
+        """
+        if not self._at_once() or self._ledger.is_broken(notice):
+            self._offer(notice, checked, keep)
+            return False
+        keep()
+        slots = self._ledger.slots
+        new = self._ledger.installation(0, notice, VERSION, InstallState.COMMITTED)
+        same = slots.current is not None and slots.current.version == notice.version
+        after = structs.replace(
+            slots,
+            along=True,
+            current=notice,
+            old=slots.old if same else slots.current,
+            proven=True,
+            new=new,
+            told=None,
+            offered=notice.version,
+        )
+        if slots.along:
+            self._ledger.keep(after)
+        else:
+            self._ledger.write(after)
+        self._stage.score_with(self._serving.scoring(checked), notice)
+        return True
+
+    def part(self) -> None:
+        """Put down what serves: what is followed from now on does not.
+
+        Raises:
+            StoreError: the disk fails; nothing has changed.
+        """
+        slots = self._ledger.slots
+        if slots.along and slots.current is not None:
+            self._ledger.write(structs.replace(slots, along=False))
+
+    def refuse(self, notice: VersionNotice, error: FedmillError) -> None:
+        """A version that came to be followed cannot be used: it is never tried again."""
+        self._ledger.refuse(notice, verdict_of(error))
+
+    def is_unusable(self, notice: VersionNotice) -> bool:
+        """Whether ``notice`` was refused before it could be followed."""
+        return self._ledger.is_unusable(notice)
+
+    def release(self, release: ReleaseNotice, *, retained: bool) -> None:
+        """Take on a release, unless a higher one is known or this one was refused."""
+        slots, notice, number = self._ledger.slots, release.notice, release.release
+        if self._ledger.passes_over(release):
+            return
+        if number > slots.release:
+            self._attempt(partial(self._begin, release, retained=retained))
+            return
+        known = slots.reported
+        if known is None or known.release != number or known.notice.version != notice.version:
+            self._around.log.warning("release.ignored", release=number)
+
+    def propose(self, proposal: Proposal) -> bool:
+        """Take on a model that this agent has made; False where that is not possible now.
+
+        Raises:
+            StoreError: the disk fails; nothing has changed.
+        """
+        slots, version = self._ledger.slots, version_of(proposal.vector)
+        current = self.served
+        if current is None or slots.busy or current.version == version:
+            return False
+        if (0, version) in slots.broken:
+            return False
+        blob = vector_bytes(proposal.vector)
+        self._shelf.put(blob)
+        notice = structs.replace(
+            current,
+            version=version,
+            snapshot=BlobName(sha256=version, size=len(blob)),
+            delta=None,
+            base="",
+            canary_outputs=b"",
+            evaluate=False,
+        )
+        new = self._ledger.installation(0, notice, proposal.origin, InstallState.DOWNLOADED)
+        new = structs.replace(new, reason=proposal.reason[:LONGEST_REASON])
+        told = slots.reported
+        self._ledger.write(structs.replace(slots, along=False, new=new, told=told))
+        self._passage.bring(new)
+        return True
+
+    def roll_back(
+        self, reason: str, evidence: Evidence | None = None, *, gate: Gate = Gate.DRIFT
+    ) -> bool:
+        """Go back to what served before; False where there is nothing, or something on its way."""
+        if self._ledger.slots.busy and not self.soaking:
+            return False
+        return self._fall_back(Verdict(gate, ok=False, reason=reason, evidence=evidence or {}))
+
+    def faulted(self, error: FedmillError) -> None:
+        """What scores could not score a batch: while it is on trial, that is enough."""
+        if isinstance(error, ModelError) and self.soaking:
+            self._fall_back(Verdict(Gate.SOAK, ok=False, reason=error.message))
+
+    def refresh(self) -> None:
+        """Score with what the trainer has left since the version was installed, if it is sound."""
+        current = self.served
+        if current is None:
+            return
+        try:
+            checked = self._assembly.checked(current, self._shelf.vector(current.version))
+        except FedmillError as error:
+            self._around.log.error("served.refused", error=str(error))  # noqa: TRY400  no fault of ours
+            return
+        self._stage.score_with(self._serving.scoring(checked), current)
+
+    def receive(self, block: Block) -> None:
+        """Take one block of a release.
+
+        Raises:
+            FrameError: the blob is damaged; it is asked for again.
+            StoreError: the disk fails; the block is asked for again.
+        """
+        self._passage.receive(block)
+
+    def tick(self) -> None:
+        """Do what is due about once a second."""
+        self._passage.tick()
+        self._ledger.tick()
+        if self._again is not None and self._around.clock.monotonic() >= self._again[0]:
+            call, self._again = self._again[1], None
+            self._attempt(call)
+
+    def close(self) -> None:
+        """What is measured does not matter any more."""
+        self._passage.stop()
+        self._ledger.survived()
+
+    def _at_once(self) -> bool:
+        """Whether nothing is to be measured of a followed version before it serves."""
+        wanted, held_out = self._settings, self._around.held_out
+        if self._ledger.slots.busy or wanted.budget_ms or wanted.budget_mib:
+            return False
+        if self._stage.scoring is None:
+            return True
+        if wanted.shadow_windows or wanted.soak_windows:
+            return False
+        try:
+            return held_out is None or not held_out.enough()
+        except StoreError:
+            return True
+
+    def _offer(
+        self,
+        notice: VersionNotice,
+        checked: Checked | None = None,
+        keep: Callable[[], None] = nothing,
+    ) -> None:
+        """A followed version is to serve, behind its gates; it waits while another is at them."""
+        slots = self._ledger.slots
+        if slots.along:  # or a power cut after the next line would have it serve at once
+            self._ledger.write(structs.replace(slots, along=False))
+        keep()
+        slots = self._ledger.slots
+        if slots.busy:
+            self._waiting = notice
+            return
+        if self._ledger.is_broken(notice):
+            self._ledger.write(structs.replace(slots, offered=notice.version))
+            return
+        state = InstallState.OFFERED if checked is None else InstallState.VERIFIED
+        new = self._ledger.installation(0, notice, VERSION, state)
+        self._ledger.write(structs.replace(slots, new=new, told=None, offered=notice.version))
+        if checked is None:
+            self._passage.bring(new)
+        else:
+            self._passage.examine(checked)
+
+    def _begin(self, release: ReleaseNotice, *, retained: bool) -> None:
+        """Begin with a release; whatever is on its way is given up for it."""
+        slots, notice = self._ledger.slots, release.notice
+        try:
+            check_sizes(notice)
+            with at(Gate.SIGNATURE):
+                self._around.verifier.verify(release)
+        except FedmillError as error:
+            self._ledger.turn_away(release, verdict_of(error))
+            return
+        self._passage.stop(notice)
+        # What waits for its turn was offered before this release, and does not come back.
+        offered = self._waiting.version if self._waiting is not None else slots.offered
+        self._waiting = self._again = None
+        new = self._ledger.installation(release.release, notice, RELEASE, InstallState.OFFERED)
+        new = structs.replace(new, back=release.back)
+        slots = structs.replace(
+            slots, along=False, new=new, told=None, release=release.release, offered=offered
+        )
+        self._ledger.write(slots)
+        if slots.proven and alike(self.served, notice):
+            self._ledger.step(InstallState.COMMITTED)  # the very bytes that serve
+        else:
+            self._passage.bring(new, retained=retained)
+
+    def _observe(self, scored: Scored) -> None:
+        if self._passage.examined is not None:
+            self._passage.examined.observe(scored)
+
+    def _passed(self, examined: "Examination") -> None:
+        """The last gate before the swap is behind it."""
+        soak = bool(self._settings.soak_windows) and examined.old is not None
+        known = examined.old is None and self._stage.scoring is not None
+
+        def step() -> None:
+            self._stage.swap(examined.new, soak=soak, known=known)
+            self._ledger.tell_installed()
+            if soak:
+                examined.old = self._stage.before
+                examined.soak(self._soaked)
+            else:
+                self._passage.examined = None
+                self._next()
+
+        self._attempt(step)
+
+    def _soaked(self, verdict: Verdict) -> None:
+        self._ledger.show(verdict.evidence)
+        if verdict.ok:
+            self._attempt(self._commit)
+        else:
+            self._fall_back(verdict)
+
+    def _commit(self) -> None:
+        self._stage.commit()
+        self._passage.examined = None
+        self._next()
+
+    def _soak_again(self, checked: Checked) -> None:
+        """A restart came in the midst of a soak: it begins anew."""
+        old, scoring = self._ledger.slots.old, self._stage.scoring
+        before = self._stage.load(old) if old is not None else None
+        if before is None or scoring is None:
+            self._attempt(self._commit)  # nothing is left to go back to
+            return
+        self._stage.before = self._serving.scoring(before)
+        self._passage.take_up(checked, scoring, self._stage.before).soak(self._soaked)
+
+    def _fall_back(self, verdict: Verdict) -> bool:
+        if not self._stage.fall_back(verdict):
+            self._around.log.error("install.stuck", reason=verdict.reason)
+            return False
+        self._passage.stop()
+        self._next()
+        return True
+
+    def _reject(self, verdict: Verdict) -> None:
+        """It goes no further; what serves serves on."""
+        new = self._ledger.slots.new
+        self._passage.stop()
+        self._ledger.write_anyway(self._ledger.ended(InstallState.REJECTED, verdict))
+        if new is not None:
+            self._shelf.drop(new.notice)
+        self._next()
+
+    def _next(self) -> None:
+        """The newest followed version that has waited has its turn."""
+        notice, self._waiting = self._waiting, None
+        if notice is not None:
+            self._attempt(lambda: self._offer(notice))
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Take a step that is put down first; where the disk fails it is tried again later."""
+        try:
+            step()
+        except StoreError as error:
+            self._around.log.error("install.delayed", error=str(error))  # noqa: TRY400  the disk's fault
+            self._again = self._around.clock.monotonic() + RETRY_SECONDS, step

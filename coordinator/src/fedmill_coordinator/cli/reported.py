@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents are to serve beside what they say they do: for listings and the live view."""
+
+from collections.abc import Sequence
+
+from msgspec import json
+
+from fedmill_coordinator.cli.listing import when
+from fedmill_coordinator.cli.presence import presence
+from fedmill_coordinator.cli.table import Column, Row, digest, number, value
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.records_releases import LAST_WORDS, InstallRecord, ReleaseRecord
+from fedmill_shared.errors import UsageError
+from fedmill_shared.job_check import job_from_canonical
+from fedmill_shared.messages import InstallReport, JobPhase
+
+WENT_WRONG = ("rejected", "rolled_back", "timed_out")
+IN_WORDS = {"aborted": "back after an abort"}
+"""Why a release began, where the word alone would be taken for its state."""
+
+
+def chosen_release(store: Store, job: str, wanted: int | None) -> ReleaseRecord | None:
+    """Release ``wanted`` of ``job``, or its newest; None before the first.
+
+    Raises:
+        UsageError: there is no such release.
+    """
+    if wanted is None:
+        return next(iter(store.releases(job, last=1)), None)
+    found = store.release(job, wanted)
+    if found is None:
+        last = next(iter(store.releases(job, last=1)), None)
+        raise UsageError(
+            f"--release is {wanted}: job {job} has no such release",
+            remedy=f"the newest is {last.release}" if last else "it has none yet",
+        )
+    return found
+
+
+def agent_rows(store: Store, job: str, release: ReleaseRecord | None) -> list[Row]:
+    """A row for each agent of ``job``: what it is to serve, what it does, and how far it is."""
+    numbers = {version.version: version.number for version in store.versions(job)}
+    told = store.installs(job, release.release) if release is not None else []
+    installs = {each.agent: each for each in told}
+    members, otherwise = _members(store, job), _otherwise(store, job, release)
+    rows: list[Row] = []
+    for agent in sorted({*installs, *members}):
+        install = installs.get(agent)
+        there, report = members.get(agent, ("unknown", None))
+        if release is None and report is None:
+            continue  # nothing is said of it, and nothing by it
+        desired = desired_version(release, install, otherwise)
+        serving = report.serving if report is not None else ""
+        rows.append(
+            {
+                "agent": agent,
+                "there": there,
+                "release": release.release if release is not None else None,
+                "ring": install.ring if install is not None else None,
+                "desired": desired,
+                "desired_number": numbers.get(desired),
+                "serving": serving,
+                "serving_number": numbers.get(serving),
+                **_word(install, report, asked=release is not None),
+            }
+        )
+    return rows
+
+
+def desired_version(
+    release: ReleaseRecord | None, install: InstallRecord | None, otherwise: str
+) -> str:
+    """What an agent is to serve: the version of ``release``, or ``otherwise``."""
+    if release is None or release.state in ("aborted", "superseded"):
+        return otherwise
+    return release.version if install is not None or release.state == "done" else otherwise
+
+
+def _otherwise(store: Store, job: str, release: ReleaseRecord | None) -> str:
+    """What agents are to serve that ``release`` is not for; empty where nobody has decided that."""
+    newest = store.alias(job, "candidate")
+    record = store.version(job, newest.version) if newest is not None else None
+    # Where each version is served, the newest one is, unless a release by hand came after it.
+    overtaken = release is None or (record is not None and record.number > release.newest)
+    serves = newest if overtaken and _each(store, job) else store.alias(job, "stable")
+    return serves.version if serves is not None else ""
+
+
+def release_row(store: Store, release: ReleaseRecord) -> Row:
+    """One release for people and programs: its rings, and how many agents said what."""
+    version = store.version(release.job, release.version)
+    words = [each.state for each in store.installs(release.job, release.release)]
+    return {
+        "release": release.release,
+        "version": release.version,
+        "number": version.number if version is not None else None,
+        "state": release.state,
+        "why": release.why,
+        "by": release.by,
+        "rings": release.rings,
+        "opened": release.opened,
+        "soaks_until": when(release.soak_ns),
+        "begun": when(release.created_ns),
+        "ended": when(release.ended_ns),
+        "asked": len(words),
+        "committed": words.count("committed"),
+        "failed": sum(word in WENT_WRONG for word in words),
+        "waiting": sum(word not in LAST_WORDS for word in words),
+        "reason": release.reason or _way_back(store, release),
+    }
+
+
+def _way_back(store: Store, release: ReleaseRecord) -> str:
+    """What the release before came to, where this one is the way back from it."""
+    if release.why != "aborted" or release.release < 2:
+        return ""
+    before = store.release(release.job, release.release - 1)
+    if before is None or before.state != "aborted":
+        return ""
+    return f"release {before.release} was aborted: {before.reason}"
+
+
+def headline(release: Row) -> str:
+    """A release in one line."""
+    rings = [str(ring) for ring in _rings(release)]
+    opened = int(str(release["opened"]))
+    parts = [f"[{ring}]" if place == opened else ring for place, ring in enumerate(rings, start=1)]
+    why = IN_WORDS.get(str(release["why"]), release["why"])
+    by = f", {why}" + (f" by {release['by']}" if release["by"] else "")
+    told = f"release {release['release']} of version {release['number']}: {release['state']}{by}"
+    return f"{told}; {' -> '.join(parts)}"
+
+
+def install_columns() -> list[Column]:
+    """The columns of ``agent_rows``."""
+    return [
+        Column("agent", value("agent")),
+        Column("there", value("there"), spare=2),
+        Column("ring", value("ring"), right=True, spare=2),
+        Column("desired", _desired, right=True),
+        Column("serves", _serving, right=True),
+        Column("state", value("state")),
+        Column("since (UTC)", value("since"), spare=3),
+        Column("gate", value("gate")),
+        Column("reason", value("reason"), wraps=True),
+        Column("evidence", _evidence, wraps=True, spare=1),
+    ]
+
+
+def _each(store: Store, job: str) -> bool:
+    """Whether agents of ``job`` serve each version as it comes."""
+    record = store.job(job)
+    return record is not None and job_from_canonical(record.text.encode()).rollout.release == "each"
+
+
+def _word(install: InstallRecord | None, report: InstallReport | None, *, asked: bool) -> Row:
+    """How far an agent is with the release; of one that was not asked, with what it serves.
+
+    ``asked``: there is a release, and it may not be for this agent.
+    """
+    if install is not None:
+        return {
+            "state": install.state,
+            "gate": install.gate,
+            "reason": install.reason,
+            "evidence": json.decode(install.evidence),
+            "since": when(install.heard_ns),
+        }
+    return {
+        "state": "not asked" if asked or report is None else report.state,
+        "gate": report.gate if report is not None else "",
+        "reason": report.reason if report is not None else "",
+        "evidence": report.evidence if report is not None else {},
+        "since": "",
+    }
+
+
+def _members(store: Store, job: str) -> dict[str, tuple[str, InstallReport | None]]:
+    """Agents that know of ``job`` and do not refuse it: whether they are there, what they said."""
+    found: dict[str, tuple[str, InstallReport | None]] = {}
+    for record in store.agents():
+        phase = json.decode(record.jobs.encode(), type=dict[str, JobPhase]).get(job)
+        if phase is not None and phase.phase != "refused":
+            found[record.agent] = presence(record), phase.install
+    return found
+
+
+def _rings(release: Row) -> Sequence[object]:
+    rings = release["rings"]
+    return rings if isinstance(rings, list) else []
+
+
+def _desired(row: Row) -> str:
+    return value("desired_number")(row) or digest(row["desired"])
+
+
+def _serving(row: Row) -> str:
+    """An agent's own parts may be in what it serves: then no version has that name."""
+    return value("serving_number")(row) or digest(row["serving"])
+
+
+def _evidence(row: Row) -> str:
+    told = row["evidence"]
+    if not isinstance(told, dict):
+        return ""
+    return ", ".join(f"{name} {number(amount)}" for name, amount in sorted(told.items()))

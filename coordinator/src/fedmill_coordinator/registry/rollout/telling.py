@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents are told of a release, and what they may ask for because of it."""
+
+from collections.abc import Mapping
+
+from fedmill_coordinator.registry.notices import blobs_of, version_notice
+from fedmill_coordinator.registry.offers import Offers
+from fedmill_coordinator.services import Services
+from fedmill_coordinator.store.records import Alias
+from fedmill_coordinator.store.records_releases import BACK, InstallRecord, ReleaseRecord
+from fedmill_shared.errors import StoreError
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import InstallReport, ReleaseNotice, VersionNotice
+
+SHELF = "release"
+KEPT: tuple[Alias, ...] = ("stable", "previous")
+"""Aliases of versions that agents may have to go back to."""
+
+
+class Telling:
+    """Announces releases of one job; retained, so that each agent hears the newest."""
+
+    def __init__(self, job: str, services: Services, offers: Offers) -> None:
+        """Nothing is told yet."""
+        self._job = job
+        self._store = services.store
+        self._blobs = services.blobs
+        self._voice = services.voice
+        self._log = services.log
+        self._offers = offers
+
+    def tell(self, release: ReleaseRecord, installs: Mapping[str, InstallRecord]) -> None:
+        """Tell every agent of ``release``, and whether it is for it yet.
+
+        Raises:
+            StoreError: its version cannot be read.
+        """
+        notice = self._notice(release.version)
+        if notice is None:
+            self._log.error("release.unsent", release=release.release, error="its weights are gone")
+            return
+        self._offers.lay_out(SHELF, blobs_of(notice))
+        for alias in KEPT:
+            found = self._store.alias(self._job, alias)
+            kept = self._notice(found.version) if found is not None else None
+            self._offers.lay_out(alias, blobs_of(kept) if kept is not None else [])
+        told = ReleaseNotice(
+            job=self._job,
+            release=release.release,
+            notice=notice,
+            agents=agents_of(release, installs),
+            back=release.why in BACK,
+        )
+        self._voice.broadcast(self._job, "release", told)
+
+    def _notice(self, version: str) -> VersionNotice | None:
+        """The version as it is told; None where its weights were forgotten."""
+        record = self._store.version(self._job, version)
+        if record is None or record.weights is None:
+            return None
+        try:
+            return version_notice(self._store, self._blobs, record, evaluate=False, serve=True)
+        except StoreError as error:
+            self._log.error("store.failed", error=str(error))
+            return None
+
+
+def agents_of(release: ReleaseRecord, installs: Mapping[str, InstallRecord]) -> list[str] | None:
+    """Whom ``release`` is for now; None for everybody."""
+    whole = release.opened >= len(release.rings)
+    if release.state == "done" or (release.state == "open" and whole):
+        return None
+    if release.state == "aborted":  # whoever has it keeps it until there is something else
+        return sorted(a for a, each in installs.items() if each.state == "committed")
+    return sorted(installs)
+
+
+def log_ahead(log: Logger, release: ReleaseRecord, reports: Mapping[str, InstallReport]) -> None:
+    """Note who says to know a higher number: ``release`` is passed over there."""
+    for agent, report in reports.items():
+        if report.release > release.release:
+            log.error("release.ahead", agent=agent, release=release.release, known=report.release)
+
+
+def log_word(log: Logger, release: ReleaseRecord, install: InstallRecord) -> None:
+    """Note how far an agent is with a release; loudly where that is not what was wanted."""
+    told = {"agent": install.agent, "release": release.release, "state": install.state}
+    if install.state in ("rejected", "rolled_back", "timed_out"):
+        reason = {"gate": install.gate, "reason": install.reason}
+        log.warning("release.refused", **told, **reason, evidence=install.evidence)
+    elif install.state == "committed":
+        log.info("release.installed", **told)
+    else:
+        log.debug("release.moved", **told)

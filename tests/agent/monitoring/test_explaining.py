@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alarms of principal components name the signals that they come from."""
+
+import numpy as np
+import pytest
+from tests.shared.monitoring.kit import Line, job_of, windows_of
+
+from fedmill_agent.explaining.explanation import UNEXPLAINED
+from fedmill_agent.monitoring.explaining import MOST_CAUSES, ComponentsExplainer
+from fedmill_shared.signals.windows import Window
+
+
+@pytest.fixture(scope="module")
+def line() -> Line:
+    """A job after one round."""
+    found = Line.start(job_of(inputs="mean"))
+    found.round(windows_of(1, 500))
+    return found
+
+
+def window(values: np.ndarray) -> Window:
+    """One window (3, 4)."""
+    return Window("run", "pump 1", 0, 3, np.asarray(values, np.float32), 1.0, 0)
+
+
+class TestExplain:
+    @pytest.mark.parametrize(("position", "name"), [*enumerate(["pressure", "flow", "current"])])
+    def test_the_signal_that_moved(self, line: Line, position: int, name: str) -> None:
+        """In one sentence, with shares that sum to 1; the change is the model's own score."""
+        values = windows_of(2, 1)[0]
+        values[position] += 5.0
+        explainer = ComponentsExplainer(line.job, lambda: (line.model.manifest, line.vector))
+        explainer.note(window(values))
+        found = explainer.explain(window(values), [])
+        assert found.text.startswith(f"{name} carries ")
+        assert found.causes[0].signal == name
+        assert len(found.causes) <= MOST_CAUSES
+        assert found.explained == pytest.approx(1.0)
+        assert found.change == pytest.approx(line.outputs(values[None])[0], rel=1e-4)
+
+    def test_before_the_first_version(self, line: Line) -> None:
+        """Nothing can be said."""
+        explainer = ComponentsExplainer(line.job, lambda: None)
+        assert explainer.explain(window(windows_of(2, 1)[0]), []) == UNEXPLAINED

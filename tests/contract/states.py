@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States of agents that tell more of each job than the one that was recorded before."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import structs
+from tests.contract import test_wire_v2b
+from tests.contract.recording import HERE, Folder, assert_recorded_once
+
+from fedmill_shared.messages import AgentState, JobPhase
+
+
+def later(name: str, before: Folder, phase: Mapping[str, Any]) -> Folder:
+    """The state of ``before`` in the folder ``name``, with these fields in each job."""
+    told = before.messages["up-state"]
+    assert isinstance(told, AgentState)
+    jobs = {job: structs.replace(each, **phase) for job, each in told.jobs.items()}
+    return Folder(HERE / name, {"up-state": structs.replace(told, jobs=jobs)})
+
+
+class LaterState:
+    """What holds of each of them."""
+
+    folder: ClassVar[Folder]
+    before: ClassVar[Folder]
+    phase: ClassVar[Mapping[str, Any]]
+
+    def test_is_read_as_it_was_meant(self) -> None:
+        """Every field has the value that was sent."""
+        self.folder.assert_meant("up-state")
+
+    def test_each_cut_is_refused(self) -> None:
+        """A message that ends early is never taken for a shorter one."""
+        self.folder.assert_cuts_refused("up-state")
+
+    def test_software_before_reads_the_rest(self) -> None:
+        """It skips what it does not know, and finds the very message that was recorded before."""
+        phase = test_wire_v2b.first(JobPhase, self.phase)
+        of = test_wire_v2b.first(AgentState, (), {"jobs": dict[str, phase]})  # type: ignore[valid-type]
+        read = msgspec.json.Decoder(of).decode
+        assert read(self.folder.read("up-state")) == read(self.before.read("up-state"))
+
+    def test_is_made_once(self, tmp_path: Path) -> None:
+        """Recordings can be added, and not changed."""
+        assert_recorded_once(self.folder.path, self.folder.wire(), tmp_path)
