@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec import json, to_builtins
-from tests.agent.drift.kit import Plant, a_watched_job, steady, windows
+from tests.agent.drift.kit import LENGTH, Plant, a_watched_job, steady, windows
 
+from fedmill_agent import kept
 from fedmill_agent.background import Background
 from fedmill_agent.drift import keeping
+from fedmill_agent.drift.keeping import DriftState
 from fedmill_agent.drift.told import DriftTold
 from fedmill_agent.drift.watch import NO_FEATURES, Watch
 from fedmill_agent.sources.base import LabelInterval
@@ -259,6 +261,29 @@ class TestActing:
         rig.close()
 
 
+class TestTruth:
+    def test_what_comes_while_charts_are_made_still_counts(self, plant: Made) -> None:
+        """It is counted as soon as there are charts."""
+        rig = plant('watch = ["residual"]\nreference_windows = 200')
+        values = steady(1, 200)
+        rig.store.add(windows(values, run="held"), "validation")
+        rig.store.add_labels(_labels("held", values))
+        background: list[Callable[[], None]] = []
+        rig.submit = lambda work, done, _: background.append(lambda: done(work()))
+        watch = rig.watch()
+        watch.observe(rig.scored(steady(3, 1)))
+        rig.settle(watch)
+        assert "calibrated" in watch.told().waiting["residual"]
+        _predicted(rig, "right", steady(7, 80), wrong=False)
+        rig.clock.advance(31.0)
+        watch.tick()
+        background.pop()()
+        for _ in range(2):
+            rig.clock.advance(31.0)
+            watch.tick()
+        assert [chart.windows for chart in watch.told().charts] == [80]
+
+
 class TestRestart:
     def test_goes_on_as_if_there_had_been_none(self, plant: Made) -> None:
         """The same windows, the same numbers to the last digit, the same alarm."""
@@ -285,6 +310,76 @@ class TestRestart:
         assert again.told().acted == watch.told().acted
         again.observe(rig.scored(steady(6, 100, shift=3.0)))
         assert len(rig.wishes) == 1
+
+    def test_the_reference_is_what_it_learned_from(self, plant: Made) -> None:
+        """Stored windows that were too few for one are no part of it."""
+        rig = plant(INPUT)
+        rig.add(steady(1, 90, shift=5.0), "train")
+        watch = rig.watch()
+        watch.observe(rig.scored(steady(3, 1)))
+        rig.settle(watch)
+        watch.observe(rig.scored(steady(4, 300)))
+        rig.settle(watch)
+        watch.keep()
+        state = kept.find(rig.folder / keeping.FILE, DriftState, watch._layout).kept
+        assert state is not None
+        assert state.reference is not None
+        assert state.reference.count.array.tolist() == [300 * LENGTH]
+
+    def test_an_alarm_outlives_it_while_others_still_learn(self, plant: Made) -> None:
+        """No truth has come yet for months: a restart forgets nothing of what comes in."""
+        rig = plant(f'{INPUT}on_alarm = ["round"]'.replace('"input"]', '"input", "residual"]'))
+        rig.add(steady(1, 300), "train")
+        watch = rig.watch()
+        watch.observe(rig.scored(steady(3, 1)))
+        rig.settle(watch)
+        watch.observe(rig.scored(steady(5, 100, shift=3.0)))
+        before = watch.told()
+        assert before.standing == "alarmed"
+        assert "residual" in before.waiting
+        watch.keep()
+        again = rig.watch()
+        again.observe(rig.scored(steady(6, 10, shift=3.0)))
+        rig.settle(again)
+        again.observe(rig.scored(steady(7, 100, shift=3.0)))
+        told = again.told()
+        assert told.standing == "alarmed"
+        assert {chart.windows for chart in told.charts} == {210}
+        assert told.waiting == before.waiting
+        assert len(rig.wishes) == 1
+
+    def test_what_comes_is_usual_after_a_recalibration(self, plant: Made) -> None:
+        """A restart in the middle of learning does not go back to windows of the old state."""
+        rig = plant(f'{INPUT}on_alarm = ["recalibrate"]\ncollect_windows = 100')
+        watch = armed(rig)
+        watch.observe(rig.scored(steady(5, 200, shift=3.0)))
+        ((_, rig.vector, _),) = rig.proposed
+        rig.version = "b" * 64
+        watch.observe(rig.scored(steady(6, 50, shift=3.0)))
+        rig.settle(watch)
+        watch.keep()
+        again = rig.watch()
+        again.observe(rig.scored(steady(7, 1, shift=3.0)))
+        rig.settle(again)
+        assert again.told().charts == []
+        again.observe(rig.scored(steady(8, 300, shift=3.0)))
+        rig.settle(again)
+        again.observe(rig.scored(steady(9, 200, shift=3.0)))
+        assert again.told().standing == "quiet"
+
+    def test_a_recalibration_goes_on_waiting(self, plant: Made) -> None:
+        """It has seen half of its windows, and something else has not learned yet."""
+        lines = f'{INPUT}on_alarm = ["recalibrate"]\ncollect_windows = 100'
+        rig = plant(lines.replace('"input"]', '"input", "residual"]'))
+        rig.add(steady(1, 300), "train")
+        watch = rig.watch()
+        watch.observe(rig.scored(steady(3, 1)))
+        rig.settle(watch)
+        watch.observe(rig.scored(steady(5, 60, shift=3.0)))
+        watch.keep()
+        again = rig.watch()
+        again.observe(rig.scored(steady(6, 60, shift=3.0)))
+        assert [origin for origin, _, _ in rig.proposed] == ["recalibrated"]
 
     def test_a_damaged_file_is_set_aside(self, plant: Made) -> None:
         """It learns anew; nothing else is lost."""

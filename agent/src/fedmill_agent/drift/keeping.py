@@ -79,6 +79,8 @@ class DriftState(Kept, frozen=True, kw_only=True):
         reference: samples of the reference.
         recent: samples since an alarm that asked for a recalibration, and windows still wanted.
         recent_left: how many.
+        since_drift: whether what had not learned yet learns from what comes, as the input had
+            alarmed before the version began to score.
         collecting: windows that are still to be kept for training.
         judged: predictions whose truth was counted.
         acted: what was done, the newest last.
@@ -90,6 +92,7 @@ class DriftState(Kept, frozen=True, kw_only=True):
     reference: KeptTally | None = None
     recent: KeptTally | None = None
     recent_left: Annotated[int, Meta(ge=0)] = 0
+    since_drift: bool = False
     collecting: Annotated[int, Meta(ge=0)] = 0
     judged: list[int] = msgspec.field(default_factory=list)
     acted: list[Acted] = msgspec.field(default_factory=list)

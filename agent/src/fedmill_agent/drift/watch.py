@@ -92,6 +92,8 @@ class Watch:
         self._past = Tally.empty((1, len(job.inputs)))
         self._judged: set[int] = set()
         self._judge_due = 0.0
+        self._since_drift = False
+        self._unlearned: set[str] = set()
         self._keep_due = clock.monotonic() + KEEP_SECONDS
         self._resume()
 
@@ -103,6 +105,8 @@ class Watch:
         """
         if scored.version != self._version:
             self._begin(scored.version)
+        elif self._unlearned:
+            self._learn_rest()
         for place, window in enumerate(scored.windows):
             if "input" in self._signals:
                 self._see_input(window)
@@ -148,6 +152,7 @@ class Watch:
             reference=keeping.kept_tally(self._past),
             recent=keeping.kept_tally(self._response.recent) if self._response.recent else None,
             recent_left=self._response.recent_left,
+            since_drift=self._since_drift,
             collecting=self._acting.left(),
             judged=sorted(self._judged),
             acted=self._response.acted,
@@ -193,21 +198,41 @@ class Watch:
         What comes in has not changed with it, unless the model was changed because that had.
         """
         source = self._signals.get("input")
-        drifted = source is not None and source.standing == "alarmed"
-        if source is not None and (drifted or self._normaliser is None or source.idle):
-            model = self._acting.model()
-            if model is None:
-                raise DataError(f"version {version[:12]} scores, and its weights are not there")
-            self._normaliser = Normaliser.of(self._job, *model)
-            self._past = Tally.empty(self._normaliser.mean.shape)
-            source.learn(None if drifted else self._trained)
+        alarmed = source is not None and source.standing == "alarmed"
+        learning = source is not None and not source.charts
+        self._since_drift = alarmed or (self._since_drift and learning)
+        if source is not None and (alarmed or self._normaliser is None or source.idle):
+            self._learn_input(source)
         self._version = version
         self._judged.clear()
+        self._unlearned.clear()
         self._response.forget()
         for name, signal in self._signals.items():
             if name != "input":
-                signal.learn(None if drifted else self._stored(name))
+                self._learn(name, signal)
         self._response.settled(self._standing)
+
+    def _learn_rest(self) -> None:
+        """The version of before a restart scores: what had not learned by then learns now."""
+        for name in sorted(self._unlearned):
+            if name == "input":
+                self._learn_input(self._signals[name])
+            else:
+                self._learn(name, self._signals[name])
+            self._unlearned.remove(name)
+            if name == "residual":
+                self._judged.clear()
+
+    def _learn_input(self, signal: Signal) -> None:
+        model = self._acting.model()
+        if model is None:
+            raise DataError("a version scores, and its weights are not there")
+        self._normaliser = Normaliser.of(self._job, *model)
+        self._past = Tally.empty(self._normaliser.mean.shape)
+        signal.learn(None if self._since_drift else self._trained)
+
+    def _learn(self, name: str, signal: Signal) -> None:
+        signal.learn(None if self._since_drift else self._stored(name))
 
     def _stored(self, name: str) -> Stored:
         if name == "residual":
@@ -255,7 +280,10 @@ class Watch:
         if self._normaliser is None:
             return
         conditions, values = self._normaliser.standardise(window.values)
-        if self._signals["input"].live:
+        signal = self._signals["input"]
+        if signal.live:
+            if not signal.learned:  # too few were stored, or could be read
+                self._past = Tally.empty(self._normaliser.mean.shape)
             self._past.add(conditions, values)
         self._response.saw(conditions, values, self._normaliser, self._past)
         self._see("input", window.run, rows.input_row(values))
@@ -267,7 +295,10 @@ class Watch:
             self._response.settled(self._standing)
 
     def _judge(self) -> None:
-        """Count predictions whose truth has come since."""
+        """Count predictions whose truth has come since, unless nothing can be made of them yet."""
+        signal = self._signals["residual"]
+        if not (signal.charts or signal.live):
+            return
         try:
             found = self._store.judged(self._version, MOST_JUDGED)
         except StoreError as error:
@@ -312,7 +343,7 @@ class Watch:
             self._take_up(state)
         except (FedmillError, ValueError) as error:
             self._log.warning("drift.set_aside", path=str(self._path), error=str(error))
-            self._version, self._normaliser = "", None
+            self._version, self._normaliser, self._since_drift = "", None, False
             self._response = Response(self._job, self._acting, self._clock, self._log)
 
     def _take_up(self, state: DriftState) -> None:
@@ -330,8 +361,9 @@ class Watch:
         if state.collecting:
             self._acting.keep(state.collecting)
         self._judged = set(state.judged)
-        whole = all(each.charts for each in self._signals.values())
-        self._version = state.version if whole else ""
+        self._since_drift = state.since_drift
+        self._unlearned = {name for name, each in self._signals.items() if not each.charts}
+        self._version = state.version
 
 
 def _column(signal: Signal, chart: str, column: int) -> str:
