@@ -13,6 +13,8 @@ from fedmill_shared.errors import ProtocolError
 from fedmill_shared.messages import AgentState, InstallReport, LabelValue
 from fedmill_shared.protocol import common
 
+SETTLE_SECONDS = 2.0
+"""How long no agent must have come or gone before the agents online count as the whole fleet."""
 FLAPS = 4
 FLAPPING_SECONDS = 60.0
 """An agent that came and went ``FLAPS`` times within it keeps nobody waiting any more."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fedmill_coordinator.rounds.machine import SETTLE_SECONDS, Decision, View, decide
+from fedmill_coordinator.fleet import SETTLE_SECONDS
+from fedmill_coordinator.rounds.machine import Decision, View, decide
 
 WAIT, AGREE, OPEN = Decision.WAIT, Decision.AGREE, Decision.OPEN_ROUND
 CLOSE, EXTEND, FINISH = Decision.CLOSE_ROUND, Decision.EXTEND_ROUND, Decision.FINISH

@@ -203,10 +203,7 @@ class Conductor:
             self._enter("stopped")
 
     def _finish(self) -> None:
-        if self.job.rollout.release == "each":
-            self._versions.promote()
-        else:
-            self._rollout.finish()
+        self._rollout.finish()
         self._enter("finished")
         self._herald.round()
         rounds, version = self._rounds.past.last, self._versions.version

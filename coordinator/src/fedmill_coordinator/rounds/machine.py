@@ -19,8 +19,7 @@ with other numbers.
 from dataclasses import dataclass
 from enum import Enum, auto
 
-SETTLE_SECONDS = 2.0
-"""How long no agent must have come or gone before the agents online count as the whole fleet."""
+from fedmill_coordinator.fleet import SETTLE_SECONDS
 
 
 class Decision(Enum):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the coordinator remembers of releases, and of how far each agent is with them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta, Struct
 
@@ -59,6 +59,19 @@ class ReleaseRecord(Struct, frozen=True, kw_only=True):
     created_ns: Count
     ended_ns: Count | None = None
     reason: str = ""
+
+
+class ReleaseChanges(TypedDict, total=False):
+    """Fields of a release that change while it goes on; see `ReleaseRecord`."""
+
+    state: ReleaseState
+    opened: int
+    ring_ns: int
+    soak_ns: int | None
+    resumed_ns: int
+    canary: str
+    ended_ns: int | None
+    reason: str
 
 
 class InstallRecord(Struct, frozen=True, kw_only=True):

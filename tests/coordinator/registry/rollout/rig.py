@@ -144,6 +144,10 @@ class Rig:
             def newest(self) -> VersionRecord | None:
                 return rig.newest
 
+            def promote(self) -> None:
+                assert rig.newest is not None
+                rig.stable(rig.newest.number)
+
         made: Any = Versions()
         self.rollout = Rollout(self.job, services, made, lambda: self.fleet.on_job(NAME))
         self.rollout.announce()

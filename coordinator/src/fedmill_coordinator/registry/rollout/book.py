@@ -2,13 +2,18 @@
 """The releases of one job as they are stored, and the newest of them in hand."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Unpack
 
 from msgspec import structs
 
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import VersionRecord
-from fedmill_coordinator.store.records_releases import InstallRecord, ReleaseRecord, Why
+from fedmill_coordinator.store.records_releases import (
+    InstallRecord,
+    ReleaseChanges,
+    ReleaseRecord,
+    Why,
+)
 from fedmill_coordinator.store.rules_releases import GOING
 from fedmill_shared.job import Job
 from fedmill_shared.protocol import MOST_AHEAD
@@ -78,7 +83,9 @@ class Book:
         self.release, self.installs = release, {}
         return release
 
-    def change(self, installs: Sequence[InstallRecord] = (), **fields: Any) -> ReleaseRecord:
+    def change(
+        self, installs: Sequence[InstallRecord] = (), **fields: Unpack[ReleaseChanges]
+    ) -> ReleaseRecord:
         """Replace fields of the newest release, and add or replace ``installs``.
 
         Raises:

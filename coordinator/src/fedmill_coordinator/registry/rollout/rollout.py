@@ -7,7 +7,7 @@ goes on when the job is over, and after a restart from what the store holds.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fedmill_coordinator.fleet import Fleet
+from fedmill_coordinator.fleet import SETTLE_SECONDS, Fleet
 from fedmill_coordinator.registry.newest import Versions
 from fedmill_coordinator.registry.rollout import progress
 from fedmill_coordinator.registry.rollout.book import Book
@@ -17,11 +17,10 @@ from fedmill_coordinator.registry.rollout.rings import Labels, may_be_empty, rea
 from fedmill_coordinator.registry.rollout.rollcall import RollCall
 from fedmill_coordinator.registry.rollout.served import Served
 from fedmill_coordinator.registry.rollout.steady import Steady
-from fedmill_coordinator.registry.rollout.telling import Telling, log_ahead, log_word
-from fedmill_coordinator.rounds.machine import SETTLE_SECONDS
+from fedmill_coordinator.registry.rollout.telling import Telling, agents_of, log_ahead, log_word
 from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.records import VersionRecord
-from fedmill_coordinator.store.records_releases import ReleaseRecord, Why
+from fedmill_coordinator.store.records_releases import ReleaseRecord, ReleaseState, Why
 from fedmill_shared.job import Job, Pca
 from fedmill_shared.job.rings import FLEET
 
@@ -63,6 +62,7 @@ class Rollout:
         self._look_due = 0.0
         self._choose_due = True
         self._untold = False
+        self._outlived = self.served.newest
         self._heard_since_ns = self._steady.now_ns()
 
     @property
@@ -127,11 +127,14 @@ class Rollout:
         return release
 
     def finish(self) -> None:
-        """The job has its last version.
+        """The job has its last version: what is served as it comes is stable now.
 
         Raises:
             StoreError: the disk fails; nothing has changed.
         """
+        if self.served.newest:
+            self._versions.promote()
+            return
         self._choose_due = True
         newest, known = self._versions.newest, self._book.tried()
         if self._book.release is not None:
@@ -160,7 +163,7 @@ class Rollout:
             self._book.change(state="paused", reason=f"held by {by}")
         else:
             self._book.change(state="open", reason="", resumed_ns=self._steady.now_ns())
-        self._look_due = 0.0
+        self._look_due, self._untold = 0.0, True  # whoever comes while it is held waits
         if paused:
             self._log.warning("release.paused", by=by)
         else:
@@ -176,16 +179,17 @@ class Rollout:
         if begin < self._look_due:
             return
         self._look_due = begin + LOOK_SECONDS
-        if self._untold:
-            self._retell()
         self._outdate()
+        if self._untold or self._outlived != self.served.newest:
+            self._retell()
         self._choose()
-        there = self._fleet.labels(self._present())
+        there = {} if self.served.newest else self._fleet.labels(self._present())
         if self._roll_call.hear(there, self._steady.now_ns()) and self._book.release is not None:
             self._tell(self._book.release)
         while (act := self._decided(there)) is not Act.WAIT:
             self._carry_out(act, there)
         self._go_back()
+        self._remind()
         now = self._clock.monotonic()
         if self._look_due:  # else something has just begun
             self._look_due = max(self._look_due, now + (now - begin) / LARGEST_SHARE)
@@ -283,7 +287,7 @@ class Rollout:
         for each in late:
             log_word(self._log, release, each)
 
-    def _end(self, release: ReleaseRecord, state: str, reason: str) -> None:
+    def _end(self, release: ReleaseRecord, state: ReleaseState, reason: str) -> None:
         ended = self._book.change(state=state, reason=reason, ended_ns=self._steady.now_ns())
         words = [each.state for each in self._book.installs.values()]
         told = {
@@ -318,10 +322,19 @@ class Rollout:
             reason = f"release {aborted.release} was aborted"
             self.begin(before, "aborted", rings=[FLEET], reason=reason)
 
+    def _remind(self) -> None:
+        """Tell a release again to those that have said nothing of it."""
+        release = self._book.release
+        if release is None or not self._telling.due or self.served.newest:
+            return
+        if any(each.state == "asked" for each in self._book.installs.values()):
+            self._tell(release)
+
     def _retell(self) -> None:
         told = self._book.told()
         if told is not None:
             self._tell(told)
+        self._outlived = self.served.newest
 
     def _tell(self, release: ReleaseRecord) -> None:
         """Tell agents of a release, and offer what it is made of."""
@@ -330,5 +343,6 @@ class Rollout:
         if release is not self._book.release:
             told = self._store.installs(release.job, release.release)
             installs = {each.agent: each for each in told}
-        self._telling.tell(release, installs)
+        nobody = self.served.outlived(release)
+        self._telling.tell(release, [] if nobody else agents_of(release, installs))
         self._untold = False

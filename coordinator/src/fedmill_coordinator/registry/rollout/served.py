@@ -33,7 +33,14 @@ class Served:
     @property
     def newest(self) -> bool:
         """Whether agents score with the newest version as it comes."""
-        return self._each and not self._by_hand()
+        return self.outlived(self._book.release)
+
+    def outlived(self, release: ReleaseRecord | None) -> bool:
+        """Whether ``release`` counts for nothing any more: newer versions are served as they come.
+
+        The same where there was none.
+        """
+        return self._each and came_later(self._versions.newest, release)
 
     @property
     def outdated(self) -> ReleaseRecord | None:
@@ -45,6 +52,10 @@ class Served:
         if self.newest:
             newest = self._versions.newest
             return newest.version if newest is not None else None
+        release = self._book.release
+        if self._each and release is not None and release.state != "done":
+            # `stable` is older than what was served as it came until this release began.
+            return release.before or release.version
         return self._alias("stable")
 
     def before(self) -> str | None:
@@ -61,7 +72,7 @@ class Served:
         What served before it is what was gone back from.
         """
         release = self._book.release
-        if release is None or release.why != "rollback":
+        if release is None or release.why != "rollback" or self.newest:
             return None
         return release if release.state in (*GOING, "done") else None
 
@@ -72,13 +83,11 @@ class Served:
         past = self._store.releases(self._job)
         return any(each.version == version and each.state == "done" for each in past)
 
-    def _by_hand(self) -> bool:
-        """Whether a release came after the newest version."""
-        newest, release = self._versions.newest, self._book.release
-        if newest is None or release is None:
-            return False
-        return release.newest >= newest.number
-
     def _alias(self, alias: Alias) -> str | None:
         found = self._store.alias(self._job, alias)
         return found.version if found is not None else None
+
+
+def came_later(newest: VersionRecord | None, release: ReleaseRecord | None) -> bool:
+    """Whether a job's ``newest`` version came after its last ``release``; also without either."""
+    return newest is None or release is None or newest.number > release.newest

@@ -13,6 +13,8 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import InstallReport, ReleaseNotice, VersionNotice
 
 SHELF = "release"
+REMIND_SECONDS = 10.0
+"""When the same is told again for the first time; then after twice as long each time."""
 KEPT: tuple[Alias, ...] = ("stable", "previous")
 """Aliases of versions that agents may have to go back to."""
 
@@ -28,13 +30,25 @@ class Telling:
         self._voice = services.voice
         self._log = services.log
         self._offers = offers
+        self._clock = services.clock
+        self._last: tuple[int, list[str] | None] | None = None
+        self._patience = REMIND_SECONDS
+        self._due = 0.0
 
-    def tell(self, release: ReleaseRecord, installs: Mapping[str, InstallRecord]) -> None:
-        """Tell every agent of ``release``, and whether it is for it yet.
+    @property
+    def due(self) -> bool:
+        """Whether an agent that says nothing may be told again: a broker may have lost it."""
+        return self._clock.monotonic() >= self._due
+
+    def tell(self, release: ReleaseRecord, agents: list[str] | None) -> None:
+        """Tell every agent of ``release``, and which ``agents`` it is for now; None for all.
 
         Raises:
             StoreError: its version cannot be read.
         """
+        told = release.release, agents
+        self._patience = 2 * self._patience if told == self._last else REMIND_SECONDS
+        self._last, self._due = told, self._clock.monotonic() + self._patience
         notice = self._notice(release.version)
         if notice is None:
             self._log.error("release.unsent", release=release.release, error="its weights are gone")
@@ -44,14 +58,14 @@ class Telling:
             found = self._store.alias(self._job, alias)
             kept = self._notice(found.version) if found is not None else None
             self._offers.lay_out(alias, blobs_of(kept) if kept is not None else [])
-        told = ReleaseNotice(
+        message = ReleaseNotice(
             job=self._job,
             release=release.release,
             notice=notice,
-            agents=agents_of(release, installs),
+            agents=agents,
             back=release.why in BACK,
         )
-        self._voice.broadcast(self._job, "release", told)
+        self._voice.broadcast(self._job, "release", message)
 
     def _notice(self, version: str) -> VersionNotice | None:
         """The version as it is told; None where its weights were forgotten."""
