@@ -218,6 +218,23 @@ class TestCorrections:
         assert outcome.vector is not None
         np.testing.assert_array_equal(outcome.vector, plant.versions.made[0].vector)
 
+    def test_once_all_are_gone_nothing_is_written_any_more(self, plant: Plant) -> None:
+        """Windows come all day; flash memory wears out."""
+        plant.label(range(20))
+        first = plant.head.look(served(plant))
+        assert first.vector is not None
+        serve(plant, first.vector)
+        plant.store._write(lambda database: database.execute("DELETE FROM labels"))
+        back = plant.head.look(served(plant))
+        assert back.vector is not None
+        serve(plant, back.vector)
+        plant.head.look(served(plant))
+        before = (plant.folder / HEAD_FILE).read_bytes()
+        plant.windows(4)
+        plant.clock.advance(30.0)
+        assert plant.head.look(served(plant)).vector is None
+        assert (plant.folder / HEAD_FILE).read_bytes() == before
+
     def test_deletion_of_one_label(self, plant: Plant) -> None:
         """As if it had never been there."""
         plant.label(range(20))

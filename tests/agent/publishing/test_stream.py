@@ -366,6 +366,40 @@ class TestFaults:
         made.deliver()
         assert made.wire.ends() == list(range(10))
 
+    def test_numbers_that_were_given_up_in_flight_are_told(self, desk: Callable[..., Desk]) -> None:
+        """The broker has them a moment after the store let them go."""
+        made = desk()
+        made.predict(8)
+        made.outlet.pump()
+        made.store._database.execute("DELETE FROM predictions WHERE id > 4")
+        cursors.settle(made.store._database, "predictions")
+        made.wire.acknowledge()
+        made.publisher.tick()
+        made.predict(3)
+        made.publisher.tick()
+        made.deliver()
+        assert made.wire.ends() == list(range(11))
+
+    def test_what_a_fresh_file_loses_is_told(self, desk: Callable[..., Desk]) -> None:
+        """It counts from the beginning, and so does who tells it."""
+        made = desk(publish_max_age_seconds=10.0)
+        made.predict(6)
+        made.clock.advance(11.0)
+        made.deliver()
+        made.publisher.tick()
+        made.publisher.tick()
+        made.store.close()
+        made.path.unlink()
+        made.store._database = made.store._open(made.path)
+        made.publisher.tick()
+        made.predict(2)
+        made.clock.advance(TOLD_SECONDS)
+        made.deliver()
+        made.publisher.tick()
+        made.publisher.tick()
+        told = made.journal.of("publication.lost")
+        assert [(each["records"], each["ever"]) for each in told] == [(6, 6), (2, 2)]
+
     def test_a_store_that_fails_is_left_alone_for_a_while(self, desk: Callable[..., Desk]) -> None:
         """It is told once, and nothing else of the agent stops."""
         made = desk()

@@ -153,6 +153,15 @@ class TestPublication:
             store.published("predictions", 4, lost=2)
             assert standing(store) == (6, 3, 2)
 
+    def test_it_never_goes_beyond_what_is_there(self, tmp_path: Path) -> None:
+        """A row that was told and given up meanwhile: its number is another's next."""
+        with open_store(tmp_path / "s") as store:
+            store.begin_publishing("predictions")
+            store.add_predictions(predictions(0, 4))
+            store.published("predictions", 9)
+            store.add_predictions(predictions(4, 6))
+            assert standing(store) == (4, 2, 0)
+
     def test_the_bounds_of_the_store_hold(self, tmp_path: Path) -> None:
         """What is given up before anybody heard of it is counted, and nothing else."""
         with open_store(tmp_path / "s", 1 << 18) as store:

@@ -84,7 +84,7 @@ class Head:
         self._load = load
         self._clock = clock
         self._reader = FeatureReader(windows)
-        self._fitted_to: dict[int, Truth] = {}
+        self._fitted_to: dict[int, Truth] | None = None
         self._ours = False
 
     def look(self, notice: VersionNotice) -> Outcome:
@@ -105,8 +105,8 @@ class Head:
         selection = select(windows, classes, Bounds.of(readout.width))
         serving = _head(readout, model.vector)
         state = anchor.find(self._path, model.manifest.digest)
-        changed, wrong = _changes(self._fitted_to, selection)
-        known = anchor.is_known(state, serving) and bool(self._fitted_to)
+        changed, wrong = _changes(self._fitted_to or {}, selection)
+        known = anchor.is_known(state, serving) and self._fitted_to is not None
         few = selection.known < self._job.feedback.min_labels
         due = self._replaced(state, serving) or not known or wrong
         due = due or changed >= self._job.feedback.every_labels

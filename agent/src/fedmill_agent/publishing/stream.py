@@ -136,6 +136,7 @@ class Stream(Generic[Row]):
         if place is None:  # the file was damaged, and this is a fresh one
             self._store.begin_publishing(self._kind.table, everything=True)
             self._rewind(0)
+            self._known_lost = 0
         elif place < self._kept:  # the newest rows were given up, and their numbers are given again
             self._rewind(place)
         else:

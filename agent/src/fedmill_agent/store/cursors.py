@@ -38,8 +38,14 @@ def end(database: sqlite3.Connection, table: Published) -> None:
 
 
 def move(database: sqlite3.Connection, table: Published, to: int) -> None:
-    """All up to the row with the id ``to`` has been published, or given up."""
-    database.execute("UPDATE facts SET value = max(value, ?) WHERE name = ?", (to, _name(table)))
+    """All up to the row with the id ``to`` has been published, or given up.
+
+    It may have been deleted meanwhile: then its number is given again, and that row is not told.
+    """
+    within = min(to, last_row(database, table))
+    database.execute(
+        "UPDATE facts SET value = max(value, ?) WHERE name = ?", (within, _name(table))
+    )
 
 
 def lose(database: sqlite3.Connection, table: Published, number: int) -> None:
