@@ -99,6 +99,8 @@ class Equipment:
             self.feedback.close()
         if self.drift is not None:
             self.drift.keep()
+        if self.int8 is not None:
+            self.int8.close()
         self._insight.close()
         for teller in self.tellers:
             teller.close()

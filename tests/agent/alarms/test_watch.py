@@ -306,6 +306,18 @@ class TestTime:
         assert plant.states == ["raised", "cleared"]
         assert plant.told[-1].cause == ""
 
+    def test_a_late_end_is_that_of_the_window_that_ended_it(self, tmp_path: Path) -> None:
+        """Not of the one that raised it: others order turns by their time."""
+        rules = {"windows": 1, "per_hour": 1}
+        plant = Plant(tmp_path, numbers(msgspec.structs.replace(LIMIT, **rules)))
+        plant.say(9, 50, 51)
+        plant.restart()
+        plant.wait(3600)
+        raised, cleared = plant.told
+        assert (cleared.value, cleared.end_ns) == (50, raised.end_ns + SECOND)
+        assert cleared.since_ns == raised.since_ns
+        assert [row.at_ns for row in plant.shelf.rows] == [raised.end_ns, cleared.end_ns]
+
     def test_nothing_is_explained_that_is_not_told(self, tmp_path: Path) -> None:
         """It costs sixty windows."""
         rules = {"windows": 1, "per_hour": 1}

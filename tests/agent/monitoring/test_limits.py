@@ -292,6 +292,13 @@ class TestSmoothing:
         smoothing.means([windows(1, f"r{n}")[0] for n in range(200)], np.zeros(200))
         assert len(smoothing.runs) == MOST_RUNS
 
+    def test_what_is_no_number_is_in_no_mean(self) -> None:
+        """It is told as it is; the windows behind it are judged as if it had not been."""
+        smoothing = Smoothing(3)
+        found = smoothing.means(windows(4), np.array([3.0, np.nan, np.inf, 5.0]))
+        assert found[[0, 2, 3]].tolist() == [3.0, np.inf, 4.0]
+        assert np.isnan(found[1])
+
     def test_the_limit_is_that_of_smoothed_scores(self, bench: Bench) -> None:
         """Runs in order of time, whatever the order they were stored in."""
         bench.add(50, "later", 50)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from tests.agent.kit import Journal
 from tests.agent.sources.live.stands.mosquitto import Mosquitto
 from tests.waiting import eventually
@@ -285,6 +286,17 @@ class TestSparkplug:
         shown.close()
         eventually(lambda: "oven/class" not in host.values())
         assert outlet.share == 8
+
+    def test_a_job_that_predicts_something_else_now(self, host: Host, node: SparkplugNode) -> None:
+        """It goes and comes between two messages: its other metrics are announced first."""
+        node.show(job("oven"), said(1))
+        node.start()
+        eventually(lambda: len(host.births()) == 1)
+        node.hide("oven")
+        node.show(structs.replace(job("oven"), job=Task(name="oven", task="regression")), None)
+        eventually(lambda: len(host.messages()) > 1)
+        assert [kind for kind, _ in host.messages()] == ["NBIRTH", "NBIRTH"]
+        assert {"oven/value", "oven/low", "oven/high"} <= set(host.values())
 
     def test_it_comes_back_with_the_broker(
         self, broker: Mosquitto, host: Host, node: SparkplugNode

@@ -27,7 +27,7 @@ HIGHEST = 1 << 62
 
 
 class Entry(Struct, frozen=True):
-    """One alarm of one machine, and what was found last while it was raised."""
+    """One alarm of one machine, and what was found last that is told of it, or may be later."""
 
     standing: Standing = IDLE
     record: AlarmRecord | None = None

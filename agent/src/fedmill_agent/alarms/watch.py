@@ -124,7 +124,7 @@ class AlarmWatch:
             before, moment_ns = entry.standing, seen.scored.scored_ns
             after, turn = step(before, verdict, window.start_ns, moment_ns, rules)
             record = entry.record
-            if turn is not None or (after.raised and not before.raised):
+            if turn is not None or after.raised != before.raised:
                 since_ns = after.since_ns or before.since_ns
                 record = self._record(alarm, seen, turn, since_ns)
             if turn is not None and record is not None:
@@ -184,7 +184,7 @@ class AlarmWatch:
 def _held_back(
     record: AlarmRecord, standing: Standing, turn: Turn, number: int, now_ns: int
 ) -> AlarmRecord:
-    """What was found when it was raised, told at ``now_ns``."""
+    """What was found when it was raised, or ended, told at ``now_ns``."""
     told = structs.replace(
         record,
         number=number,

@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
@@ -48,7 +49,10 @@ class Placed(Protocol):
 
 @dataclass(slots=True)
 class Smoothing:
-    """Means over the last scores of each run; the runs seen longest ago are forgotten."""
+    """Means over the last scores of each run; the runs seen longest ago are forgotten.
+
+    What is no number is told as it is and is in no mean: it would be in all for a while.
+    """
 
     length: int
     runs: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
@@ -61,8 +65,11 @@ class Smoothing:
         for place, window in enumerate(windows):
             last = self.runs.setdefault(window.run, deque(maxlen=self.length))
             self.runs.move_to_end(window.run)
-            last.append(float(scores[place]))
-            found[place] = sum(last) / len(last)
+            score = float(scores[place])
+            if isfinite(score):
+                last.append(score)
+                score = sum(last) / len(last)
+            found[place] = score
         while len(self.runs) > MOST_RUNS:
             self.runs.popitem(last=False)
         return found

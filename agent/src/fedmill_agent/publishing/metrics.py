@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from msgspec import json
 
 from fedmill_agent.sources.sparkplug.datatypes import DataType
@@ -32,22 +31,17 @@ def _model(job: Job, said: Prediction | None) -> Sequence[tuple[str, DataType, V
     """What is predicted, and how sure that is."""
     confidence = ("confidence", DataType.Double, None if said is None else said.confidence)
     if job.job.task == "classification":
-        known = said is not None and bool(np.isfinite(said.outputs).all())
-        told = job.labels.classes[int(said.outputs.argmax())] if said and known else None
+        told = None if said is None else said.class_of(job.labels.classes)
         names = None if said is None or said.plausible is None else json.encode(said.plausible)
         listed = None if names is None else names.decode()
         texts = [("class", DataType.String, told), ("plausible", DataType.String, listed)]
         return [*texts, confidence]
     return [
-        ("value", DataType.Double, None if said is None else _finite(float(said.outputs[0]))),
+        ("value", DataType.Double, None if said is None else said.value),
         ("low", DataType.Double, None if said is None else said.low),
         ("high", DataType.Double, None if said is None else said.high),
         confidence,
     ]
-
-
-def _finite(number: float) -> float | None:
-    return number if np.isfinite(number) else None
 
 
 def _rest(said: Prediction | None) -> Sequence[tuple[str, DataType, Value]]:

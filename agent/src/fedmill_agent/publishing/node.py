@@ -2,7 +2,8 @@
 """An edge node of Sparkplug B with the newest prediction of each job (Sparkplug 3.0, 5.4 to 5.9).
 
 It has a session of its own, because its will is its death certificate. It is born with all metrics,
-tells those that changed, and is born again where a host asks for that or where jobs come or go.
+tells those that changed, and is born again where a host asks for that or where jobs come or go, or
+predict something else.
 What is told is the newest; what came between two messages is not.
 """
 
@@ -130,7 +131,7 @@ class _Session:
         self._bd_seq = bd_seq
         self._clock = clock
         self._numbers = itertools.count()
-        self._born: frozenset[str] | None = None
+        self._born: dict[str, str] | None = None
 
     def talk(self, take: Callable[[], tuple[Seen, set[str]]], stopped: threading.Event) -> None:
         """Tell what ``take`` gives until ``stopped``.
@@ -140,7 +141,7 @@ class _Session:
         """
         while not stopped.is_set():
             shown, changed = take()
-            if self._born != shown.keys() or self._asked():
+            if self._born != _tasks(shown) or self._asked():
                 self._be_born(shown)
             elif changed:
                 self._tell([shown[name] for name in sorted(changed)])
@@ -158,7 +159,7 @@ class _Session:
 
     def _be_born(self, shown: Seen) -> None:
         self._numbers = itertools.count()
-        self._born = frozenset(shown)
+        self._born = _tasks(shown)
         now_ns = self._clock.now_ns()
         told = [each for job, said in shown.values() for each in metrics(job, said, now_ns)]
         body = payload.node_birth(
@@ -174,6 +175,11 @@ class _Session:
 
     def _next(self) -> int:
         return next(self._numbers) % 256
+
+
+def _tasks(shown: Seen) -> dict[str, str]:
+    """What decides which metrics there are: the task of each job."""
+    return {name: job.job.task for name, (job, _) in shown.items()}
 
 
 class Shown:

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is told of a prediction and of an alarm, as JSON."""
 
-from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType, field, json
-from numpy.typing import NDArray
 
 from fedmill_agent.sources.timeline import utc
 from fedmill_agent.store.alarms import AlarmRow
@@ -93,8 +91,8 @@ def prediction(agent: str, job: Job, said: Prediction) -> bytes:
         time_ns=said.end_ns,
         run=said.run,
         unit=said.unit,
-        class_=_class(classes, said.outputs) if classes else UNSET,
-        value=UNSET if classes else _finite(float(said.outputs[0])),
+        class_=said.class_of(classes) if classes else UNSET,
+        value=UNSET if classes else said.value,
         value_unit=UNSET if classes else job.labels.unit,
         confidence=_known(said.confidence),
         low=_known(said.low),
@@ -128,14 +126,5 @@ def identity(*parts: str | int) -> str:
     return blake2b(json.encode(parts), digest_size=8).hexdigest()
 
 
-def _class(classes: Sequence[str], outputs: NDArray[np.float32]) -> str | None:
-    """The class that is predicted; of logits that are no numbers none is the largest."""
-    return classes[int(outputs.argmax())] if np.isfinite(outputs).all() else None
-
-
 def _known(number: float | None) -> Number:
     return UNSET if number is None or not np.isfinite(number) else number
-
-
-def _finite(number: float) -> float | None:
-    return number if np.isfinite(number) else None

@@ -63,6 +63,17 @@ class Prediction:
     plausible: tuple[str, ...] | None = None
     id: int = 0
 
+    def class_of(self, classes: Sequence[str]) -> str | None:
+        """Which of the ``classes`` of the logits is predicted; None where one is no number."""
+        known = bool(np.isfinite(self.outputs).all())
+        return classes[int(self.outputs.argmax())] if known else None
+
+    @property
+    def value(self) -> float | None:
+        """The number that is predicted, in the label's unit; None where it is none."""
+        number = float(self.outputs[0])
+        return number if np.isfinite(number) else None
+
 
 def insert(database: sqlite3.Connection, predictions: Sequence[Prediction]) -> None:
     """Add predictions; the same window and version again changes what was said of it."""

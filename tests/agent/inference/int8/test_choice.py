@@ -131,6 +131,23 @@ class TestDeadly:
         assert not stand.exact
         assert not (tmp_path / "int8" / "trying").exists()
 
+    def test_a_job_that_is_taken_up_anew_meanwhile(self, stand: Stand, tmp_path: Path) -> None:
+        """The agent was not killed: what was tried is tried again as soon as any."""
+        stand.announce()
+        stand.serve()
+        stand.clock.advance(SETTLE_SECONDS)
+        stand.int8.tick()
+        assert len(stand.later.waiting) == 1
+        stand.int8.close()
+        again = Stand(tmp_path / "int8", stand.shelf)
+        again.form.want(stand.form._name)
+        again.serve()
+        again.pass_(SETTLE_SECONDS)
+        assert again.journal.of("int8.refused") == []
+        assert not again.exact
+        stand.later.run()
+        assert stand.exact, "nothing comes of it any more"
+
     def test_a_full_disk(self, stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
         """What cannot be put down is not tried."""
 

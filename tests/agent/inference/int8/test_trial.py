@@ -117,6 +117,14 @@ class TestWindows:
                 good = any(np.array_equal(each, other) for other in values(19, seed=1))
                 assert text == ("good" if good else "worn")
 
+    def test_may_be_gone_before_they_are_read(self, shelf: Shelf) -> None:
+        """The store has given them up meanwhile; that is told, and ends nothing."""
+        shelf.add(values(100))
+        chosen = OwnWindows(a_convolving_job(), shelf.path)
+        shelf.store._database.execute("DELETE FROM windows")
+        with pytest.raises(ModelError, match="windows to calibrate by are gone"):
+            next(chosen.calibrating())
+
     def test_are_few_at_a_time(self, shelf: Shelf) -> None:
         """However many there are: memory is bounded, and so is the work."""
         shelf.add(values(3 * MOST_WINDOWS))

@@ -78,6 +78,7 @@ class Int8:
         self._subjects: dict[str, _Subject] = {}
         self._batches: deque[int] = deque(maxlen=BATCHES)
         self._busy = False
+        self._closed = False
         self._rest_until = 0.0
         self._form = ""
         scorer.observe(self.watch)
@@ -135,6 +136,11 @@ class Int8:
         """Remember how many windows are ``scored`` at a time."""
         self._batches.append(len(scored.windows))
 
+    def close(self) -> None:
+        """What is being tried does not matter any more, and has killed nobody."""
+        self._closed = True
+        self.form.end_trial()
+
     def _gone_beyond(self, subject: _Subject) -> bool:
         """Whether so many windows are beyond the calibration that there is little gain."""
         session = subject.outcome.session if subject.outcome is not None else None
@@ -169,6 +175,8 @@ class Int8:
         )
 
     def _tried(self, subject: _Subject, outcome: Outcome) -> None:
+        if self._closed:
+            return
         self._busy = False
         self.form.end_trial()
         now = self._clock.monotonic()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedmill_agent.store.portions import spread
 from fedmill_agent.store.reader import WindowReader
+from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 
 MOST_WINDOWS = 512
@@ -73,8 +74,9 @@ class OwnWindows:
 
         Raises:
             StoreError: the store cannot be read.
+            ModelError: the store has given all of them up.
         """
-        for _, values in self._portions(self._calibrating):
+        for _, values in self._portions(self._calibrating, "calibrate"):
             yield values
 
     def judging(self) -> Iterator[Portion]:
@@ -82,16 +84,24 @@ class OwnWindows:
 
         Raises:
             StoreError: the store cannot be read.
+            ModelError: the store has given all of them up.
         """
-        for ids, values in self._portions(self._judging):
+        for ids, values in self._portions(self._judging, "compare"):
             places = [self._places[each] for each in ids] if self.labelled else []
             texts = [self._texts[place] for place in places]
             yield Portion(values, texts, self._numbers[places])
 
-    def _portions(self, ids: Sequence[int]) -> Iterator[tuple[Sequence[int], NDArray[np.float32]]]:
+    def _portions(
+        self, ids: Sequence[int], what: str
+    ) -> Iterator[tuple[Sequence[int], NDArray[np.float32]]]:
         """Those of the windows ``ids`` that are still there; the store is not held meanwhile."""
+        none = True
         with WindowReader(self._path) as reader:
-            yield from reader.portions(ids)
+            for portion in reader.portions(ids):
+                none = False
+                yield portion
+        if none:
+            raise ModelError(f"int8: the windows to {what} by are gone")
 
 
 def _evenly(ids: list[int], most: int) -> list[int]:
