@@ -44,7 +44,7 @@ class Disk:
     """A store whose next ``failing`` writes, ``only`` those of one job, fail and change nothing."""
 
     WRITES = ("add_", "save_", "set_", "update_", "open_round", "close_", "extend_", "abandon_")
-    WRITES += ("discard_", "finish_")
+    WRITES += ("discard_", "finish_", "settle_")
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store

@@ -18,6 +18,7 @@ from fedmill_shared.messages import (
     BlobRequest,
     EvaluationReport,
     InstallReport,
+    JobNotice,
     JobPhase,
     Join,
     ReleaseNotice,
@@ -251,6 +252,45 @@ class TestOrders:
         assert order is not None
         assert order.outcome.startswith("release 3 of version 0 goes to ")
 
+    def test_noted_when_it_has_been_given_up(
+        self, make: Callable[..., Releasing], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An order that a full disk leaves open is not carried out again by what came of it."""
+        one = make(Rollout(release="manual", rings=RINGS))
+        one.finish()
+        one.order("promote", '{"version":"0","ring":"fleet"}')
+        one.plant.wait(SETTLED)
+        for agent in ("a", "b"):
+            one.serve(agent, one.notices(agent)[-1])
+
+        def full(*_: object, **__: object) -> None:
+            raise StoreError("no space left on device")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(one.plant.store, "finish_order", full)
+            one.order("promote", '{"version":"1"}')
+            one.plant.wait(SETTLED)
+            told = one.notices()[-1]
+            [canary] = told.agents or []
+            one.serve(canary, told)
+            one.plant.wait(SETTLED)
+            other = "b" if canary == "a" else "a"
+            one.serve(other, one.notices()[-1], "rejected")
+            one.plant.wait(0.6)
+        one.plant.wait(0.6)
+        states = [(each.why, each.state) for each in one.plant.store.releases("tiny")]
+        assert states[1:] == [("promoted", "aborted"), ("aborted", "open")]
+        order = one.plant.store.order(one.orders)
+        assert order is not None
+        assert order.outcome == "release 2 of version 1 goes to canary, fleet"
+
+    def test_of_an_unknown_ring(self, make: Callable[..., Releasing]) -> None:
+        """It is not taken for one that was left out."""
+        one = make(Rollout(release="manual", rings=RINGS))
+        one.finish()
+        argument = '{"version":"1","ring":"canary"}'
+        assert one.order("promote", argument) == "refused: the order cannot be read"
+
     def test_of_what_was_evaluated_worse(self, make: Callable[..., Releasing]) -> None:
         """Is refused with the figures, and done all the same where that is meant."""
         one = make(Rollout(release="manual"))
@@ -338,6 +378,50 @@ class TestWishes:
         one.plant.say("a", "wish", wish)
         one.plant.wait(5)
         assert one.state == "finished"
+
+    def test_a_disk_that_fails_as_they_are_granted(
+        self, make: Callable[..., Releasing], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Agents hear that the job goes on, and the listing says how far."""
+        one = make(rounds_on_wish=2, wish_seconds=1.0)
+        one.finish()
+        one.plant.take("a", "job")
+        settle, failed = one.plant.store.settle_wishes, []
+
+        def fails_once(job: str, **fields: Any) -> None:
+            if not failed:
+                failed.append(job)
+                raise StoreError("no space left on device")
+            settle(job, **fields)
+
+        monkeypatch.setattr(one.plant.store, "settle_wishes", fails_once)
+        one.plant.clock.advance(2)
+        one.plant.say("a", "wish", Wish(job="tiny", kind="round"))
+        one.plant.wait(SETTLED)
+        one.plant.wait(60)
+        assert failed
+        notices: list[JobNotice] = one.plant.take("a", "job")  # type: ignore[assignment]
+        assert notices[-1].state == "running"
+        [granted] = one.plant.store.wishes("tiny")
+        assert granted.rounds == 2
+
+    def test_that_wait_ask_the_store_now_and_then(
+        self, make: Callable[..., Releasing], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A wish may wait for a day: that is not looked up with every message."""
+        one = make(rounds_on_wish=2, wish_seconds=600.0)
+        one.finish()
+        one.plant.say("a", "wish", Wish(job="tiny", kind="round"))
+        asked, rounds = [], one.plant.store.rounds
+
+        def counted(job: str, **fields: Any) -> Any:
+            asked.append(job)
+            return rounds(job, **fields)
+
+        monkeypatch.setattr(one.plant.store, "rounds", counted)
+        for _ in range(200):
+            one.plant.work()
+        assert len(asked) <= 1
 
     def test_outlive_a_restart_once_granted(self, make: Callable[..., Releasing]) -> None:
         """The rounds that were granted are still to come."""

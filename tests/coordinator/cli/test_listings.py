@@ -234,6 +234,13 @@ class TestJobs:
         }
         assert (second["job"], second["metric"], second["value"]) == ("second", "", None)
 
+    def test_rounds_that_agents_wished_for(self, run: Run, plant: SimpleNamespace) -> None:
+        """They come on top of those of the job file."""
+        with SqlStore.in_file(plant.config.parent / "state" / "fedmill.sqlite") as store:
+            store.update_job("tiny", updated_ns=1, further_rounds=3)
+        [tiny] = rows(run("jobs", plant.config, "--json"))
+        assert tiny["rounds"] == 12
+
     def test_table(self, run: Run, plant: SimpleNamespace) -> None:
         """One line for the job under the names of the columns."""
         output = run("jobs", plant.config).output

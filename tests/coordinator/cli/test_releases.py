@@ -115,6 +115,28 @@ class TestShow:
         rows = json.decode(run("models", "show", rolling.config, "--json").stdout)
         assert {row["desired_number"] for row in rows} == {2}
 
+    def test_one_that_the_job_has_outlived(self, run: Run, rolling: SimpleNamespace) -> None:
+        """It was done, and then each version was served again as it came."""
+        with SqlStore.in_file(rolling.database) as store:
+            back = release(rolling, release=2, version=rolling.versions[0], newest=1)
+            store.add_release(back)
+            store.save_release(structs.replace(back, state="done", ended_ns=10**18))
+        rows = json.decode(run("models", "show", rolling.config, "--json").stdout)
+        assert {row["desired_number"] for row in rows} == {2}
+
+    def test_an_earlier_one(self, run: Run, rolling: SimpleNamespace) -> None:
+        """What agents said of it, beside what they are to serve now."""
+        with SqlStore.in_file(rolling.database) as store:
+            first = release(rolling, state="done", opened=2, ended_ns=10**18)
+            store.save_release(first)
+            later = release(rolling, release=2, version=rolling.versions[0])
+            store.add_release(later)
+            store.save_release(structs.replace(later, state="done", opened=2, ended_ns=10**18))
+        shown = run("models", "show", rolling.config, "--json", "--release", "1")
+        rows = json.decode(shown.stdout)
+        assert {(row["release"], row["desired_number"]) for row in rows} == {(1, 0)}
+        assert [row["state"] for row in rows] == ["rejected", "not asked"]
+
     def test_as_a_table(self, run: Run, rolling: SimpleNamespace) -> None:
         """The rings in the title, the open one in brackets; no agent steers the terminal."""
         output = run("models", "show", rolling.config).output
@@ -136,17 +158,19 @@ class TestShow:
             assert "\\x1b[31m" in output
             assert "\x1b" not in output
 
+    @pytest.mark.parametrize("number", [2, 9])
     def test_the_way_back_from_one_that_was_aborted(
-        self, run: Run, rolling: SimpleNamespace
+        self, run: Run, rolling: SimpleNamespace, number: int
     ) -> None:
         """Why there is one stands below it, and nobody takes its own state for "aborted"."""
         with SqlStore.in_file(rolling.database) as store:
             ended = release(rolling, state="aborted", ended_ns=10**18 + 1, reason="1 of 1 agents")
             store.save_release(structs.replace(ended, opened=1))
-            back = release(rolling, release=2, version=rolling.versions[1], why="aborted", by="")
+            back = release(rolling, release=number, version=rolling.versions[1], by="")
+            back = structs.replace(back, why="aborted")
             store.add_release(structs.replace(back, before=None, rings=["fleet"]))
         output = run("models", "show", rolling.config).output
-        assert "release 2 of version 1: open, back after an abort; fleet" in output
+        assert f"release {number} of version 1: open, back after an abort; fleet" in output
         assert output.endswith("open: release 1 was aborted: 1 of 1 agents\n")
 
     def test_before_the_first(self, run: Run, plant: SimpleNamespace) -> None:
@@ -386,14 +410,14 @@ class TestWatch:
     def test_ctrl_c(
         self, run: Run, rolling: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Ends the watching; the release goes on."""
+        """Ends the watching, and no script takes that for a release that is done."""
 
         def interrupted(_seconds: float) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(watching.time, "sleep", interrupted)
         result = run("models", "watch", rolling.config)
-        assert (result.exit_code, result.stdout) == (0, "")
+        assert (result.exit_code, result.stdout) == (130, "")
         assert "the release goes on" in result.stderr
 
     def test_the_live_view(self, rolling: SimpleNamespace) -> None:

@@ -50,7 +50,7 @@ def list_jobs(config: Path, *, as_json: bool) -> None:
                     "state": record.state,
                     "paused": record.paused,
                     "rounds_closed": len(closed),
-                    "rounds": job.federation.rounds,
+                    "rounds": job.federation.rounds + record.further_rounds,
                     "versions": len(store.versions(record.name)),
                     "metric": metric.name if metric else "",
                     "value": metric.value if metric else None,

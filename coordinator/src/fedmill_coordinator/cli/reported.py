@@ -2,12 +2,14 @@
 """What agents are to serve beside what they say they do: for listings and the live view."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec import json
 
 from fedmill_coordinator.cli.listing import when
 from fedmill_coordinator.cli.presence import presence
 from fedmill_coordinator.cli.table import Column, Row, digest, number, value
+from fedmill_coordinator.registry.rollout.served import came_later, standing
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records_releases import LAST_WORDS, InstallRecord, ReleaseRecord
 from fedmill_shared.errors import UsageError
@@ -38,18 +40,21 @@ def chosen_release(store: Store, job: str, wanted: int | None) -> ReleaseRecord 
 
 
 def agent_rows(store: Store, job: str, release: ReleaseRecord | None) -> list[Row]:
-    """A row for each agent of ``job``: what it is to serve, what it does, and how far it is."""
+    """A row for each agent of ``job``: what it is to serve, what it does, and how far it is.
+
+    How far it is with ``release``; what it is to serve, the newest release says.
+    """
     numbers = {version.version: version.number for version in store.versions(job)}
-    told = store.installs(job, release.release) if release is not None else []
-    installs = {each.agent: each for each in told}
-    members, otherwise = _members(store, job), _otherwise(store, job, release)
+    newest = chosen_release(store, job, None)
+    installs, asked = _installs(store, release), _installs(store, newest)
+    members, wished = _members(store, job), _wished(store, job, newest)
     rows: list[Row] = []
     for agent in sorted({*installs, *members}):
         install = installs.get(agent)
         there, report = members.get(agent, ("unknown", None))
         if release is None and report is None:
             continue  # nothing is said of it, and nothing by it
-        desired = desired_version(release, install, otherwise)
+        desired = wished.version if agent in asked or wished.everybody else wished.otherwise
         serving = report.serving if report is not None else ""
         rows.append(
             {
@@ -67,23 +72,34 @@ def agent_rows(store: Store, job: str, release: ReleaseRecord | None) -> list[Ro
     return rows
 
 
-def desired_version(
-    release: ReleaseRecord | None, install: InstallRecord | None, otherwise: str
-) -> str:
-    """What an agent is to serve: the version of ``release``, or ``otherwise``."""
-    if release is None or release.state in ("aborted", "superseded"):
-        return otherwise
-    return release.version if install is not None or release.state == "done" else otherwise
+@dataclass(frozen=True, slots=True)
+class _Wished:
+    """What agents are to serve: ``version`` those that were asked, or everybody, else another.
+
+    Empty where nobody has decided that.
+    """
+
+    version: str
+    otherwise: str
+    everybody: bool = False
 
 
-def _otherwise(store: Store, job: str, release: ReleaseRecord | None) -> str:
-    """What agents are to serve that ``release`` is not for; empty where nobody has decided that."""
-    newest = store.alias(job, "candidate")
-    record = store.version(job, newest.version) if newest is not None else None
-    # Where each version is served, the newest one is, unless a release by hand came after it.
-    overtaken = release is None or (record is not None and record.number > release.newest)
-    serves = newest if overtaken and _each(store, job) else store.alias(job, "stable")
-    return serves.version if serves is not None else ""
+def _wished(store: Store, job: str, release: ReleaseRecord | None) -> _Wished:
+    """What agents of ``job``, whose newest ``release`` this is, are to serve."""
+    each, candidate = _each(store, job), store.alias(job, "candidate")
+    newest = store.version(job, candidate.version) if candidate is not None else None
+    stable = store.alias(job, "stable")
+    otherwise = standing(release, newest, stable.version if stable is not None else None, each=each)
+    outlived = each and came_later(newest, release)
+    if release is None or outlived or release.state in ("aborted", "superseded"):
+        return _Wished(otherwise or "", otherwise or "")
+    return _Wished(release.version, otherwise or "", everybody=release.state == "done")
+
+
+def _installs(store: Store, release: ReleaseRecord | None) -> dict[str, InstallRecord]:
+    """How far agents are with ``release``, by name."""
+    told = store.installs(release.job, release.release) if release is not None else []
+    return {each.agent: each for each in told}
 
 
 def release_row(store: Store, release: ReleaseRecord) -> Row:
@@ -112,12 +128,11 @@ def release_row(store: Store, release: ReleaseRecord) -> Row:
 
 def _way_back(store: Store, release: ReleaseRecord) -> str:
     """What the release before came to, where this one is the way back from it."""
-    if release.why != "aborted" or release.release < 2:
+    if release.why != "aborted":
         return ""
-    before = store.release(release.job, release.release - 1)
-    if before is None or before.state != "aborted":
-        return ""
-    return f"release {before.release} was aborted: {before.reason}"
+    earlier = (each for each in store.releases(release.job) if each.release < release.release)
+    aborted = [each for each in earlier if each.state == "aborted"]
+    return f"release {aborted[-1].release} was aborted: {aborted[-1].reason}" if aborted else ""
 
 
 def headline(release: Row) -> str:

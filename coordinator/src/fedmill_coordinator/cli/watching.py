@@ -21,7 +21,7 @@ from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records_releases import ReleaseRecord
 from fedmill_coordinator.store.rules_releases import GOING
 from fedmill_shared import log
-from fedmill_shared.errors import FedmillError, UsageError
+from fedmill_shared.errors import FedmillError, Interrupted, UsageError
 from fedmill_shared.printable import printable
 
 POLL_SECONDS = 0.5
@@ -55,9 +55,8 @@ def watch(config: Path, job: str | None) -> None:
         try:
             with _view() as update:
                 last = _follow(store, release, update)
-        except KeyboardInterrupt:
-            click.echo("no longer watched; the release goes on", err=True)
-            return
+        except KeyboardInterrupt as error:
+            raise Interrupted("no longer watched; the release goes on") from error
     told = headline(last.release)
     if last.release["state"] != "done":
         raise FedmillError(f"{told}: {last.release['reason']}", remedy="see `fedmill models show`")

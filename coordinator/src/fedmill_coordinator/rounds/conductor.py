@@ -74,7 +74,7 @@ class Conductor:
             self._enter("statistics")
             self._rounds.begin_phase()
         if self._parts.wishes.grant():
-            self._agenda.follow(self._begin_phase, self._herald.job)
+            self._agenda.follow(self._begin_phase, self._herald.job, self._parts.wishes.settle)
         while (
             decision := decide(view_of(self._parts, self._herald.spread_until))
         ) is not Decision.WAIT:

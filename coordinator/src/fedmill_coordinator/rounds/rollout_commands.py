@@ -6,6 +6,7 @@ coordinator was killed before it could note the first, finds its release there a
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import DecodeError, Struct, json
 
@@ -29,7 +30,7 @@ class Wanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     version: str = ""
-    ring: str = ""
+    ring: Literal["", "fleet"] = ""
     force: bool = False
 
 
@@ -143,11 +144,12 @@ def _found(parts: Parts, wanted: str) -> VersionRecord | str:
 
 def _made_by(order: OrderRecord, parts: Parts) -> str:
     """What is said of the release that ``order`` has begun already; empty if it has not."""
-    release = parts.rollout.release
-    if release is None or release.order_id != order.id:
-        return ""
-    found = parts.services.store.version(release.job, release.version)
-    return _goes(release, found) if found is not None else ""
+    store = parts.services.store
+    for release in reversed(store.releases(parts.job.name)):
+        if release.order_id == order.id:
+            found = store.version(release.job, release.version)
+            return _goes(release, found) if found is not None else ""
+    return ""
 
 
 def _goes(release: ReleaseRecord, version: VersionRecord) -> str:

@@ -15,6 +15,8 @@ from fedmill_shared.messages import Wish
 ROUND = "round"
 QUIET_SECONDS = 60.0
 """An agent that wishes more often is heard, and not noted."""
+LOOK_SECONDS = 1.0
+"""How often it is looked up whether a wish that waits can be granted by now."""
 DAY_NS = 86_400 * 10**9
 
 
@@ -32,6 +34,8 @@ class Wishes:
         waiting = (each for each in self._store.wishes(job.name) if each.settled_ns is None)
         self._open = {each.agent for each in waiting}
         self._told: dict[str, float] = {}
+        self._look_due = 0.0
+        self._granted = 0
 
     def hear(self, agent: str, wish: Wish) -> None:
         """Note a wish, durably; while the job runs there are rounds anyway.
@@ -61,6 +65,7 @@ class Wishes:
         )
         if waits:
             self._open.add(agent)
+            self._look_due = 0.0
         else:
             self._open.discard(agent)
         if not quiet:
@@ -71,13 +76,17 @@ class Wishes:
     def grant(self) -> bool:
         """Let a finished job go on for some rounds if that is wished for and due; whether it does.
 
+        ``settle`` is to follow.
+
         Raises:
             StoreError: that cannot be stored; nothing has changed.
         """
-        if not self._open:
+        now = self._clock.monotonic()
+        if not self._open or now < self._look_due:
             return False
+        self._look_due = now + LOOK_SECONDS
         if self._stage.state != "finished" or self._stage.paused:
-            self._settle(0)
+            self.settle()
             return False
         if len(self._agents.ready()) < self._job.federation.minimum or not self._rested():
             return False
@@ -85,14 +94,20 @@ class Wishes:
         if rounds <= 0:
             return False
         self._stage.extend(rounds)
+        self._granted = rounds
         self._log.info("wish.granted", agents=", ".join(sorted(self._open)), rounds=rounds)
-        self._settle(rounds)
         return True
 
-    def _settle(self, rounds: int) -> None:
+    def settle(self) -> None:
+        """No wish waits any more, for the rounds that were granted or for none.
+
+        Raises:
+            StoreError: that cannot be stored; they wait.
+        """
         now_ns = self._clock.now_ns()
-        self._store.settle_wishes(self._job.name, settled_ns=now_ns, rounds=rounds)
+        self._store.settle_wishes(self._job.name, settled_ns=now_ns, rounds=self._granted)
         self._open.clear()
+        self._granted = 0
 
     def _left_today(self) -> int:
         """Rounds on wishes that may still come within the day."""

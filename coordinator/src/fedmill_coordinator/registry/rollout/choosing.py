@@ -90,7 +90,8 @@ def _difference(new: Metric, old: Metric) -> float:
 
 
 def _variance(metric: Metric) -> float:
-    """Variance of a metric over its windows: of a share as drawn, of squared errors as normal."""
+    """Variance of a metric over its windows: of a share as drawn, else as of normal errors."""
     if metric.higher_is_better:
         return metric.value * (1.0 - metric.value) / metric.windows
-    return 2.0 * metric.value**2 / metric.windows
+    of_squares = 2.0 * metric.value**2 / metric.windows
+    return of_squares / 4.0 if metric.name == "rmse" else of_squares

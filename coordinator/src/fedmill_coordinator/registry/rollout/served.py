@@ -49,14 +49,8 @@ class Served:
 
     def now(self) -> str | None:
         """The version that the fleet was to serve before what is under way."""
-        if self.newest:
-            newest = self._versions.newest
-            return newest.version if newest is not None else None
-        release = self._book.release
-        if self._each and release is not None and release.state != "done":
-            # `stable` is older than what was served as it came until this release began.
-            return release.before or release.version
-        return self._alias("stable")
+        stable = self._alias("stable")
+        return standing(self._book.release, self._versions.newest, stable, each=self._each)
 
     def before(self) -> str | None:
         """The version that a roll-back leads to; None where there is none.
@@ -91,3 +85,19 @@ class Served:
 def came_later(newest: VersionRecord | None, release: ReleaseRecord | None) -> bool:
     """Whether a job's ``newest`` version came after its last ``release``; also without either."""
     return newest is None or release is None or newest.number > release.newest
+
+
+def standing(
+    release: ReleaseRecord | None, newest: VersionRecord | None, stable: str | None, *, each: bool
+) -> str | None:
+    """The version that a fleet is to serve but for its last ``release``, if that is under way.
+
+    ``newest`` is the job's newest version, ``stable`` what that alias names; ``each``: versions are
+    served as they come.
+    """
+    if each and came_later(newest, release):
+        return newest.version if newest is not None else None
+    if each and release is not None and release.state != "done":
+        # `stable` is older than what was served as it came until this release began.
+        return release.before or release.version
+    return stable
