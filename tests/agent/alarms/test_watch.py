@@ -446,6 +446,22 @@ class TestFullDisk:
         assert plant.states == ["raised", "cleared"]
         assert plant.logged.count("alarm.raised") == 1
 
+    def test_it_is_tried_again_once_a_second(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not with every batch of windows, which would wait for the disk each time."""
+        plant.shelf.full, tried = True, []
+        monkeypatch.setattr(plant.watch._book, "save", lambda: tried.append(1))
+        plant.say(9, 9)
+        for _ in range(100):
+            window = Window("run", "m2", 0, 1, np.zeros((1, 8), np.float32), 1.0, 0)
+            row = np.array([[99.0]], np.float32)
+            scored = Scored([window], row, None, "v" * 64, plant.clock.now_ns(), 7)
+            plant.watch.observe(replace(scored, sure=describe(plant.job, row, None)))
+        assert len(tried) == 1
+        plant.wait(1.0)
+        assert len(tried) == 2
+
     def test_it_is_complained_of_once_a_minute(self, plant: Plant) -> None:
         """Not with every window."""
         plant.shelf.full = True

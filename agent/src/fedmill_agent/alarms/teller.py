@@ -19,6 +19,7 @@ from fedmill_shared.messages import UNREADABLE
 
 SAVE_SECONDS = 30.0
 """How often rows of windows that have come to nothing yet are written; a crash loses them."""
+RETRY_SECONDS = 1.0
 SAID_SECONDS = 60.0
 """How often it is told that the disk fails."""
 
@@ -59,11 +60,15 @@ class Teller:
         self._logged = 0
         self._unsure = bool(book.waiting)
         self._said_due = 0.0
+        self._again_due = 0.0
         self._save_due = clock.monotonic() + SAVE_SECONDS
 
     def tell(self) -> None:
         """Write the book, and bring what waits in it to the log and the journal."""
         if not self._book.waiting:
+            return
+        if self._clock.monotonic() < self._again_due:  # the disk has failed just now
+            self._say_all()
             return
         self._save()
         try:
@@ -74,8 +79,8 @@ class Teller:
                 self._journal.add_alarm(record.alarm, record.state, record.end_ns, told)
                 self._book.told(record)
         except StoreError as error:
-            for record in self._book.waiting:
-                self._say(record)
+            self._again_due = self._clock.monotonic() + RETRY_SECONDS
+            self._say_all()
             self._complain(error)
 
     def tick(self) -> None:
@@ -110,6 +115,10 @@ class Teller:
         if now >= self._said_due:
             self._said_due = now + SAID_SECONDS
             self._log.error("alarms.delayed", error=str(error), waiting=len(self._book.waiting))
+
+    def _say_all(self) -> None:
+        for record in self._book.waiting:
+            self._say(record)
 
     def _say(self, record: AlarmRecord) -> None:
         """One line in the log, once."""

@@ -15,7 +15,7 @@ from fedmill_agent.cli.drift_lines import drift_lines
 from fedmill_agent.cli.feedback_line import feedback_lines
 from fedmill_agent.cli.label_report import read_report, report_lines
 from fedmill_agent.cli.meaning import meaning, quantity, utc
-from fedmill_agent.cli.own_model_lines import own_model_lines
+from fedmill_agent.cli.own_model_lines import SHORT, own_model_lines
 from fedmill_agent.cli.stores import disk_in_words, read_samples, samples_in_words
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.cutter import told_faults
@@ -34,8 +34,6 @@ NOT_RUNNING = 3
 LAST = 5
 """Predictions that are shown of each job."""
 COLUMNS = 80
-SHORT = 12
-"""Characters of a version that tell it from others."""
 _INDENT = 11
 _CLASS = 18
 _VALUE = 27
@@ -138,8 +136,6 @@ def _in_words(prediction: Prediction, job: Job) -> dict[str, str | float]:
         body |= {} if known is None else {name: known}
     if job.labels.classes and prediction.confidence is not None:
         body["probability"] = prediction.confidence
-    if prediction.low is not None and prediction.high is not None:
-        body |= {"low": prediction.low, "high": prediction.high}
     return body | {"version": prediction.version, "scored": utc(prediction.scored_ns)}
 
 

@@ -19,6 +19,7 @@ from fedmill_agent.store.dataset import Dataset, LabelRow, Task, Truth, WindowRo
 from fedmill_agent.store.joining import truth_of
 from fedmill_agent.store.portions import Labelled
 from fedmill_agent.store.predictions import Prediction
+from fedmill_agent.store.ring import remembered
 from fedmill_agent.store.splits import SPLITS, StoredSplit
 from fedmill_agent.store.truths import POSITION, read_joining, read_truths
 
@@ -85,15 +86,15 @@ class WindowReader:
         """Values (n, signals, length) of those of the windows ``ids`` that are still there."""
 
         def work(database: sqlite3.Connection) -> tuple[list[int], NDArray[np.float32]]:
-            shape = fact(database, "signals"), fact(database, "length")
-            return portions.values(database, ids, shape)
+            return portions.values(database, ids, shape(database))
 
         return self._read(work)
 
     @property
     def portion(self) -> int:
         """How many of the windows may be in memory at a time."""
-        return portions.together(4 * self._fact("signals") * self._fact("length"))
+        signals, length = self._read(shape)
+        return portions.together(4 * signals * length)
 
     def portions(self, ids: Sequence[int]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """As ``values``, a portion at a time; the store is not held meanwhile."""
@@ -174,7 +175,7 @@ class WindowReader:
         return self._read(lambda database: cursors.standing(database, table))
 
     def _fact(self, name: str) -> int:
-        return self._read(lambda database: fact(database, name))
+        return self._read(lambda database: remembered(database, name))
 
     def _read(self, work: Work[Result]) -> Result:
         return self._run(work, "BEGIN")
@@ -187,10 +188,9 @@ class WindowReader:
                 raise fault(self._path, error) from error
 
 
-def fact(database: sqlite3.Connection, name: str) -> int:
-    """A remembered number, 0 if there is none."""
-    row = database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])
+def shape(database: sqlite3.Connection) -> tuple[int, int]:
+    """Signals and samples of a window; 0 and 0 before the first one."""
+    return remembered(database, "signals"), remembered(database, "length")
 
 
 def run_end(database: sqlite3.Connection, name: str) -> int | None:
@@ -236,11 +236,11 @@ def _load(database: sqlite3.Connection, split: StoredSplit, task: Task | None) -
     windows, truth = _joined(database, split)
     wanted = truth.known(task)
     chosen = [windows[i] for i in np.flatnonzero(wanted)]
-    shape = fact(database, "signals"), fact(database, "length")
-    inputs = np.empty((len(chosen), *shape), np.float32)
+    each_shape = shape(database)
+    inputs = np.empty((len(chosen), *each_shape), np.float32)
     for place, window in zip(inputs, chosen, strict=True):
         row = database.execute("SELECT data FROM windows WHERE id = ?", (window.id,)).fetchone()
-        place[:] = np.frombuffer(row[0], "<f4").reshape(shape)
+        place[:] = np.frombuffer(row[0], "<f4").reshape(each_shape)
     return Dataset(
         inputs=inputs,
         texts=truth.texts[wanted].tolist(),

@@ -13,7 +13,8 @@ from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store import bounds
 from fedmill_agent.store.bounds import advance
 from fedmill_agent.store.outcomes import OutcomeStore
-from fedmill_agent.store.reader import WindowReader, fact, run_end
+from fedmill_agent.store.reader import WindowReader, run_end, shape
+from fedmill_agent.store.ring import remembered
 from fedmill_agent.store.splits import SPLITS, Choice, StoredSplit
 from fedmill_agent.store.truths import POSITION, add_truths, discard_truths
 from fedmill_agent.store.writer import ROW_BYTES
@@ -101,7 +102,7 @@ class WindowStore(OutcomeStore):
 
         def work(database: sqlite3.Connection) -> int | None:
             end_ns = run_end(database, run)
-            if end_ns is not None and not fact(database, f"backfill {source}"):
+            if end_ns is not None and not remembered(database, f"backfill {source}"):
                 return None
             database.execute("REPLACE INTO facts VALUES (?, 1)", (f"backfill {source}",))
             return _BEGINNING if end_ns is None else end_ns + 1
@@ -166,7 +167,7 @@ class WindowStore(OutcomeStore):
     def _add_labels(self, database: sqlite3.Connection, labels: Sequence[LabelInterval]) -> None:
         now_ns = self._clock.now_ns()
         # Never twice the same and never back, so that arrival tells which of two labels holds.
-        first_ns = max(now_ns, fact(database, "arrived_ns") + 1)
+        first_ns = max(now_ns, remembered(database, "arrived_ns") + 1)
         database.executemany(
             "INSERT INTO labels"
             " (run, start_ns, end_ns, text, start_value, end_value, arrived_ns)"
@@ -245,16 +246,16 @@ def _touched(database: sqlite3.Connection, split: StoredSplit, runs: set[str]) -
 
 
 def _check_shape(database: sqlite3.Connection, windows: list[Window]) -> None:
-    known = fact(database, "signals"), fact(database, "length")
-    shape = windows[0].values.shape if known == (0, 0) else known
+    known = shape(database)
+    wanted = windows[0].values.shape if known == (0, 0) else known
     for window in windows:
-        if window.values.shape != shape:
+        if window.values.shape != wanted:
             raise SchemaError(
                 f"run {window.run!r}: a window of {window.values.shape} signals and samples cannot "
-                f"join windows of {shape}",
+                f"join windows of {wanted}",
                 remedy="the job's signals or window changed: use another store, or delete this one",
             )
     if known == (0, 0):
         database.execute(
-            "INSERT INTO facts VALUES ('signals', ?), ('length', ?)", (shape[0], shape[1])
+            "INSERT INTO facts VALUES ('signals', ?), ('length', ?)", (wanted[0], wanted[1])
         )
