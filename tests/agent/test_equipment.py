@@ -18,6 +18,7 @@ ROOMS = (
     "inference.int8",
     "monitoring",
     "publishing",
+    "uncertainty",
 )
 
 
@@ -42,7 +43,7 @@ class TestEquipment:
     def test_nothing_is_imported_that_no_job_asks_for(self) -> None:
         """Most gateways have no room for it."""
         code = (
-            "import sys, fedmill_agent.daemon;"
+            "import sys, fedmill_agent.daemon, fedmill_agent.work;"
             "print(*(name for name in sys.modules if name.startswith('fedmill_agent.')))"
         )
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

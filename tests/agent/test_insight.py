@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How sure predictions are, and alarms, in a whole agent."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from tests.agent.kit import LENGTH, a_job, classes_of, two_classes, write_csv
-from tests.agent.whole import ONLY_TRAIN, Agent, Plant, joined, whole_plant
+from tests.agent.whole import ONLY_TRAIN, Agent, Plant, joined
 
 from fedmill_agent.alarms.record import AlarmRecord
 from fedmill_agent.cli.alarm_report import alarm_lines, read_alarms
@@ -27,13 +24,6 @@ ALARMED: Job = msgspec.structs.replace(
         Alarm(name="is-worn", classes=["worn"], windows=3, remedy="change it"),
     ],
 )
-
-
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    """A plant whose agents are closed in the end."""
-    with whole_plant(tmp_path, monkeypatch) as made:
-        yield made
 
 
 def aside(plant: Plant) -> CsvOptions:
@@ -141,20 +131,6 @@ class TestAlarms:
         (folder / "alarms.msgpack").write_bytes(b"nonsense")
         [line] = alarm_lines(read_alarms(str(tmp_path), "press"))
         assert line.startswith("alarms unknown: ")
-
-
-class TestMemory:
-    @pytest.mark.parametrize("package", ["alarms", "explaining", "uncertainty"])
-    def test_an_agent_without_alarms_imports_nothing_of_them(self, package: str) -> None:
-        """Its memory is counted."""
-        code = (
-            "import sys, fedmill_agent.daemon, fedmill_agent.work\n"
-            f"print([name for name in sys.modules if name.startswith('fedmill_agent.{package}')])"
-        )
-        child = subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True
-        )
-        assert child.stdout.strip() == "[]"
 
 
 def test_many_alarms_are_shown_in_few_lines() -> None:

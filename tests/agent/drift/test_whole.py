@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole agent whose source changes: what it notices, tells, keeps and does about it."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from msgspec import structs
 from tests.agent.kit import LENGTH
-from tests.agent.whole import JOB, Agent, Plant, joined, whole_plant, write_csv
+from tests.agent.whole import JOB, Agent, Plant, joined, write_csv
 
 from fedmill_agent.cli.drift_lines import drift_lines
 from fedmill_agent.sources.base import Samples
@@ -56,34 +54,31 @@ def begun(plant: Plant, job: Job) -> Agent:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_from_a_shift_to_a_recalibrated_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_a_shift_to_a_recalibrated_model(plant: Plant) -> None:
     """Wish, windows and model: each once; status says so, and a restart remembers it."""
-    with whole_plant(tmp_path, monkeypatch) as plant:
-        agent = begun(plant, WATCHED)
-        told = agent.seat().drift()
-        assert told is not None
-        assert told.standing != "alarmed"
-        stored = agent.seat()._work.store.counts()["train"]
-        before = agent.seat()._work.scorer.version
-        feed(agent, 200 * LENGTH, values(5, 120, shift=4.0))
-        agent.run(40)
-        (wish,) = plant.said("wish")
-        assert (wish.kind, "input" in wish.reason) == ("round", True)
-        assert agent.seat()._work.store.counts()["train"] == stored + 60
-        agent.until(lambda: agent.seat()._work.scorer.version != before, "recalibrated")
-        assert {"recalibrated"} <= {str(e.get("origin")) for e in agent.journal.of("install.state")}
-        status = agent.status()
-        lines = list(drift_lines(status.drift["press"]))
-        assert any("recalibrate for input" in line for line in lines)
-        plant.stop(agent)
-        again = plant.agent(*agent.daemon._config.sources)
-        assert [done.action for done in again.seat().drift().acted] == [
-            "collect",
-            "round",
-            "recalibrate",
-        ]
+    agent = begun(plant, WATCHED)
+    told = agent.seat().drift()
+    assert told is not None
+    assert told.standing != "alarmed"
+    stored = agent.seat()._work.store.counts()["train"]
+    before = agent.seat()._work.scorer.version
+    feed(agent, 200 * LENGTH, values(5, 120, shift=4.0))
+    agent.run(40)
+    (wish,) = plant.said("wish")
+    assert (wish.kind, "input" in wish.reason) == ("round", True)
+    assert agent.seat()._work.store.counts()["train"] == stored + 60
+    agent.until(lambda: agent.seat()._work.scorer.version != before, "recalibrated")
+    assert {"recalibrated"} <= {str(e.get("origin")) for e in agent.journal.of("install.state")}
+    status = agent.status()
+    lines = list(drift_lines(status.drift["press"]))
+    assert any("recalibrate for input" in line for line in lines)
+    plant.stop(agent)
+    again = plant.agent(*agent.daemon._config.sources)
+    assert [done.action for done in again.seat().drift().acted] == [
+        "collect",
+        "round",
+        "recalibrate",
+    ]
 
 
 def test_a_job_that_watches_nothing_has_no_watch(plant: Plant) -> None:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedmill_agent.explaining.levels import usual_levels
 from fedmill_agent.explaining.occlusion import BATCH_BYTES, Score, effects, ends
 from fedmill_agent.explaining.parts import (
     MOST_BANDS,
@@ -20,7 +19,6 @@ from fedmill_agent.explaining.parts import (
 )
 from fedmill_agent.explaining.score import scores
 from fedmill_shared.job import Features, Job, Labels, Mlp, Signal, Task, Window
-from fedmill_shared.models.manifest import Manifest, Tensor
 
 
 def a_job(
@@ -201,46 +199,3 @@ class TestParts:
     def test_what_does_not_vibrate_has_none(self, job: Job) -> None:
         """A temperature is no spectrum."""
         assert bands(job, signal_parts(job)[0]) == []
-
-
-class TestLevels:
-    def manifest(self, *tables: tuple[str, tuple[int, ...]]) -> Manifest:
-        """Buffers one behind the other."""
-        entries, offset = [], 0
-        for name, shape in tables:
-            entries.append(Tensor(name, shape, offset, "buffer"))
-            offset += int(np.prod(shape))
-        return Manifest(tuple(entries))
-
-    def test_inputs_stand_at_their_mean(self) -> None:
-        """As the fleet agreed on it."""
-        manifest = self.manifest(("standardise.mean", (1, 2)))
-        values = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
-        vector = np.array([3.0, -1.0], np.float32)
-        usual = usual_levels(a_job("a", "b"), manifest, vector, values)
-        assert usual is not None
-        assert usual.tolist() == [[3.0] * 8, [-1.0] * 8]
-
-    def test_those_of_the_operating_condition(self) -> None:
-        """Which the window itself tells; what tells it stays."""
-        job = Job(
-            job=Task(name="rig"),
-            signals=[Signal(name="a"), Signal(name="speed", role="regime", resolution=0.5)],
-            window=Window(length=4, normalise="regime"),
-            labels=Labels(classes=["good", "worn"]),
-        )
-        manifest = self.manifest(
-            ("standardise.mean", (2, 1)),
-            ("standardise.centroids", (2, 1)),
-            ("standardise.inverse_resolution", (1,)),
-        )
-        vector = np.array([10.0, 20.0, 100.0, 200.0, 2.0], np.float32)
-        values = np.array([[1.0] * 4, [190.0] * 4], np.float32)
-        usual = usual_levels(job, manifest, vector, values)
-        assert usual is not None
-        assert usual.tolist() == [[20.0] * 4, [190.0] * 4]
-
-    def test_a_model_without_a_normaliser(self) -> None:
-        """What is usual is not known."""
-        values = np.zeros((1, 4), np.float32)
-        assert usual_levels(a_job("a"), self.manifest(), np.zeros(0, np.float32), values) is None

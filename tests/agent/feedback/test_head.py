@@ -102,8 +102,8 @@ class TestLabels:
         plant.label(range(21, 24))
         assert plant.head.look(served(plant)).worth is not None
 
-    def test_labels_that_say_nothing_new(self, plant: Plant) -> None:
-        """Where the head is right already, it stays."""
+    def test_a_head_that_is_right_already(self, plant: Plant) -> None:
+        """It becomes surer at most: no window is told otherwise."""
         plant.label(range(40))
         first = plant.head.look(served(plant))
         assert first.vector is not None
@@ -113,10 +113,10 @@ class TestLabels:
         (plant.folder / HEAD_FILE).unlink()
         outcome = plant.head.look(served(plant))
         assert outcome.worth is not None
-        if not outcome.used:
-            assert outcome.vector is None
-        else:
-            assert plant.accuracy(outcome.vector) >= plant.accuracy(first.vector)
+        assert outcome.worth.after < outcome.worth.before
+        assert (outcome.worth.gained, outcome.worth.lost) == (0, 0)
+        assert outcome.vector is not None
+        assert plant.accuracy(outcome.vector) >= plant.accuracy(first.vector)
 
 
 class TestAnchor:

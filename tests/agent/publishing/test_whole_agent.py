@@ -3,13 +3,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.agent.whole import Agent, Plant, joined, whole_plant
+from tests.agent.whole import Agent, Plant, joined
 
 from fedmill_agent.changes import changes
 from fedmill_agent.inference.options import InferenceSection
@@ -33,12 +31,11 @@ class Scada:
 
 
 @pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+def plant(plant: Plant) -> Plant:
     """A plant whose agent has a version already, and is stopped."""
-    with whole_plant(tmp_path, monkeypatch) as made:
-        agent, _ = joined(made)
-        made.stop(agent)
-        yield made
+    agent, _ = joined(plant)
+    plant.stop(agent)
+    return plant
 
 
 def again(plant: Plant, **inference: Any) -> Agent:

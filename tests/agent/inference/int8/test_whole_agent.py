@@ -2,14 +2,13 @@
 """A whole agent: the form is fetched where it is wanted, and what scores is told."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec import structs
 from tests.agent.inference.int8.stand import LENGTH, a_convolving_job, blob_of
 from tests.agent.kit import Versions
-from tests.agent.whole import ONLY_TRAIN, Agent, Plant, whole_plant
+from tests.agent.whole import ONLY_TRAIN, Agent, Plant
 
 from fedmill_agent.cli import status
 from fedmill_agent.inference.int8 import trial
@@ -21,11 +20,10 @@ JOB = a_convolving_job(evaluation=ONLY_TRAIN)
 
 
 @pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+def plant(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Int8 is twice as fast here."""
     monkeypatch.setattr(trial, "compared", lambda *_: (1.0, 0.5))
-    with whole_plant(tmp_path, monkeypatch) as plant:
-        yield plant
+    return plant
 
 
 def recorded(plant: Plant, **fields: object) -> tuple[Agent, Versions]:
