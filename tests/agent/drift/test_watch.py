@@ -48,6 +48,16 @@ def armed(plant: Plant) -> Watch:
     return watch
 
 
+def recalibrated(plant: Made) -> tuple[Plant, Watch]:
+    """A plant whose model was set anew after a shift by three deviations, and serves."""
+    rig = plant(f'{INPUT}on_alarm = ["recalibrate"]\ncollect_windows = 100')
+    watch = armed(rig)
+    watch.observe(rig.scored(steady(5, 200, shift=3.0)))
+    ((_, rig.vector, _),) = rig.proposed
+    rig.version = "b" * 64
+    return rig, watch
+
+
 class TestLearning:
     def test_from_training_windows(self, plant: Made) -> None:
         """What comes in is compared with what the agent trains on, from the first window on."""
@@ -208,11 +218,7 @@ class TestActing:
 
     def test_after_it_what_comes_is_usual(self, plant: Made) -> None:
         """The reference is learned anew from what the recalibrated model sees."""
-        rig = plant(f'{INPUT}on_alarm = ["recalibrate"]\ncollect_windows = 100')
-        watch = armed(rig)
-        watch.observe(rig.scored(steady(5, 200, shift=3.0)))
-        ((_, rig.vector, _),) = rig.proposed
-        rig.version = "b" * 64
+        rig, watch = recalibrated(plant)
         watch.observe(rig.scored(steady(6, 1, shift=3.0)))
         assert watch.told().standing == "quiet"
         rig.settle(watch)
@@ -350,11 +356,7 @@ class TestRestart:
 
     def test_what_comes_is_usual_after_a_recalibration(self, plant: Made) -> None:
         """A restart in the middle of learning does not go back to windows of the old state."""
-        rig = plant(f'{INPUT}on_alarm = ["recalibrate"]\ncollect_windows = 100')
-        watch = armed(rig)
-        watch.observe(rig.scored(steady(5, 200, shift=3.0)))
-        ((_, rig.vector, _),) = rig.proposed
-        rig.version = "b" * 64
+        rig, watch = recalibrated(plant)
         watch.observe(rig.scored(steady(6, 50, shift=3.0)))
         rig.settle(watch)
         watch.keep()

@@ -2,7 +2,6 @@
 """Scores of a job without labels are told over the agent's own limit, found beside the work."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,16 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from tests.agent.kit import LENGTH, Journal, a_job
+from tests.agent.sweeping import SweepBench
 
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.known import KEPT
 from fedmill_agent.monitoring.known import FILE, KnownLimits, Limit
 from fedmill_agent.monitoring.limits import MOST_RUNS, MOST_WINDOWS, Limits, Smoothing
 from fedmill_agent.store.portions import WINDOWS
-from fedmill_agent.store.windows import WindowStore
 from fedmill_agent.sweep import AGAIN_SECONDS, BUDGET_SECONDS, LOOK_SECONDS
 from fedmill_shared.clock import ManualClock
-from fedmill_shared.errors import ModelError, StoreError
+from fedmill_shared.errors import StoreError
 from fedmill_shared.job import Autoencoder, Job, Labels, Monitoring, Task
 from fedmill_shared.monitoring.limits import empirical_limit
 from fedmill_shared.signals.windows import Window
@@ -45,25 +44,11 @@ def windows(count: int, run: str = "r", first: int = 0) -> list[Window]:
     return found
 
 
-@dataclass
-class Bench:
-    """A store, and a model whose score is the first sample of a window."""
+class Bench(SweepBench):
+    """The score of a window is its first sample."""
 
-    folder: Path
-    store: WindowStore
-    clock: ManualClock
-    version: str = "v1"
-    seconds: float = 0.0
-    fails: bool = False
-    batches: list[int] = field(default_factory=list)
-    journal: Journal = field(default_factory=Journal)
-
-    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores (n, 1), in ``seconds`` of time."""
-        if self.fails:
-            raise ModelError("the model failed to run")
-        self.batches.append(len(values))
-        self.clock.advance(self.seconds)
+    def outputs(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (n, 1)."""
         return values[:, 0, :1].copy()
 
     def limits(self, **monitoring: object) -> Limits:
@@ -86,10 +71,8 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """An empty store."""
-    clock = ManualClock()
-    path = tmp_path / "windows.sqlite"
-    with WindowStore(path, clock=clock, max_bytes=1 << 26, max_age_seconds=1e6) as store:
-        yield Bench(tmp_path, store, clock)
+    with Bench.opened(tmp_path) as made:
+        yield made
 
 
 def said(limits: Limits, score: float, version: str = "v1") -> float:

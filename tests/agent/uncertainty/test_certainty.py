@@ -2,47 +2,31 @@
 """Versions are calibrated beside the work, a little at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.agent.kit import LENGTH, Journal, a_job
+from tests.agent.kit import LENGTH, a_job
+from tests.agent.sweeping import SweepBench
 
 from fedmill_agent.sources.base import LabelInterval
 from fedmill_agent.store.portions import WINDOWS
-from fedmill_agent.store.windows import WindowStore
 from fedmill_agent.sweep import AGAIN_SECONDS, BUDGET_SECONDS, LOOK_SECONDS
 from fedmill_agent.uncertainty.certainty import MOST_WINDOWS, Certainty
 from fedmill_agent.uncertainty.temperature import LEAST_WINDOWS
-from fedmill_shared.clock import ManualClock
-from fedmill_shared.errors import ModelError
 from fedmill_shared.signals.windows import Window
 
 OUTPUT = np.array([[3.0, 0.0]], np.float32)
 
 
-@dataclass
-class Bench:
-    """A store, a model that says the mean of each window, and what calibrates it."""
+class Bench(SweepBench):
+    """The model says the mean of each window against zero."""
 
-    folder: Path
-    store: WindowStore
-    clock: ManualClock
     job = a_job()
-    version: str = "v1"
-    seconds: float = 0.0
-    fails: bool = False
-    batches: list[int] = field(default_factory=list)
-    journal: Journal = field(default_factory=Journal)
 
-    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, 2): the mean of the window against zero, in ``seconds`` of time."""
-        if self.fails:
-            raise ModelError("the model failed to run")
-        self.batches.append(len(values))
-        self.clock.advance(self.seconds)
+    def outputs(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, 2)."""
         means = values.mean(axis=(1, 2))
         return np.stack([means, np.zeros_like(means)], axis=1)
 
@@ -77,10 +61,8 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """An empty store."""
-    clock = ManualClock()
-    path = tmp_path / "windows.sqlite"
-    with WindowStore(path, clock=clock, max_bytes=1 << 26, max_age_seconds=1e6) as store:
-        yield Bench(tmp_path, store, clock)
+    with Bench.opened(tmp_path) as made:
+        yield made
 
 
 class TestCalibrating:
