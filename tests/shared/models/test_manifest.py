@@ -50,6 +50,18 @@ class TestManifest:
         assert VECTOR.tolist() == list(range(9))
         assert MANIFEST.gather(VECTOR, ("adapter",)).shape == (0,)
 
+    def test_views_are_the_same_memory(self) -> None:
+        """Each tensor by its name and in its shape; what is written there is in the vector."""
+        vector = VECTOR.copy()
+        views = MANIFEST.views(vector)
+        assert {name: view.shape for name, view in views.items()} == {
+            tensor.name: tensor.shape for tensor in MANIFEST.tensors
+        }
+        views["head.weight"][0, 1] = 50
+        assert vector.tolist() == [0, 1, 2, 3, 4, 50, 6, 7, 8]
+        with pytest.raises(ModelError, match="wants"):
+            MANIFEST.views(vector[1:])
+
     def test_gap_is_refused(self) -> None:
         """A manifest with a hole would shift every tensor behind it."""
         with pytest.raises(ModelError, match="does not start at 0"):

@@ -85,6 +85,13 @@ class TestRound:
         assert close(t2, pooled.t2(fresh) / limits[0]) < 1e-6
         assert close(q, pooled.q(fresh) / limits[1]) < 1e-6
 
+    @pytest.mark.parametrize(("inputs", "width"), [("samples", 12), ("mean", 3)])
+    def test_of_no_windows_there_are_no_rows(self, inputs: str, width: int) -> None:
+        """And they have the width that rows have."""
+        line = Line.start(job_of(inputs=inputs))
+        rows = rows_of(line.job, line.model.manifest, line.vector, windows_of(1, 0))
+        assert rows.shape == (0, width)
+
     @pytest.mark.parametrize("statistic", ["larger", "combined", "t2", "q"])
     @pytest.mark.parametrize("inputs", ["samples", "mean"])
     def test_network_and_numpy_agree(self, inputs: str, statistic: str) -> None:

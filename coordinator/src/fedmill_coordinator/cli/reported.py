@@ -12,6 +12,7 @@ from fedmill_coordinator.cli.table import Column, Row, digest, number, value
 from fedmill_coordinator.registry.rollout.served import came_later, standing
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records_releases import LAST_WORDS, InstallRecord, ReleaseRecord
+from fedmill_coordinator.store.rules_releases import GIVEN_UP
 from fedmill_shared.errors import UsageError
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.messages import InstallReport, JobPhase
@@ -91,7 +92,7 @@ def _wished(store: Store, job: str, release: ReleaseRecord | None) -> _Wished:
     stable = store.alias(job, "stable")
     otherwise = standing(release, newest, stable.version if stable is not None else None, each=each)
     outlived = each and came_later(newest, release)
-    if release is None or outlived or release.state in ("aborted", "superseded"):
+    if release is None or outlived or release.state in GIVEN_UP:
         return _Wished(otherwise or "", otherwise or "")
     return _Wished(release.version, otherwise or "", everybody=release.state == "done")
 

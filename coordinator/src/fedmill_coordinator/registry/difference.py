@@ -101,9 +101,10 @@ def _tensors(store: Store, blobs: Blobs, version: VersionRecord) -> dict[str, tu
             remedy="choose one that `fedmill models list` shows as kept",
         )
     manifest = msgspec.json.decode(job.manifest, type=Manifest)
-    vector = np.frombuffer(blobs.get(version.weights, BLOB_LIMIT), "<f4").astype(np.float64)
+    vector = np.frombuffer(blobs.get(version.weights, BLOB_LIMIT), "<f4")
+    parts = manifest.views(vector)
     return {
-        tensor.name: (tensor, vector[tensor.offset : tensor.offset + tensor.size])
+        tensor.name: (tensor, parts[tensor.name].ravel().astype(np.float64))
         for tensor in manifest.tensors
     }
 

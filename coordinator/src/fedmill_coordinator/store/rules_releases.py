@@ -11,6 +11,8 @@ from fedmill_coordinator.store.records_releases import LAST_WORDS, InstallRecord
 
 GOING = ("open", "paused")
 """States of a release that is not over."""
+GIVEN_UP = ("aborted", "superseded")
+"""States of a release that its agents need not take any more."""
 WITHDRAWN = "withdrawn"
 SUPERSEDED_REASON = "another release took its place"
 
@@ -67,7 +69,7 @@ def of_release(record: ReleaseRecord, installs: Sequence[InstallRecord]) -> Iter
 
 def withdrawn(record: ReleaseRecord, installs: Iterable[InstallRecord]) -> list[InstallRecord]:
     """Those of ``installs`` that the end of ``record`` leaves without a last word, as they end."""
-    if record.state not in ("aborted", "superseded"):
+    if record.state not in GIVEN_UP:
         return []
     return [
         structs.replace(install, state=WITHDRAWN, reason=f"the release was {record.state}")

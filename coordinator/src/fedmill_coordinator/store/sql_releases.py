@@ -62,9 +62,10 @@ class SqlReleases(SqlModels):
 def _end(connection: Connection, record: ReleaseRecord) -> None:
     """Write a release that is there, and what its end means for its agents."""
     save(connection, releases, record)
-    told = _installs(connection, record.job, record.release)
-    for install in rules_releases.withdrawn(record, told):
-        _save_install(connection, install)
+    if record.state in rules_releases.GIVEN_UP:
+        told = _installs(connection, record.job, record.release)
+        for install in rules_releases.withdrawn(record, told):
+            _save_install(connection, install)
 
 
 def _move_aliases(connection: Connection, record: ReleaseRecord) -> None:

@@ -90,6 +90,18 @@ class Manifest(Struct, frozen=True, dict=True):
         """Number of elements with one of ``roles``."""
         return sum(stop - start for start, stop in self.ranges(roles))
 
+    def views(self, vector: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Every tensor in ``vector`` (size,) by name, in its shape: the same memory.
+
+        Raises:
+            ModelError: the vector does not fit the manifest.
+        """
+        self.check(vector)
+        return {
+            tensor.name: vector[tensor.offset : tensor.offset + tensor.size].reshape(tensor.shape)
+            for tensor in self.tensors
+        }
+
     def gather(self, vector: NDArray[np.float32], roles: tuple[Role, ...]) -> NDArray[np.float32]:
         """The elements of ``vector`` (size,) with one of ``roles``, in order."""
         self.check(vector)

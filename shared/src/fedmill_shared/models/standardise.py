@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmill_shared.models.spec import ModelSpec
-
-LIMIT = 20.0
-"""Largest standardised value. A sensor that hardly moved in training has a tiny deviation; one step
-of it later must not drown every other signal. Real vibration stays below: 20 deviations are far
-beyond the impacts of a broken bearing."""
+from fedmill_shared.models.standardisation import LIMIT
 
 
 class Standardise(nn.Module):

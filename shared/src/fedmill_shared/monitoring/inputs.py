@@ -1,65 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From windows to the rows that principal components see, and back to the signals' names. No torch.
-
-The same arithmetic as the model's first layer (``models/standardise.py``), in float64.
-"""
-
-from collections.abc import Mapping
+"""From windows to the rows that principal components see, and back to the signals' names."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job, Pca
 from fedmill_shared.models.manifest import Manifest
+from fedmill_shared.models.standardisation import LIMIT, Standardisation
 from fedmill_shared.monitoring.scatter import Numbers
 from fedmill_shared.monitoring.version import Vector, read
-
-LIMIT = 20.0
-"""Largest standardised value, as in the model's first layer."""
-_LAYER = "standardise."
 
 
 def rows_of(job: Job, manifest: Manifest, vector: Vector, windows: NDArray[np.floating]) -> Numbers:
     """Float64 (n, d): what the model makes of ``windows`` (n, channels, length) first.
 
     Raises:
-        ModelError: ``vector`` (size,) does not fit the manifest.
+        ModelError: ``vector`` (size,) does not fit the manifest, or standardises other signals.
     """
-    manifest.check(vector)
-    layer = {
-        tensor.name.removeprefix(_LAYER): vector[tensor.offset : tensor.offset + tensor.size]
-        .reshape(tensor.shape)
-        .astype(np.float64)
-        for tensor in manifest.tensors
-        if tensor.name.startswith(_LAYER)
-    }
-    _check(job, layer)
-    exact = windows.astype(np.float64)
-    regime = np.zeros((len(exact), exact.shape[2]), np.int64)
-    if "centroids" in layer:
-        values = exact[:, job.regimes].transpose(0, 2, 1)[:, :, None]  # (n, L, 1, K)
-        steps = (values - layer["centroids"]) * layer["inverse_resolution"]
-        regime = (steps**2).sum(3).argmin(2)
-    mean, inverse = (layer[name][regime].transpose(0, 2, 1) for name in ("mean", "inverse_scale"))
-    standardised = np.clip((exact[:, job.inputs] - mean) * inverse, -LIMIT, LIMIT)
+    standardise = Standardisation.of(job, manifest, vector)
+    count, channels, length = windows.shape
+    values, _ = standardise(windows.transpose(0, 2, 1).reshape(-1, channels))
+    rows = np.clip(values, -LIMIT, LIMIT).reshape(count, length, values.shape[1])
     if isinstance(job.model, Pca) and job.model.inputs == "mean":
-        averaged: Numbers = standardised.mean(2)
+        averaged: Numbers = rows.mean(1)
         return averaged
-    return standardised.reshape(len(exact), -1)
-
-
-def _check(job: Job, layer: Mapping[str, Numbers]) -> None:
-    """Raise ModelError unless ``layer`` standardises the job's inputs."""
-    conditions = layer["mean"].shape[:1] if "mean" in layer else ()
-    each = (*conditions, len(job.inputs))
-    wanted = {"mean": each, "inverse_scale": each}
-    if "centroids" in layer:
-        wanted["centroids"] = (*conditions, len(job.regimes))
-        wanted["inverse_resolution"] = (len(job.regimes),)
-    found = {name: part.shape for name, part in layer.items()}
-    if not all(conditions) or not conditions or not wanted.items() <= found.items():
-        raise ModelError(f"a standardisation of {found} is none of the job's inputs")
+    return rows.transpose(0, 2, 1).reshape(count, length * values.shape[1])
 
 
 def contributions(

@@ -80,7 +80,7 @@ def completed(
     roles = shared_roles(job)
     before = manifest.gather(base, roles)
     moved = manifest.scatter(base, before + delta, roles)
-    tensors = _views(manifest, moved)
+    tensors = manifest.views(moved)
     mean, second = (tensors[name].astype(np.float64) for name in ("backbone.mean", _SECOND))
     model = job.model
     if not isinstance(model, Pca):
@@ -106,8 +106,7 @@ def read(manifest: Manifest, vector: Vector) -> Monitor:
     Raises:
         ModelError: it is not the vector of such a model.
     """
-    manifest.check(vector)
-    tensors = {name: view.astype(np.float64) for name, view in _views(manifest, vector).items()}
+    tensors = {name: view.astype(np.float64) for name, view in manifest.views(vector).items()}
     inputs = tensors["backbone.mean"].size if "backbone.mean" in tensors else 0
     shapes = {name: view.shape for name, view in tensors.items()}
     if not _shapes(inputs).items() <= shapes.items():
@@ -135,14 +134,6 @@ def _shapes(inputs: int) -> Mapping[str, tuple[int, ...]]:
         "head.eigenvalues": (inputs,),
         "head.limits": (2,),
         "head.kept": (1,),
-    }
-
-
-def _views(manifest: Manifest, vector: Vector) -> Mapping[str, Vector]:
-    """Tensors of ``vector`` by name, in their shapes: the same memory."""
-    return {
-        tensor.name: vector[tensor.offset : tensor.offset + tensor.size].reshape(tensor.shape)
-        for tensor in manifest.tensors
     }
 
 

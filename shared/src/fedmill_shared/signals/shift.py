@@ -7,13 +7,11 @@ from numpy.typing import NDArray
 
 from fedmill_shared.job import Job
 from fedmill_shared.models.manifest import Manifest
+from fedmill_shared.models.standardisation import Numbers, Standardisation
 from fedmill_shared.signals.cells import FLOOR, LARGEST
 
 _BLOCK = 1 << 20  # values handled at a time
-_LAYER = "standardise."
 _SMALLEST = 1e-9
-
-Numbers = NDArray[np.float64]
 
 
 class SignalShift(Struct, frozen=True):
@@ -50,17 +48,12 @@ def shift_of(
         windows: float32 (windows, channels, length) in canonical units, as the model takes them.
 
     Raises:
-        ModelError: ``vector`` does not fit the manifest.
+        ModelError: ``vector`` does not fit the manifest, or standardises other signals.
     """
     manifest.check(vector)
     if job.window.normalise == "none":
         return ()
-    layer = {
-        tensor.name.removeprefix(_LAYER): _values(tensor.offset, tensor.shape, vector)
-        for tensor in manifest.tensors
-        if tensor.name.startswith(_LAYER)
-    }
-    count, mean, m2 = _moments(job, layer, windows)
+    count, mean, m2 = _moments(Standardisation.of(job, manifest, vector), windows)
     furthest: dict[str, SignalShift] = {}
     rows = [channel for channel in job.channels if channel.role == "input"]
     for i, row in enumerate(rows):
@@ -76,27 +69,23 @@ def _distance(shift: SignalShift) -> float:
     return max(abs(shift.mean_sigmas), abs(float(np.log2(max(shift.spread_ratio, _SMALLEST)))))
 
 
-def _values(offset: int, shape: tuple[int, ...], vector: NDArray[np.float32]) -> Numbers:
-    size = int(np.prod(shape))
-    return vector[offset : offset + size].reshape(shape).astype(np.float64)
-
-
 def _moments(
-    job: Job, layer: dict[str, Numbers], windows: NDArray[np.float32]
+    standardise: Standardisation, windows: NDArray[np.float32]
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Count, mean and sum of squared deviations (inputs,) of the standardised samples.
 
     Blocks combine as in Chan, Golub and LeVeque 1979.
     """
-    regimes = job.regimes if "centroids" in layer else []
-    needed = [*job.inputs, *regimes]
-    count, mean, m2 = np.zeros((3, len(job.inputs)))
+    needed = [*standardise.inputs, *standardise.regimes]
+    count, mean, m2 = np.zeros((3, len(standardise.inputs)))
     _, signals, length = windows.shape
-    block = max(1, _BLOCK // max(1, length * max(signals, len(layer["mean"]) * len(regimes))))
+    steps = standardise.centroids.size  # values of a sample's distances
+    block = max(1, _BLOCK // max(1, length * max(signals, steps)))
     for first in range(0, len(windows), block):
         samples = windows[first : first + block].transpose(0, 2, 1).reshape(-1, signals)
         whole = (np.abs(samples[:, needed]) <= LARGEST).all(axis=1)
-        values, varies = _standardised(job.inputs, regimes, layer, samples[whole])
+        values, inverse = standardise(samples[whole])
+        varies = inverse > 0.0
         more = varies.sum(axis=0)
         centre = (values * varies).sum(axis=0) / np.maximum(more, 1)
         step, total = centre - mean, np.maximum(count + more, 1)
@@ -104,17 +93,3 @@ def _moments(
         m2 += (((values - centre) ** 2) * varies).sum(axis=0) + step**2 * count * more / total
         count += more
     return count, mean, m2
-
-
-def _standardised(
-    inputs: list[int], regimes: list[int], layer: dict[str, Numbers], samples: NDArray[np.float32]
-) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Samples (n, inputs) in the fleet's deviations, and which of them have any to count in."""
-    exact = samples.astype(np.float64)
-    if regimes:
-        steps = (exact[:, None, regimes] - layer["centroids"]) * layer["inverse_resolution"]
-        regime = (steps**2).sum(axis=2).argmin(axis=1)  # (n, R, K) -> (n,)
-    else:
-        regime = np.zeros(len(exact), np.int64)
-    inverse = layer["inverse_scale"][regime]
-    return (exact[:, inputs] - layer["mean"][regime]) * inverse, inverse > 0.0

@@ -14,7 +14,7 @@ from fedmill_coordinator.store.records_releases import (
     ReleaseRecord,
     Why,
 )
-from fedmill_coordinator.store.rules_releases import GOING
+from fedmill_coordinator.store.rules_releases import GIVEN_UP, GOING
 from fedmill_shared.job import Job
 from fedmill_shared.protocol import MOST_AHEAD
 
@@ -97,7 +97,7 @@ class Book:
         self._store.save_release(changed, installs)
         self.release = changed
         self.installs.update({each.agent: each for each in installs})
-        if changed.state not in (*GOING, "done"):  # the store has withdrawn what was open
+        if changed.state in GIVEN_UP:  # the store has withdrawn what was open
             told = self._store.installs(self._job.name, changed.release)
             self.installs = {each.agent: each for each in told}
         return changed
@@ -117,9 +117,8 @@ class Book:
 
     def tried(self) -> set[str]:
         """Versions that were given up or gone back from; nothing releases them again by itself."""
-        given_up = ("aborted", "superseded")
         past = self._store.releases(self._job.name)
-        found = {each.version for each in past if each.state in given_up}
+        found = {each.version for each in past if each.state in GIVEN_UP}
         return found | {each.before for each in past if each.why == "rollback" and each.before}
 
     def last_ns(self) -> int:
