@@ -53,6 +53,15 @@ class Fleet:
         notice = ReleaseNotice(job="press", release=number, notice=version, agents=agents)
         self.plant.coordinator.tell("release", notice)
 
+    def falls_behind(self) -> str:
+        """Release 1 serves, and a newer version is followed; what serves."""
+        self.join()
+        self.release(1, None)
+        served = self.reaches("committed").version
+        self.versions.advance()
+        self.follow()
+        return served
+
     @property
     def install(self) -> InstallReport | None:
         """What the agent has told last."""
@@ -108,11 +117,7 @@ class TestRings:
     def test_rounds_go_on_from_what_is_followed(self, plant: Plant) -> None:
         """What serves is older; status and coordinator hear of both."""
         fleet = Fleet(plant)
-        fleet.join()
-        fleet.release(1, None)
-        served = fleet.reaches("committed").version
-        fleet.versions.advance()
-        fleet.follow()
+        served = fleet.falls_behind()
         open_round(plant, fleet.versions, 2)
         fleet.agent.until(lambda: fleet.agent.trainer.asked(protocol.Train))
         [asked] = fleet.agent.trainer.asked(protocol.Train)
@@ -125,11 +130,7 @@ class TestRings:
     def test_a_gateway_that_restarts_without_a_broker(self, plant: Plant) -> None:
         """It serves what it served, and follows what it followed."""
         fleet = Fleet(plant)
-        fleet.join()
-        fleet.release(1, None)
-        served = fleet.reaches("committed").version
-        fleet.versions.advance()
-        fleet.follow()
+        served = fleet.falls_behind()
         plant.stop(fleet.agent)
         again = plant.agent(online=False)
         again.until(lambda: again.scored() > 0)
