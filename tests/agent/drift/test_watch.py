@@ -188,6 +188,16 @@ class TestActing:
         assert [done.action for done in watch.told().acted] == ["collect", "round"]
         assert [event["action"] for event in rig.log.of("drift.acted")] == ["collect", "round"]
 
+    def test_a_clock_that_is_set_back_ends_the_pause(self, plant: Made) -> None:
+        """It would else last until that time comes again."""
+        rig = plant(f"{INPUT}run_length = 2000\nwarn_run_length = 200\non_warning = []")
+        watch = armed(rig)
+        for _ in range(2):
+            watch.observe(rig.scored(steady(5, 60, shift=2.0)))
+            watch.observe(rig.scored(steady(6, 200)))
+            rig.clock.advance(-86400.0)
+        assert len(rig.wishes) == 2
+
     def test_a_second_shift_waits_for_the_pause(self, plant: Made) -> None:
         """Drift that comes and goes does not keep a fleet busy."""
         rig = plant(f"{INPUT}run_length = 2000\nwarn_run_length = 200\non_warning = []")
