@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever agents say, whenever they come and go, whenever the coordinator is killed: it ends."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,20 +26,25 @@ class Fleet(RuleBasedStateMachine):
     """Agents of two lines, and one roll-out after the other."""
 
     rig: Rig
+    rings: ClassVar[list[list[str]]] = RINGS
+    """Of which one is drawn; none where each version is served as it comes."""
 
     @initialize(
-        rings=st.sampled_from(RINGS),
+        data=st.data(),
         soak=st.sampled_from([0.0, 100.0]),
         share=st.sampled_from([0.0, 0.3, 0.9]),
         after=st.integers(1, 4),
     )
-    def begin(self, rings: list[str], soak: float, share: float, after: int) -> None:
+    def begin(self, data: st.DataObject, soak: float, share: float, after: int) -> None:
         """A job, and version 0 in use."""
-        lines = f"rings = {rings}\nabort_share = {share}\nabort_after = {after}\n"
-        lines += f"soak_seconds = {soak if len(rings) > 1 else 0.0}\ntimeout_seconds = 300.0\n"
-        self.rig = Rig('release = "manual"\n' + lines, agents=0)
+        rings = data.draw(st.sampled_from(self.rings)) if self.rings else []
+        lines = f"rings = {rings}\n" if rings else ""
+        lines += f"soak_seconds = {soak}\n" if len(rings) > 1 else ""
+        lines += f"abort_share = {share}\nabort_after = {after}\ntimeout_seconds = 300.0\n"
+        kind = "manual" if rings else "each"
+        self.rig = Rig(f'release = "{kind}"\n' + lines, agents=0)
+        self.made = 3
         self.rig.stable(0)
-        self.reachable: set[str] = set()
 
     @rule(agent=st.sampled_from(AGENTS))
     def come(self, agent: str) -> None:
@@ -71,6 +76,15 @@ class Fleet(RuleBasedStateMachine):
     def promote(self, number: int) -> None:
         """Somebody wants another version."""
         self.rig.promote(number)
+
+    @rule()
+    @precondition(lambda self: not self.rings)
+    def go_on(self) -> None:
+        """The job makes another version, which is served as it comes."""
+        self.rig.make(self.made)
+        self.made += 1
+        self.rig.rollout.versions_changed()
+        self.rig.wait()
 
     @rule(paused=st.booleans())
     @precondition(lambda self: self.rig.rollout.going is not None)
@@ -109,6 +123,12 @@ class Fleet(RuleBasedStateMachine):
                     assert rows.keys() >= set(notice.agents)
 
     @invariant()
+    def nothing_old_is_asked_for(self) -> None:
+        """Where the newest version is served as it comes, no release is for anybody."""
+        if not self.rings and self.rig.rollout.served.newest and self.rig.said:
+            assert self.rig.said[-1].agents == []
+
+    @invariant()
     def one_under_way(self) -> None:
         """At most one, the newest; and `canary` is its version."""
         releases = self.rig.store.releases(NAME)
@@ -140,8 +160,16 @@ class Fleet(RuleBasedStateMachine):
         assert numbers == sorted(set(numbers))
 
 
+class FleetOfEach(Fleet):
+    """The same where each version is served as it comes, but for promotions in between."""
+
+    rings: ClassVar[list[list[str]]] = []
+
+
 TestInterleavings = Fleet.TestCase
 TestInterleavings.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestEach = FleetOfEach.TestCase
+TestEach.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def test_draws_differ_from_release_to_release() -> None:
