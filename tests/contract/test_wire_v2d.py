@@ -5,14 +5,13 @@ The files in ``wire_v2d`` were written once, with ``python -m tests.contract.tes
 are never written again.
 """
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 from msgspec import structs
 from tests.contract import recording, test_wire_v2b, test_wire_v2c
-from tests.contract.recording import HERE, Folder, assert_recorded_once, digest, record
+from tests.contract.recording import HERE, Folder, digest, record
+from tests.contract.states import Recorded, assert_not_needed, assert_rest_is_read
 
 from fedmill_shared.messages import (
     ALL,
@@ -75,16 +74,10 @@ MESSAGES: dict[str, msgspec.Struct] = {
 FOLDER = Folder(HERE / "wire_v2d", MESSAGES)
 
 
-class TestMessages:
-    @pytest.mark.parametrize("name", MESSAGES)
-    def test_is_read_as_it_was_meant(self, name: str) -> None:
-        """Every field has the value that was sent."""
-        FOLDER.assert_meant(name)
+class TestMessages(Recorded):
+    """Of this recording."""
 
-    @pytest.mark.parametrize("name", MESSAGES)
-    def test_each_cut_is_refused(self, name: str) -> None:
-        """A message that ends early is never taken for a shorter one."""
-        FOLDER.assert_cuts_refused(name)
+    folder = FOLDER
 
     def test_every_one_is_recorded(self) -> None:
         """No file is left to chance, and every new kind is among them."""
@@ -104,22 +97,11 @@ class TestSoftwareBefore:
 
     def test_reads_the_rest_of_a_version(self) -> None:
         """It would serve it; a job whose versions are not all served is one that it refuses."""
-        of = test_wire_v2b.first(VersionNotice, SINCE["all-version"])
-        assert msgspec.msgpack.decode(FOLDER.read("all-version"), type=of) == msgspec.convert(
-            msgspec.to_builtins(NOTICE, builtin_types=(bytes,)), of
-        )
+        assert_rest_is_read(FOLDER.read("all-version"), NOTICE, SINCE["all-version"])
 
     def test_serves_what_it_is_told_to(self) -> None:
         """What software before says of a version means that it is served, as it was until now."""
-        plain = msgspec.to_builtins(NOTICE, builtin_types=(bytes,))
-        del plain["serve"]
-        assert msgspec.convert(plain, VersionNotice) == NOTICE
-
-
-class TestRecord:
-    def test_is_made_once(self, tmp_path: Path) -> None:
-        """Recordings can be added, and not changed."""
-        assert_recorded_once(FOLDER.path, FOLDER.wire(), tmp_path)
+        assert_not_needed(NOTICE, "serve")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ The file in ``wire_v2e`` was written once, with ``python -m tests.contract.test_
 never written again.
 """
 
-from pathlib import Path
-
-import msgspec
 from msgspec import structs
-from tests.contract import recording, test_wire_v2b
-from tests.contract.recording import HERE, Folder, assert_recorded_once, blob, record
+from tests.contract import recording
+from tests.contract.recording import HERE, Folder, blob, record
+from tests.contract.states import Recorded, assert_not_needed, assert_rest_is_read
 
 from fedmill_shared.messages import VersionNotice
 
@@ -28,33 +26,18 @@ def version() -> VersionNotice:
 FOLDER = Folder(HERE / "wire_v2e", {"all-version": version()})
 
 
-class TestVersion:
-    def test_is_read_as_it_was_meant(self) -> None:
-        """Every field has the value that was sent."""
-        FOLDER.assert_meant("all-version")
+class TestVersion(Recorded):
+    """Of this recording."""
 
-    def test_each_cut_is_refused(self) -> None:
-        """A message that ends early is never taken for a shorter one."""
-        FOLDER.assert_cuts_refused("all-version")
+    folder = FOLDER
 
     def test_software_before_reads_the_rest(self) -> None:
         """It skips what it does not know, and goes on with float32."""
-        of = test_wire_v2b.first(VersionNotice, SINCE)
-        assert msgspec.msgpack.decode(FOLDER.read("all-version"), type=of) == msgspec.convert(
-            msgspec.to_builtins(NOTICE, builtin_types=(bytes,)), of
-        )
+        assert_rest_is_read(FOLDER.read("all-version"), NOTICE, SINCE)
 
     def test_without_it_there_is_none(self) -> None:
         """What software before says of a version has no int8 form."""
-        plain = msgspec.to_builtins(NOTICE, builtin_types=(bytes,))
-        del plain["quantised"]
-        assert msgspec.convert(plain, VersionNotice) == NOTICE
-
-
-class TestRecord:
-    def test_is_made_once(self, tmp_path: Path) -> None:
-        """Recordings can be added, and not changed."""
-        assert_recorded_once(FOLDER.path, FOLDER.wire(), tmp_path)
+        assert_not_needed(NOTICE, "quantised")
 
 
 if __name__ == "__main__":

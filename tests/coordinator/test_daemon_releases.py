@@ -72,6 +72,13 @@ class Releasing:
         assert order is not None
         return order.outcome
 
+    def restart(self) -> None:
+        """The coordinator was killed: another process goes on with what it left."""
+        self.plant.link.stop()
+        self.plant.daemon = self.plant.make()
+        self.plant.link.start()
+        self.plant.work()
+
     def notices(self, agent: str = "a") -> list[ReleaseNotice]:
         """Releases that an agent heard of since the last look."""
         found: list[Any] = self.plant.take(agent, "release")
@@ -240,10 +247,7 @@ class TestOrders:
         with monkeypatch.context() as killing:
             killing.setattr(one.plant.store, "finish_order", dies)
             one.order(verb, argument)
-        one.plant.link.stop()
-        one.plant.daemon = one.plant.make()
-        one.plant.link.start()
-        one.plant.work()
+        one.restart()
         one.plant.wait(SETTLED)
         told = one.plant.store.releases("tiny")
         zero = one.plant.store.versions("tiny")[0].version
@@ -430,10 +434,7 @@ class TestWishes:
         one.plant.clock.advance(2)
         one.plant.say("a", "wish", Wish(job="tiny", kind="round"))
         one.plant.wait(0.2)
-        one.plant.link.stop()
-        one.plant.daemon = one.plant.make()
-        one.plant.link.start()
-        one.plant.work()
+        one.restart()
         for agent in ("a", "b"):
             phase = JobPhase(phase="joined")
             one.plant.say(agent, "state", AgentState(online=True, jobs={"tiny": phase}))
@@ -446,10 +447,7 @@ class TestWishes:
         one.finish()
         one.plant.say("a", "wish", Wish(job="tiny", kind="round", reason="drift"))
         one.plant.wait(0.2)
-        one.plant.link.stop()
-        one.plant.daemon = one.plant.make()
-        one.plant.link.start()
-        one.plant.work()
+        one.restart()
         for agent in ("a", "b"):
             phase = JobPhase(phase="joined")
             one.plant.say(agent, "state", AgentState(online=True, jobs={"tiny": phase}))

@@ -58,6 +58,8 @@ def _rarer_faults(job: Job) -> Iterator[Fault]:
     if job.alarms:
         from fedmill_shared.job.alarm_faults import alarm_faults  # noqa: PLC0415  few jobs have any
 
+        for index, alarm in enumerate(job.alarms):
+            yield from _name_faults(("alarms", index, "name"), alarm.name)
         yield from alarm_faults(job)
     if job.drift != Drift():
         from fedmill_shared.job.drift_faults import drift_faults  # noqa: PLC0415  few jobs need it
