@@ -166,6 +166,6 @@ class TestModel:
         layout = Manifest((mean, Tensor("head.weight", (2, WIDTH), 4, "head")))
         acting = replace(rig.acting(), model=lambda: (layout, rig.vector))
         rig.acting = lambda: acting  # type: ignore[method-assign]
-        with pytest.raises(ModelError, match="does not fit the job's signals"):
+        with pytest.raises(ModelError, match="none of the job's inputs"):
             rig.watch().observe(rig.scored(steady(3, 1)))
         rig.close()

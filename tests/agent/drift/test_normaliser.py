@@ -71,9 +71,9 @@ class TestStandardise:
         module = Standardise(spec_of(job, 2))
         for name, values in (
             ("mean", normaliser.mean),
-            ("inverse_scale", normaliser.inverse),
+            ("inverse_scale", normaliser.inverse_scale),
             ("centroids", normaliser.centroids),
-            ("inverse_resolution", normaliser.resolution),
+            ("inverse_resolution", normaliser.inverse_resolution),
         ):
             getattr(module, name).copy_(torch.from_numpy(values))
         generator = np.random.default_rng(0)
@@ -131,7 +131,16 @@ class TestAnew:
         moving = np.concatenate((speed, force)).astype(np.float32)
         still = np.concatenate((speed, np.full((1, 100), 12.0))).astype(np.float32)
         made, _ = normaliser.anew(_tally(normaliser, moving), _tally(normaliser, still))
-        assert made.inverse == pytest.approx(normaliser.inverse)
+        assert made.inverse_scale == pytest.approx(normaliser.inverse_scale)
+
+    def test_a_signal_that_was_constant_in_the_fleet_stays_out(self) -> None:
+        """The model multiplies it by nothing; there is no deviation to set anew."""
+        job, _, manifest, vector = by_regime()
+        vector[2:4] = 0.0
+        normaliser = Normaliser.of(job, manifest, vector)
+        values = np.array([[1000.0] * 100, range(100)], np.float32)
+        made, _ = normaliser.anew(_tally(normaliser, values), _tally(normaliser, values + 1))
+        np.testing.assert_array_equal(made.placed(manifest, vector), vector)
 
 
 def _tally(normaliser: Normaliser, values: np.ndarray) -> Tally:

@@ -72,12 +72,12 @@ class TestEngines:
         """Input and output rows of each engine, by a linear model of the first sixty."""
         first = np.hstack([engines[n] for n in range(1, 61)])
         normaliser = Normaliser(
+            range(len(SENSORS)),
+            [],
             first.mean(1)[None],
             1.0 / first.std(1)[None],
             np.zeros((1, 0)),
             np.zeros(0),
-            range(len(SENSORS)),
-            [],
         )
         windows = {n: self._windows(values) for n, values in engines.items()}
         white = {

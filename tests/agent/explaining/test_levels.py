@@ -31,9 +31,10 @@ def layout(**shapes: tuple[int, ...]) -> tuple[Manifest, np.ndarray]:
 
 def test_the_mean_of_the_fleet() -> None:
     """Each input stands at its own, for every sample of the window."""
-    manifest, _ = layout(mean=(1, 2))
+    manifest, _ = layout(mean=(1, 2), inverse_scale=(1, 2))
     values = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
-    found = usual_levels(pair(), manifest, np.array([3.0, -1.0], np.float32), values)
+    vector = np.array([3.0, -1.0, 1.0, 1.0], np.float32)
+    found = usual_levels(pair(), manifest, vector, values)
     assert found is not None
     assert found.tolist() == [[3.0] * 8, [-1.0] * 8]
 
@@ -41,10 +42,10 @@ def test_the_mean_of_the_fleet() -> None:
 @pytest.mark.parametrize("shape", [(1,), (0, 1), (1, 2), (1, 1, 1), ()])
 def test_one_for_other_signals(shape: tuple[int, ...]) -> None:
     """A model of somebody who means harm: nothing is known then, and scoring goes on."""
-    assert usual_levels(a_job(), *layout(mean=shape), WINDOW) is None
+    assert usual_levels(a_job(), *layout(mean=shape, inverse_scale=shape), WINDOW) is None
 
 
-@pytest.mark.parametrize("tables", [{}, {"scale": (1, 1)}])
+@pytest.mark.parametrize("tables", [{}, {"inverse_scale": (1, 1)}])
 def test_a_model_without_a_normaliser(tables: dict[str, tuple[int, ...]]) -> None:
     """Nothing is usual."""
     assert usual_levels(a_job(), *layout(**tables), WINDOW) is None
@@ -58,8 +59,9 @@ def test_the_mean_of_the_operating_condition() -> None:
         window=Window(length=4, normalise="regime"),
         labels=Labels(classes=["good", "worn"]),
     )
-    manifest, _ = layout(mean=(2, 1), centroids=(2, 1), inverse_resolution=(1,))
-    vector = np.array([10.0, 20.0, 100.0, 200.0, 2.0], np.float32)
+    tables = {"mean": (2, 1), "inverse_scale": (2, 1), "centroids": (2, 1)}
+    manifest, _ = layout(**tables, inverse_resolution=(1,))
+    vector = np.array([10.0, 20.0, 1.0, 1.0, 100.0, 200.0, 2.0], np.float32)
     values = np.array([[1.0] * 4, [190.0] * 4], np.float32)
     usual = usual_levels(job, manifest, vector, values)
     assert usual is not None

@@ -18,7 +18,7 @@ from fedmill_agent.drift.signals import Signal
 from fedmill_agent.drift.told import Acted
 from fedmill_agent.drift.trend import MOST_RUNS
 from fedmill_agent.kept import Kept
-from fedmill_shared.errors import DataError
+from fedmill_shared.errors import DataError, ModelError
 from fedmill_shared.job import Job
 
 FILE = "drift.msgpack"
@@ -165,8 +165,8 @@ def tally_of(kept: KeptTally, shape: tuple[int, ...]) -> Tally:
 
 def kept_normaliser(normaliser: Normaliser) -> list[Matrix]:
     """What of a standardisation does not follow from the job."""
-    parts = normaliser.mean, normaliser.inverse, normaliser.centroids, normaliser.resolution
-    return [matrix(part) for part in parts]
+    parts = normaliser.centroids, normaliser.inverse_resolution
+    return [matrix(part) for part in (normaliser.mean, normaliser.inverse_scale, *parts)]
 
 
 def normaliser_of(job: Job, kept: list[Matrix]) -> Normaliser:
@@ -177,7 +177,11 @@ def normaliser_of(job: Job, kept: list[Matrix]) -> Normaliser:
     """
     mean, inverse, centroids, resolution = (part.array for part in kept)
     regimes = job.regimes if centroids.size else []
-    return Normaliser(mean, inverse, centroids, resolution, job.inputs, regimes)
+    whole, apart = (len(mean), len(job.inputs)), (len(mean), len(regimes))
+    shapes = [part.shape for part in (mean, inverse, centroids, resolution)]
+    if not len(mean) or shapes != [whole, whole, apart, (len(regimes),)]:
+        raise ModelError(f"a standardisation of {shapes} does not fit the job's signals")
+    return Normaliser(job.inputs, regimes, mean, inverse, centroids, resolution)
 
 
 def _kept_chart(chart: Chart) -> KeptChart:

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model's standardisation in numpy: what windows are to the model, and how it is set anew.
 
-The same sums as ``fedmill_shared.models.standardise``, in float64. Setting it anew is the idea of
+Setting it anew is the idea of
 AdaBN (Li et al. 2016, "Revisiting batch normalization for practical domain adaptation") at the
 model's first layer: what comes now is given the mean and deviation that the reference had there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.drift.detector import Array
-from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.models.manifest import Manifest
+from fedmill_shared.models.standardisation import Standardisation
 
 MEAN, INVERSE = "standardise.mean", "standardise.inverse_scale"
-CENTROIDS, RESOLUTION = "standardise.centroids", "standardise.inverse_resolution"
 LEAST_SAMPLES = 50
 """Samples of a condition that its standardisation is set anew by."""
 _WIDEST = 20.0
@@ -59,33 +57,10 @@ class Tally:
         return mean, np.sqrt(np.maximum(self.squares / count - mean * mean, 0.0))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Normaliser:
-    """Mean and inverse deviation (R, S) of each condition, and what tells conditions apart.
+class Normaliser(Standardisation):
+    """The standardisation of the model that scores, and how it is set anew."""
 
-    Attributes:
-        mean: (R, S), in the units of the job.
-        inverse: (R, S), one over the deviation.
-        centroids: (R, K); without regime signals K is 0.
-        resolution: (K,), one over the job's resolution.
-        inputs: rows of a window that feed the network (S,).
-        regimes: rows of a window that tell the condition (K,).
-    """
-
-    mean: Array
-    inverse: Array
-    centroids: Array
-    resolution: Array
-    inputs: Sequence[int]
-    regimes: Sequence[int]
-
-    def __post_init__(self) -> None:
-        conditions, told = len(self.mean), len(self.regimes)
-        whole, apart = (conditions, len(self.inputs)), (conditions, told)
-        parts = self.mean, self.inverse, self.centroids, self.resolution
-        shapes = [part.shape for part in parts]
-        if not conditions or shapes != [whole, whole, apart, (told,)]:
-            raise ModelError(f"a standardisation of {shapes} does not fit the job's signals")
+    __slots__ = ()
 
     @classmethod
     def of(cls, job: Job, manifest: Manifest, vector: NDArray[np.float32]) -> Self:
@@ -94,54 +69,38 @@ class Normaliser:
         Raises:
             ModelError: it is for other signals.
         """
-        found = {
-            tensor.name: vector[tensor.offset : tensor.offset + tensor.size]
-            .reshape(tensor.shape)
-            .astype(np.float64)
-            for tensor in manifest.tensors
-            if tensor.name in (MEAN, INVERSE, CENTROIDS, RESOLUTION)
-        }
-        shape = (1, len(job.inputs))
-        mean = found.get(MEAN, np.zeros(shape))
-        return cls(
-            mean,
-            found.get(INVERSE, np.ones(shape)),
-            found.get(CENTROIDS, np.zeros((len(mean), 0))),
-            found.get(RESOLUTION, np.zeros(0)),
-            job.inputs,
-            job.regimes if CENTROIDS in found else [],
-        )
+        if any(tensor.name == MEAN for tensor in manifest.tensors):
+            return super().of(job, manifest, vector)
+        one = (1, len(job.inputs))
+        return cls(job.inputs, [], np.zeros(one), np.ones(one), np.zeros((1, 0)), np.zeros(0))
 
     def standardise(self, values: NDArray[np.float32]) -> tuple[NDArray[np.intp] | None, Array]:
-        """Conditions (L,), None where there is one, and the standardised inputs (S, L)."""
+        """Conditions (L,), None where there is one, and the inputs (S, L) of a window's values."""
         inputs = values[self.inputs].astype(np.float64)
         if not self.regimes:
-            return None, (inputs - self.mean[0][:, None]) * self.inverse[0][:, None]
+            return None, (inputs - self.mean[0][:, None]) * self.inverse_scale[0][:, None]
         told = values[self.regimes].astype(np.float64)
-        steps = (told[None] - self.centroids[:, :, None]) * self.resolution[:, None]
+        steps = (told[None] - self.centroids[:, :, None]) * self.inverse_resolution[:, None]
         conditions = np.square(steps).sum(1).argmin(0)
-        return conditions, (inputs - self.mean[conditions].T) * self.inverse[conditions].T
+        return conditions, (inputs - self.mean[conditions].T) * self.inverse_scale[conditions].T
 
     def anew(self, reference: Tally, recent: Tally) -> tuple[Self, int]:
         """The standardisation under which ``recent`` samples look as the reference did.
 
-        Conditions of which too little was seen keep theirs. The number says how many do not.
+        Conditions of which too little was seen keep theirs, and so do signals that were constant
+        in the whole fleet. The number says how many conditions do not.
         """
         seen = np.minimum(reference.count, recent.count) >= LEAST_SAMPLES
+        free = seen[:, None] & (self.inverse_scale > 0.0)
         before, spread = reference.moments()
         now, wide = recent.moments()
         known = (spread > _TINY) & (wide > _TINY)
         ratio = np.where(known, wide / np.where(known, spread, 1.0), 1.0)
-        ratio = np.where(seen[:, None], np.clip(ratio, 1.0 / _WIDEST, _WIDEST), 1.0)
-        moved = np.where(seen[:, None], (now - before * ratio) / self.inverse, 0.0)
-        made = type(self)(
-            self.mean + moved,
-            self.inverse / ratio,
-            self.centroids,
-            self.resolution,
-            self.inputs,
-            self.regimes,
+        ratio = np.where(free, np.clip(ratio, 1.0 / _WIDEST, _WIDEST), 1.0)
+        moved = np.where(
+            free, (now - before * ratio) / np.where(free, self.inverse_scale, 1.0), 0.0
         )
+        made = replace(self, mean=self.mean + moved, inverse_scale=self.inverse_scale / ratio)
         return made, int(seen.sum())
 
     def placed(self, manifest: Manifest, vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -150,6 +109,6 @@ class Normaliser:
         made = vector.copy()
         for tensor in manifest.tensors:
             if tensor.name in (MEAN, INVERSE):
-                values = self.mean if tensor.name == MEAN else self.inverse
+                values = self.mean if tensor.name == MEAN else self.inverse_scale
                 made[tensor.offset : tensor.offset + tensor.size] = values.ravel()
         return made

@@ -4,8 +4,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_shared.errors import ModelError
 from fedmill_shared.job import Job
 from fedmill_shared.models.manifest import Manifest
+from fedmill_shared.models.standardisation import Standardisation
 
 Values = NDArray[np.float32]
 
@@ -14,6 +16,8 @@ def usual_levels(
     job: Job, manifest: Manifest, vector: NDArray[np.float32], values: Values
 ) -> Values | None:
     """A window (rows, length) in which each input stands at its mean, as the fleet has it.
+
+    None where the version has no normaliser, or one of other signals.
 
     With operating conditions it is the mean of the one that ``values`` (rows, length) is nearest to
     on the whole.
@@ -24,28 +28,14 @@ def usual_levels(
         vector: the weights, with the normaliser in them.
         values: a window in canonical units.
     """
-    tables = {tensor.name: tensor for tensor in manifest.tensors}
-
-    def table(name: str) -> NDArray[np.float32]:
-        tensor = tables[name]
-        flat = vector[tensor.offset : tensor.offset + tensor.size]
-        return flat.reshape(tensor.shape)
-
-    if "standardise.mean" not in tables:
+    try:
+        known = Standardisation.of(job, manifest, vector)
+    except ModelError:
         return None
-    means, condition = table("standardise.mean"), 0
-    if means.ndim != 2 or not len(means) or means.shape[1] != len(job.inputs):
-        return None
-    if job.regimes and {"standardise.centroids", "standardise.inverse_resolution"} <= tables.keys():
-        found = values[job.regimes].mean(axis=1)
-        centroids, resolution = (
-            table("standardise.centroids"),
-            table("standardise.inverse_resolution"),
-        )
-        if centroids.shape != (len(means), len(found)) or resolution.shape != found.shape:
-            return None
-        steps = (centroids - found) * resolution
+    condition = 0
+    if known.regimes:
+        steps = (known.centroids - values[known.regimes].mean(axis=1)) * known.inverse_resolution
         condition = int(np.square(steps).sum(axis=1).argmin())
     usual = values.copy()
-    usual[job.inputs] = means[condition][:, None]
+    usual[job.inputs] = known.mean[condition][:, None]
     return usual
