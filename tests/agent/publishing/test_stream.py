@@ -21,7 +21,7 @@ from fedmill_agent.store.bounds import Rules
 from fedmill_agent.store.predictions import Prediction
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
-from fedmill_shared.errors import BrokerError
+from fedmill_shared.errors import BrokerError, StoreError
 from fedmill_shared.job import Job, Labels, Signal, Task, Window
 
 JOB = Job(
@@ -317,8 +317,9 @@ class TestBounds:
         made = desk(publish_max_age_seconds=3600.0)
         made.wire.connected = False
         made.predict(3)
-        made.clock.advance(3601.0)
+        made.clock.advance(2.0)
         made.predict(2)
+        made.clock.advance(3599.0)
         made.wire.connected = True
         made.deliver()
         made.publisher.tick()
@@ -412,3 +413,20 @@ class TestFaults:
         made.clock.advance(RETRY_SECONDS)
         made.outlet.pump()
         assert len(made.journal.of("publication.delayed")) == 2
+
+    def test_a_farewell_does_not_wait_for_a_store_that_failed(
+        self, desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may work again by then: the place is kept, and nothing comes twice."""
+        made = desk()
+        made.predict(5)
+        made.deliver()
+
+        def fails(_table: str) -> None:
+            raise StoreError("the disk is away")
+
+        with monkeypatch.context() as away:
+            away.setattr(made.store, "publication", fails)
+            made.publisher.tick()
+        made.publisher.close()
+        assert made.store.publication("predictions") == (5, 0)

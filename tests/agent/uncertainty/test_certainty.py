@@ -198,6 +198,18 @@ class TestChanges:
             bench.clock.advance(10.0)
         assert bench.batches == []
 
+    def test_what_has_changed_before_a_restart_waits(self, bench: Bench) -> None:
+        """A start has other things to do; some minutes later it is looked at."""
+        bench.add(60)
+        bench.certainty().tick()
+        bench.add(60, "more", "worn")
+        again = bench.certainty()
+        again.tick()
+        assert bench.calibrated == 1
+        bench.clock.advance(AGAIN_SECONDS)
+        again.tick()
+        assert bench.calibrated == 2
+
 
 class TestPortions:
     def test_values_are_those_of_load(self, bench: Bench) -> None:
