@@ -2,6 +2,7 @@
 """What a job may ask to be done about drift, and what it is told where that cannot be."""
 
 import pytest
+from tests.shared.test_job_reconstruction import TEXT
 
 from fedmill_shared.errors import JobError
 from fedmill_shared.job_check import canonical, decode_job, job_from_canonical
@@ -63,25 +64,7 @@ class TestFaults:
 
     def test_a_reconstruction_has_no_residual(self) -> None:
         """No label ever says how wrong it was."""
-        text = """\
-[job]
-name = "pump"
-task = "reconstruction"
-
-[[signals]]
-name = "vibration"
-unit = "g"
-rate_hz = 1000.0
-
-[window]
-length = 64
-
-[model]
-architecture = "autoencoder"
-
-[drift]
-watch = ["output", "residual"]
-"""
+        text = f'{TEXT}\n[drift]\nwatch = ["output", "residual"]\n'
         with pytest.raises(JobError, match="no truth that could come"):
             decode_job(text, "job.toml")
         assert decode_job(text.replace(', "residual"', ""), "job.toml").drift.watch == ["output"]

@@ -2,6 +2,7 @@
 """What a job may ask to be done with labels between rounds."""
 
 import pytest
+from tests.shared.test_job_reconstruction import TEXT
 
 from fedmill_shared.errors import JobError
 from fedmill_shared.job_check import canonical, decode_job, job_from_canonical
@@ -90,21 +91,5 @@ class TestFaults:
 
     def test_a_reconstruction_has_no_labels(self) -> None:
         """Nobody says what is right."""
-        text = """\
-[job]
-name = "pump"
-task = "reconstruction"
-
-[[signals]]
-name = "vibration"
-unit = "g"
-rate_hz = 1000.0
-
-[window]
-length = 64
-
-[model]
-architecture = "autoencoder"
-"""
         with pytest.raises(JobError, match="learns from no labels"):
-            decode_job(with_feedback('method = "ridge"', text=text), "job.toml")
+            decode_job(with_feedback('method = "ridge"', text=TEXT), "job.toml")

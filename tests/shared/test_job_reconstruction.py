@@ -20,6 +20,23 @@ BASE: dict[str, Any] = {
     "window": {"length": 8},
     "model": {"architecture": "autoencoder"},
 }
+TEXT = """\
+[job]
+name = "pump"
+task = "reconstruction"
+
+[[signals]]
+name = "vibration"
+unit = "g"
+rate_hz = 1000.0
+
+[window]
+length = 64
+
+[model]
+architecture = "autoencoder"
+"""
+"""A whole job file."""
 OLD = Job(
     job=Task(name="press"),
     signals=[Signal(name="force", unit="kN")],
