@@ -171,6 +171,15 @@ class TestWorth:
         assert found.gained > found.lost
         assert found.windows == 60
 
+    def test_labels_that_came_class_by_class(self) -> None:
+        """What is left out has windows of its class among the others, in whatever order."""
+        blind = head()
+        blind[-1, 2] -= 50.0
+        named = np.concatenate([np.arange(40) % 2, np.full(10, 2)])
+        found = fitting.worth(plant(named, 0.0), blind, PROTOTYPES)
+        assert found.gained >= 8
+        assert found.better
+
     def test_labels_that_are_noise(self) -> None:
         """Random classes promise nothing, and nothing is proposed."""
         random = np.random.default_rng(3)

@@ -71,10 +71,11 @@ class TestLabels:
         assert not (plant.folder / HEAD_FILE).exists()
 
     def test_too_few_change_nothing(self, plant: Plant) -> None:
-        """As the job says."""
+        """As the job says; nor is anything written."""
         plant.label(range(5))
         outcome = plant.head.look(served(plant))
         assert (outcome.labels, outcome.worth, outcome.vector) == (5, None, None)
+        assert not (plant.folder / HEAD_FILE).exists()
 
     def test_enough_move_the_last_layer_alone(self, plant: Plant) -> None:
         """The backbone is that of the federation, and more windows are told right."""

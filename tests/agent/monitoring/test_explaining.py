@@ -38,6 +38,14 @@ class TestExplain:
         assert found.explained == pytest.approx(1.0)
         assert found.change == pytest.approx(line.outputs(values[None])[0], rel=1e-4)
 
+    def test_a_score_of_nothing(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No signal carries it, and none acts together with another."""
+        module = "fedmill_agent.monitoring.explaining.contributions"
+        monkeypatch.setattr(module, lambda *_: [[("pressure", 0.0), ("flow", 0.0)]])
+        explainer = ComponentsExplainer(line.job, lambda: (line.model.manifest, line.vector))
+        found = explainer.explain(window(windows_of(2, 1)[0]), [])
+        assert (found.text, found.causes) == ("no single signal explains it", ())
+
     def test_before_the_first_version(self, line: Line) -> None:
         """Nothing can be said."""
         explainer = ComponentsExplainer(line.job, lambda: None)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.agent.kit import a_job
 
 from fedmill_agent.known import KEPT
@@ -107,6 +108,15 @@ class TestNumbers:
         assert (found.windows, found.generation, found.coverage) == (60, 3, COVERAGE)
         [one] = describe(NUMBER, np.array([[10.0]], np.float32), found)
         assert (one.confidence, one.low, one.high) == (COVERAGE, 8.0, 12.0)
+
+    def test_a_number_above_the_cap_counts_as_the_cap(self) -> None:
+        """As in training: nobody foretells a life of years."""
+        capped = structs.replace(NUMBER, labels=structs.replace(NUMBER.labels, cap=50.0))
+        true = np.tile([10.0, 900.0], 30)
+        outputs = np.minimum(true, 50.0).astype(np.float32)[:, None]
+        found = calibrate(capped, outputs, [""] * 60, true, 3)
+        [one] = describe(capped, np.array([[50.0]], np.float32), found)
+        assert (one.low, one.high) == (50.0, 50.0)
 
     def test_an_interval_without_an_end_is_none(self) -> None:
         """It would say nothing."""

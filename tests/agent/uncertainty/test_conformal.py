@@ -99,6 +99,13 @@ class TestSets:
         assert (sets.sum(axis=1) == 1).all()
         assert sets[np.arange(200), logits.argmax(axis=1)].all()
 
+    def test_many_windows_at_a_time(self) -> None:
+        """The same sets, whatever the threshold."""
+        logits, labels = self.draw(np.random.default_rng(7), 200)
+        for least in (-math.inf, 0.0, threshold(logits, labels, 0.9), 0.7, 2.0):
+            together = lac.reaching(probabilities(logits), least)
+            np.testing.assert_array_equal(together, plausible(logits, least))
+
     def test_brute_force(self) -> None:
         """A class is plausible where no smaller share of true classes was less probable."""
         logits, labels = self.draw(np.random.default_rng(5), 99)

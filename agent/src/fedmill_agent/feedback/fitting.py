@@ -179,8 +179,8 @@ def _numbers(rows: Matrix, targets: Matrix, anchor: Matrix, settings: Settings) 
     labelled = rehearsal.totals(ranges[:count], weights, RANGES)
     others = rehearsal.rehearsed(ranges[count:], labelled)
     sums = least_squares.init(*anchor.shape)
-    sums = least_squares.step(sums, rows[:count], targets, weights=weights)
-    sums = least_squares.step(sums, rows[count:], said[count:], weights=others)
+    sums = least_squares.step(sums, rows[:count], targets, weights)
+    sums = least_squares.step(sums, rows[count:], said[count:], others)
     return least_squares.solve(sums, anchor, NUMBER_PRECISION * settings.strength)
 
 

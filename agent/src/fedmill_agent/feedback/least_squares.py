@@ -23,35 +23,24 @@ class Sums:
     Attributes:
         information: (d, d), weighted sum of the outer products of the rows.
         moment: (d, outputs), weighted sum of rows times targets.
-        weight: sum of the weights: how many examples this is worth.
     """
 
     information: Matrix
     moment: Matrix
-    weight: float
 
 
 def init(width: int, outputs: int) -> Sums:
     """No example yet, of rows (width,) and targets (outputs,)."""
-    return Sums(np.zeros((width, width)), np.zeros((width, outputs)), 0.0)
+    return Sums(np.zeros((width, width)), np.zeros((width, outputs)))
 
 
-def step(
-    sums: Sums, rows: Matrix, targets: Matrix, *, weights: Matrix, forgetting: float = 1.0
-) -> Sums:
-    """``sums`` after the examples ``rows`` (n, d), the newest last, with ``targets`` (n, outputs).
+def step(sums: Sums, rows: Matrix, targets: Matrix, weights: Matrix) -> Sums:
+    """``sums`` after the examples ``rows`` (n, d) with ``targets`` (n, outputs), ``weights`` (n,).
 
-    Each makes all before it count ``forgetting`` times what they counted, whatever its own place in
-    ``weights`` (n,).
+    Weights by age, see ``faded_weights``, are the forgetting.
     """
-    faded = weights * faded_weights(len(rows), forgetting)
-    kept = forgetting ** len(rows)
-    weighted = rows * faded[:, None]
-    return Sums(
-        kept * sums.information + weighted.T @ rows,
-        kept * sums.moment + weighted.T @ targets,
-        kept * sums.weight + float(faded.sum()),
-    )
+    weighted = rows * weights[:, None]
+    return Sums(sums.information + weighted.T @ rows, sums.moment + weighted.T @ targets)
 
 
 def faded_weights(count: int, forgetting: float) -> Matrix:
