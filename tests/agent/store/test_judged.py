@@ -56,7 +56,7 @@ def test_only_what_is_known_of_this_version(store: WindowStore) -> None:
         ([2.0], "worn"),
     ]
     assert found[0].id < found[1].id
-    assert store.judged("new", 2) == [], "0 and 1 came last"
+    assert [each.outputs.tolist() for each in store.judged("new", 3)] == [[2.0]], "2, 1, 0 are last"
     assert store.judged("none", 100) == []
 
 
