@@ -2,6 +2,7 @@
 """What tests of every package may ask for."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from tests import exported
 
 NOBODY = 65534
 
@@ -42,6 +44,17 @@ def _shares(items: Iterable[pytest.Item], workers: int) -> list[list[pytest.Item
 def _is_long(item: pytest.Item) -> bool:
     slow = item.get_closest_marker("slow") is not None
     return slow or item.path.parent.name == "system"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What one process exports to ONNX serves all others of this run, its other workers too."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    folder.mkdir(exist_ok=True)
+    os.environ[exported.FOLDER] = str(folder)
+    if "torch" in sys.modules:  # without it nothing is exported here
+        exported.share(folder)
 
 
 @pytest.fixture(scope="session")

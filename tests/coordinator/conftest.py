@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One tiny job, a plant that runs it, and its ONNX export once for all tests: it costs seconds."""
+"""One tiny job, and a plant that runs it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from tests.coordinator.plant import Plant
 
-from fedmill_coordinator.registry import template
 from fedmill_shared.job import (
     Compression,
     Evaluation,
@@ -23,9 +21,6 @@ from fedmill_shared.job import (
     Task,
     Window,
 )
-from fedmill_shared.models.sharing import mirrored_roles
-
-_TEMPLATES: dict[bytes, bytes] = {}
 
 
 @pytest.fixture(scope="session")
@@ -54,18 +49,8 @@ def tiny_job() -> Callable[..., Job]:
 
 
 @pytest.fixture
-def exported_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each architecture is exported once in all tests; torch keeps to one core."""
-    export = template.export_template
-
-    def cached(job: Job, module: torch.nn.Module) -> bytes:
-        parts = (job.job, job.signals, job.window, job.labels, job.model, mirrored_roles(job))
-        key = msgspec.json.encode(parts)
-        if key not in _TEMPLATES:
-            _TEMPLATES[key] = export(job, module)
-        return _TEMPLATES[key]
-
-    monkeypatch.setattr(template, "export_template", cached)
+def exported_once() -> Iterator[None]:
+    """Each architecture is exported once in all tests (see ``tests.exported``), on one core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.exported import sharing
 from tests.system.fleet import CLASSES, COORDINATOR, Fleet, a_job, marked, recording
 
 from fedmill_coordinator.config import load
@@ -43,7 +44,7 @@ class FaultyFleet(Fleet):
         _python, _m, *rest = self.command(name)
         launcher = [sys.executable, str(LAUNCHER), point, "--then", then, "--", *rest]
         with marked(self.folder):
-            self._daemons.start(name, launcher)
+            self._daemons.start(name, sharing(launcher))
 
     def end_of(self, name: str, seconds: float = DEATH_SECONDS) -> int:
         """Wait until a process has ended by itself; its exit code."""

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil  # type: ignore[import-untyped]  # ships no types
+from tests.exported import sharing
 from tests.faults.federation import LAUNCHER, FaultyFleet
 from tests.faults.proxy import Proxy
 from tests.system.fleet import COORDINATOR, POLL_SECONDS, marked
@@ -287,7 +288,7 @@ class Mayhem:
         keep = ["--keep-blobs"] if name == COORDINATOR else []
         command = [sys.executable, str(LAUNCHER), point, "--then", then, *keep, "--", *rest]
         with marked(self.fleet.folder):
-            self.fleet._daemons.start(name, command)
+            self.fleet._daemons.start(name, sharing(command))
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         self._due.append((time.monotonic() + seconds, act))

@@ -14,6 +14,7 @@ from typing import Self
 
 import msgspec
 import psutil
+from tests.exported import sharing
 
 from fedmill_agent.places import job_folder, windows_file
 from fedmill_agent.status import Status, read_status
@@ -78,6 +79,11 @@ def a_plant(number: int) -> Plant:
     ]
     live = recording("live", fault="outer", split="live", speed=1.0, repeat=True)
     return Plant(f"agent-{number}", [*sources, live])
+
+
+def a_pair() -> list[Plant]:
+    """Two agents: enough where it does not matter how many there are, and each costs seconds."""
+    return [a_plant(number) for number in (1, 2)]
 
 
 @contextmanager
@@ -191,7 +197,7 @@ class Fleet:
         """Start the coordinator or agents."""
         for name in names:
             command = (
-                program("fedmill_coordinator", "serve", self.layout.coordinator)
+                sharing(program("fedmill_coordinator", "serve", self.layout.coordinator))
                 if name == COORDINATOR
                 else program("fedmill_agent", "run", self.layout.agents[name])
             )
@@ -221,10 +227,16 @@ class Fleet:
         return self.trainers(agent)[0]
 
     def hold(self, agent: str) -> psutil.Process:
-        """Freeze the trainer of an agent once its statistics are in: the first round stays open."""
+        """Freeze the trainer of an agent once its statistics are in: the first round stays open.
+
+        Until it is frozen another agent owes its statistics, without which no round begins.
+        """
+        gate = self.trainer(next(each for each in self.agents if each != agent))
+        gate.suspend()
         self.wait(f"statistics of {agent}", lambda: self.heard("moments.received", agent=agent))
         trainer = self.trainer(agent)
         trainer.suspend()
+        gate.resume()
         return trainer
 
     # What can be seen
