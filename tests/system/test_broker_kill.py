@@ -5,7 +5,7 @@ import time
 
 import pytest
 from tests.system.conftest import Launch
-from tests.system.fleet import COORDINATOR, Fleet, a_job
+from tests.system.fleet import COORDINATOR, Fleet, a_job, a_pair
 
 pytestmark = pytest.mark.system
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.system
 class TestBroker:
     def test_killed_in_mid_job_everyone_comes_back(self, launch: Launch) -> None:
         """Sessions, retained messages and what was on its way are gone; no round is lost."""
-        fleet = launch(a_job(rounds=40, deadline_seconds=60.0))
+        fleet = launch(a_job(rounds=40, deadline_seconds=60.0), a_pair())
         fleet.wait("some rounds", lambda: fleet.closed() >= 5)
         fleet.kill_broker()
         fleet.start_broker()

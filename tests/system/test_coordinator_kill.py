@@ -3,7 +3,7 @@
 
 import pytest
 from tests.system.conftest import Launch
-from tests.system.fleet import COORDINATOR, a_job
+from tests.system.fleet import COORDINATOR, a_job, a_pair
 
 pytestmark = pytest.mark.system
 
@@ -36,7 +36,7 @@ class TestMidRound:
 class TestAtAnyTime:
     def test_a_job_survives_a_coordinator_that_keeps_dying(self, launch: Launch) -> None:
         """Killed again and again between two arbitrary steps, it runs every round exactly once."""
-        fleet = launch(a_job(rounds=40, deadline_seconds=60.0))
+        fleet = launch(a_job(rounds=40, deadline_seconds=60.0), a_pair())
         for rounds in (1, 20):
             fleet.wait(f"{rounds} rounds", lambda rounds=rounds: fleet.closed() >= rounds)
             fleet.kill(COORDINATOR)
@@ -53,7 +53,7 @@ class TestAtAnyTime:
 
     def test_killed_after_the_last_round_it_still_ends_the_job(self, launch: Launch) -> None:
         """Evaluations and receipts that were on their way are not waited for until the deadline."""
-        fleet = launch(a_job(rounds=3, deadline_seconds=300.0))
+        fleet = launch(a_job(rounds=3, deadline_seconds=300.0), a_pair())
         fleet.wait("the last round", lambda: fleet.closed() == 3)
         fleet.kill(COORDINATOR)
         fleet.start(COORDINATOR)

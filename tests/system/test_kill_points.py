@@ -16,26 +16,43 @@ from tests.system.fleet import COORDINATOR, a_job
 pytestmark = pytest.mark.system
 
 COORDINATOR_KILLS = {
-    "version 0": ("before-commit:3", "before-version-add", "after-version-add"),
-    "rounds": ("before-round-open:2", "after-round-open:2", "before-round-close", "after-commit:9"),
-    "files": ("before-rename:6", "after-write:9", "before-fsync:5", "after-round-close:2"),
-    "messages": ("before-update-add:3", "after-update-add:2", "after-publish:9"),
+    "version 0 and rounds": (
+        "before-commit:3",
+        "before-version-add",
+        "after-version-add",
+        "before-round-open:2",
+        "after-round-open:2",
+        "before-round-close",
+        "after-commit:9",
+    ),
+    "files and messages": (
+        "before-rename:6",
+        "after-write:9",
+        "before-fsync:5",
+        "after-round-close:2",
+        "before-update-add:3",
+        "after-update-add:2",
+        "after-publish:9",
+    ),
 }
 AGENT_KILLS = {
-    "windows": ("before-window-commit:3", "after-window-commit:5", "before-write:2"),
-    "outbox": (
+    "windows and model": (
+        "before-window-commit:3",
+        "after-window-commit:5",
+        "before-write:2",
+        "before-shelf-activate:2",
+        "after-shelf-activate:2",
+        "before-trainer-submit:2",
+    ),
+    "outbox and residual": (
         "before-outbox-put:2",
         "after-outbox-put",
         "before-outbox-take",
-        "after-outbox-take",
-    ),
-    "residual": (
         "after-outbox-take",
         "before-residual-save:2",
         "after-residual-save",
         "before-rename:9",
     ),
-    "model": ("before-shelf-activate:2", "after-shelf-activate:2", "before-trainer-submit:2"),
     "messages": ("after-trainer-submit:3", "before-publish:6", "after-publish:9", "before-fsync:6"),
 }
 WINDOWS = {"train": 94, "validation": 0, "test": 94}
@@ -54,7 +71,7 @@ def kill_one_by_one(fleet: FaultyFleet, name: str, points: tuple[str, ...]) -> N
 @pytest.mark.parametrize("kills", COORDINATOR_KILLS)
 def test_coordinator(tmp_path: Path, kills: str) -> None:
     """Every round is closed once, with the update of every agent, and every version is there."""
-    job = a_job(rounds=30, deadline_seconds=60.0)
+    job = a_job(rounds=60, deadline_seconds=60.0)
     with faulty(tmp_path / "fleet", job, start=("agent-1", "agent-2")) as fleet:
         kill_one_by_one(fleet, COORDINATOR, COORDINATOR_KILLS[kills])
         fleet.check_books()
@@ -63,7 +80,7 @@ def test_coordinator(tmp_path: Path, kills: str) -> None:
 @pytest.mark.parametrize("kills", AGENT_KILLS)
 def test_agent(tmp_path: Path, kills: str) -> None:
     """Every round waits for its update and has it once; windows are stored once."""
-    job = a_job(rounds=30, deadline_seconds=60.0, minimum=1)
+    job = a_job(rounds=60, deadline_seconds=60.0, minimum=1)
     with faulty(tmp_path / "fleet", job, agents=1, start=(COORDINATOR,)) as fleet:
         kill_one_by_one(fleet, "agent-1", AGENT_KILLS[kills])
         fleet.check_books()

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from msgspec import json
 from tests.system.conftest import Launch
-from tests.system.fleet import COORDINATOR, Fleet, a_job
+from tests.system.fleet import COORDINATOR, Fleet, a_job, a_pair
 
 pytestmark = pytest.mark.system
 
@@ -21,9 +21,12 @@ def order(fleet: Fleet, *words: str) -> "subprocess.CompletedProcess[str]":
 class TestPause:
     def test_nobody_trains_until_it_goes_on(self, launch: Launch) -> None:
         """A paused job survives a restart as paused; then it runs to its end."""
-        fleet = launch(a_job(rounds=30))
+        fleet = launch(a_job(rounds=30), a_pair())
         fleet.wait("some rounds", lambda: fleet.closed() >= 3)
+        held = fleet.trainer("agent-2")
+        held.suspend()  # however long the order takes, the job is not over by then
         assert order(fleet, "jobs", "pause").returncode == 0
+        held.resume()
         closed = fleet.closed()
         fleet.kill(COORDINATOR)
         fleet.start(COORDINATOR)
@@ -63,7 +66,7 @@ class TestClose:
 class TestAbort:
     def test_the_job_ends_and_nobody_waits_for_ever(self, launch: Launch) -> None:
         """Updates on their way are told that they are late; the last version stays in use."""
-        fleet = launch(a_job(rounds=1000))
+        fleet = launch(a_job(rounds=1000), a_pair())
         fleet.wait("some rounds", lambda: fleet.closed() >= 3)
         assert order(fleet, "jobs", "abort").returncode == 2
         assert order(fleet, "jobs", "abort", "--yes").returncode == 0

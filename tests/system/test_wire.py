@@ -81,6 +81,15 @@ class Watch:
         return Watched(fleet, proxies)
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A federation that has run its job, and whose processes have ended in order."""
+    with ExitStack() as stack:
+        watched = Watch(tmp_path_factory.mktemp("wire") / "fleet", stack)(a_job())
+        end(watched)
+        yield watched
+
+
 def end(watched: Watched) -> None:
     """Let the job end, and everybody with it: the coordinator hears the last words of agents."""
     watched.fleet.finish()
@@ -106,12 +115,10 @@ class TestAccounting:
             assert counted == pytest.approx(carried, rel=0.005)
             assert sum(counted.values()) == pytest.approx(watched.whole(agent), rel=0.01)
 
-    def test_only_states_without_a_job_are_missing(self, watch: Watch) -> None:
+    def test_only_states_without_a_job_are_missing(self, ended: Watched) -> None:
         """Byte by byte but for the first and the last words of an agent, before and after it."""
-        watched = watch(a_job())
-        end(watched)
-        for agent in watched.fleet.agents:
-            counted, carried = watched.counted(agent), watched.carried(agent)
+        for agent in ended.fleet.agents:
+            counted, carried = ended.counted(agent), ended.carried(agent)
             missing = carried["up"] - counted["up"]
             answers = carried["down"] - counted["down"]
             assert answers % PUBACK_BYTES == 0
@@ -119,22 +126,20 @@ class TestAccounting:
             assert 1 <= states <= 4
             assert 100 * states < missing < 800 * states
 
-    def test_rounds_add_up_to_the_job(self, watch: Watch) -> None:
+    def test_rounds_add_up_to_the_job(self, ended: Watched) -> None:
         """Round by round and agent by agent, with what came after the last one."""
-        watched = watch(a_job())
-        end(watched)
-        store, job = watched.fleet.store, watched.fleet.job.name
-        rounds = watched.fleet.rounds()
+        store, job = ended.fleet.store, ended.fleet.job.name
+        rounds = ended.fleet.rounds()
         assert [record.round for record in rounds] == [1, 2, 3, 4, 5]
         for record in rounds:
             told = store.traffic(job, record.round)
-            assert [each.agent for each in told] == watched.fleet.agents
+            assert [each.agent for each in told] == ended.fleet.agents
             assert record.uplink_bytes == sum(each.uplink_bytes for each in told)
             assert record.downlink_bytes == sum(each.downlink_bytes for each in told)
             assert record.published_bytes < record.downlink_bytes < 3 * record.published_bytes
         after = store.traffic(job, 6)
         assert min(each.downlink_bytes for each in after) > 0
-        whole = sum(sum(watched.counted(agent).values()) for agent in watched.fleet.agents)
+        whole = sum(sum(ended.counted(agent).values()) for agent in ended.fleet.agents)
         assert whole == sum(r.uplink_bytes + r.downlink_bytes for r in rounds) + sum(
             each.uplink_bytes + each.downlink_bytes for each in after
         )
