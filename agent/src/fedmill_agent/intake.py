@@ -80,7 +80,7 @@ class Intake:
         self.collecting = 0
         drift = job.drift
         # A label may come long after its window was kept, and after a restart.
-        self._collects = "collect" in (*drift.on_warning, *drift.on_alarm)
+        self._collects = bool(drift.watch) and "collect" in (*drift.on_warning, *drift.on_alarm)
 
     def take_up(self, source: SourceOptions) -> None:
         """Expect events of ``source`` from now on.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from tests.agent.test_intake import LENGTH, Line, samples, source
 
 from fedmill_agent.cli.drift_lines import drift_lines
@@ -57,6 +58,17 @@ def test_their_labels_come_after_a_restart(line: Any, tmp_path: Path) -> None:
     again.feed(LabelInterval("run", 0, 100, "good"))
     assert again.store.labelled("classification")["train"] == 2
     again.store.close()
+
+
+@pytest.mark.parametrize(
+    "drift", [Drift(), Drift(watch=["input"], on_warning=[], on_alarm=["round"])]
+)
+def test_a_job_that_collects_nothing_keeps_no_labels(tmp_path: Path, drift: Drift) -> None:
+    """Of windows that only score nothing is learned: their labels would lie there for ever."""
+    made = Line(tmp_path, structs.replace(JOB, drift=drift), source(split="live"))
+    made.feed(windows(3), LabelInterval("run", 0, 100, "good"))
+    with made.store:
+        assert made.store._read(lambda base: base.execute("SELECT * FROM labels").fetchall()) == []
 
 
 def test_asking_twice_asks_for_the_larger_number(line: Any) -> None:

@@ -115,9 +115,12 @@ class TestAnew:
         speed = np.repeat([1000.0, 2000.0], [200, few])[None]
         force = np.random.default_rng(0).normal(30, 3, (1, 200 + few))
         values = np.concatenate((speed, force)).astype(np.float32)
+        many = np.concatenate((values, values[:, 200:]), axis=1)
         made, conditions = normaliser.anew(
             _tally(normaliser, values), _tally(normaliser, values + np.array([[0], [5]], "f4"))
         )
+        for one, other in ((values, many), (many, values)):
+            assert normaliser.anew(_tally(normaliser, one), _tally(normaliser, other))[1] == 1
         assert conditions == 1
         placed = made.placed(manifest, vector)
         changed = np.flatnonzero(placed != vector)

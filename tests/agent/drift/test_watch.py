@@ -239,6 +239,16 @@ class TestActing:
         watch.observe(rig.scored(steady(9, 100)))
         assert watch.told().standing == "alarmed", "the old state is now what differs"
 
+    def test_another_model_ends_a_recalibration_that_waits(self, plant: Made) -> None:
+        """What it has gathered is of the standardisation before."""
+        rig = plant(f'{INPUT}on_alarm = ["recalibrate"]\ncollect_windows = 100')
+        watch = armed(rig)
+        watch.observe(rig.scored(steady(5, 60, shift=3.0)))
+        assert watch.told().acted
+        rig.version = "b" * 64
+        watch.observe(rig.scored(steady(6, 200, shift=3.0)))
+        assert rig.proposed == []
+
     def test_a_new_version_leaves_what_comes_in_as_it_is(self, plant: Made) -> None:
         """Rounds bring versions all day; the input does not change with them."""
         rig = plant(INPUT)
