@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from fedmill_coordinator.config import CoordinatorConfig, load
-from fedmill_coordinator.daemon import SUBSCRIPTIONS, Daemon
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import log
 from fedmill_shared.clock import SystemClock
@@ -29,6 +28,9 @@ def command(config: Path) -> None:
         state_folder(Path(settings.coordinator.state), "coordinator"),
         SqlStore(f"sqlite:///{settings.database}") as store,
     ):
+        # Imports torch, which takes seconds: what is wrong by now is told without it.
+        from fedmill_coordinator.daemon import Daemon  # noqa: PLC0415
+
         daemon = Daemon(
             settings,
             lambda sink: _connect(settings, sink),
@@ -44,6 +46,8 @@ def command(config: Path) -> None:
 
 
 def _connect(settings: CoordinatorConfig, sink: Sink) -> Link:
+    from fedmill_coordinator.daemon import SUBSCRIPTIONS  # noqa: PLC0415
+
     endpoint = Endpoint(
         host=settings.broker.host,
         port=settings.broker.port,
