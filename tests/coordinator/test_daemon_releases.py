@@ -72,6 +72,13 @@ class Releasing:
         assert order is not None
         return order.outcome
 
+    def install(self, number: int) -> None:
+        """Version ``number`` is promoted past the rings, and both agents take it."""
+        self.order("promote", f'{{"version":"{number}","ring":"fleet"}}')
+        self.plant.wait(SETTLED)
+        for agent in ("a", "b"):
+            self.serve(agent, self.notices(agent)[-1])
+
     def restart(self) -> None:
         """The coordinator was killed: another process goes on with what it left."""
         self.plant.link.stop()
@@ -202,10 +209,7 @@ class TestOrders:
         one = make(Rollout(release="manual", rings=RINGS))
         one.finish()
         for number in (0, 1):
-            one.order("promote", f'{{"version":"{number}","ring":"fleet"}}')
-            one.plant.wait(SETTLED)
-            for agent in ("a", "b"):
-                one.serve(agent, one.notices(agent)[-1])
+            one.install(number)
         assert one.order("rollback") == "release 3 of version 0 goes to all agents at once"
         one.plant.wait(SETTLED)
         back = one.notices()[-1]
@@ -235,10 +239,7 @@ class TestOrders:
         one = make(Rollout(release="manual", rings=RINGS))
         one.finish()
         for number in (0, 1):
-            one.order("promote", f'{{"version":"{number}","ring":"fleet"}}')
-            one.plant.wait(SETTLED)
-            for agent in ("a", "b"):
-                one.serve(agent, one.notices(agent)[-1])
+            one.install(number)
 
         def dies(*_: object, **__: object) -> None:
             raise StoreError("killed")
@@ -262,10 +263,7 @@ class TestOrders:
         """An order that a full disk leaves open is not carried out again by what came of it."""
         one = make(Rollout(release="manual", rings=RINGS))
         one.finish()
-        one.order("promote", '{"version":"0","ring":"fleet"}')
-        one.plant.wait(SETTLED)
-        for agent in ("a", "b"):
-            one.serve(agent, one.notices(agent)[-1])
+        one.install(0)
 
         def full(*_: object, **__: object) -> None:
             raise StoreError("no space left on device")
@@ -287,6 +285,7 @@ class TestOrders:
         order = one.plant.store.order(one.orders)
         assert order is not None
         assert order.outcome == "release 2 of version 1 goes to canary, fleet"
+        assert one.order("rollback") == ("refused: release 3 has gone back already; name a version")
 
     def test_of_an_unknown_ring(self, make: Callable[..., Releasing]) -> None:
         """It is not taken for one that was left out."""
@@ -322,10 +321,7 @@ class TestOrders:
         """What it replaces is what is gone back to."""
         one = make(Rollout(release="manual", rings=RINGS))
         one.finish()
-        one.order("promote", '{"version":"0","ring":"fleet"}')
-        one.plant.wait(SETTLED)
-        for agent in ("a", "b"):
-            one.serve(agent, one.notices(agent)[-1])
+        one.install(0)
         one.order("promote", '{"version":"1"}')
         assert one.order("rollback") == "release 3 of version 0 goes to all agents at once"
         second, third = one.plant.store.releases("tiny")[1:]

@@ -6,7 +6,7 @@ from typing import Protocol
 from fedmill_coordinator.registry.rollout.book import Book
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import Alias, VersionRecord
-from fedmill_coordinator.store.records_releases import ReleaseRecord
+from fedmill_coordinator.store.records_releases import BACK, ReleaseRecord
 from fedmill_coordinator.store.rules_releases import GOING
 from fedmill_shared.job import Job
 
@@ -61,14 +61,15 @@ class Served:
         return going.before if going is not None else self._alias("previous")
 
     def gone_back(self) -> ReleaseRecord | None:
-        """The roll-back that agents are in the midst of or have behind them; else None.
+        """The way back that agents are in the midst of, or the roll-back behind them; else None.
 
-        What served before it is what was gone back from.
+        What served before a roll-back is what was gone back from.
         """
         release = self._book.release
-        if release is None or release.why != "rollback" or self.newest:
+        if release is None or release.why not in BACK or self.newest:
             return None
-        return release if release.state in (*GOING, "done") else None
+        behind = release.why == "rollback" and release.state == "done"
+        return release if behind or release.state in GOING else None
 
     def ever(self, version: str) -> bool:
         """Whether ``version`` has served the fleet, as far as that is remembered."""
