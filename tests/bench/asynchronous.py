@@ -19,6 +19,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 from tests.bench.fleet import COORDINATOR, POLL_SECONDS, Fleet
 from tests.bench.harness import Figure, at_least, figure, folder
+from tests.exported import sharing
 from tests.faults import slow
 
 from fedmill_agent.places import windows_file
@@ -261,7 +262,7 @@ def _started(plan: Plan, unit: float, place: Path) -> Iterator[Fleet]:
         layout = Layout.write(place, plan, port)
         database = load(layout.coordinator).database
         with Processes(layout.logs) as processes:
-            command = program("fedmill_coordinator", "serve", layout.coordinator)
+            command = sharing(program("fedmill_coordinator", "serve", layout.coordinator))
             processes.start(COORDINATOR, command)
             while not database.exists():
                 processes.check()

@@ -44,7 +44,7 @@ LINE = "line-line"
 RATE_HZ = 2.0
 LENGTH = 20
 WINDOW_NS = round(LENGTH / RATE_HZ * 1e9)
-SPEED = 120.0
+SPEED = 240.0
 MINUTE = round(60 * RATE_HZ)
 """Samples of a minute."""
 LEAK = range(30 * MINUTE, 37 * MINUTE)
@@ -101,7 +101,7 @@ def plant(folder: Path) -> Plant:
 def line(folder: Path) -> str:
     """The configuration of a line that leaks for some minutes, and whose sensor is off later on.
 
-    It is scored, two minutes of it a second.
+    It is scored, four minutes of it a second.
     """
     values = pressure([number in LEAK for number in range(RECORDED)], 2)
     values = [value + 3.0 * (number in SHIFT) for number, value in enumerate(values)]
