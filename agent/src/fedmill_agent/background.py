@@ -15,6 +15,8 @@ from fedmill_shared.errors import FedmillError, ModelError
 T = TypeVar("T")
 Call = Callable[[], object]
 JOIN_SECONDS = 5.0
+LINGER_SECONDS = 2.0
+"""How long the thread waits for more work: to begin another holds up the loop for some ms."""
 
 
 class Background:
@@ -24,9 +26,9 @@ class Background:
     """
 
     def __init__(self, post: Callable[[Call], object] | None = None) -> None:
-        """``post`` has a function called on the loop; the thread lives while there is work."""
+        """``post`` has a function called on the loop; the thread ends a while after its work."""
         self._post = post
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._work: deque[Call] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -56,6 +58,7 @@ class Background:
             if self._closed:
                 return
             self._work.append(attempt)
+            self._lock.notify()
             if self._thread is None:
                 self._begin()
 
@@ -64,6 +67,7 @@ class Background:
         with self._lock:
             self._closed = True
             self._work.clear()
+            self._lock.notify()
             thread = self._thread
         if thread is not None:
             thread.join(JOIN_SECONDS)
@@ -81,6 +85,7 @@ class Background:
     def _run(self) -> None:
         while True:
             with self._lock:
+                self._lock.wait_for(lambda: self._work or self._closed, LINGER_SECONDS)
                 if not self._work:
                     self._thread = None
                     return

@@ -112,6 +112,7 @@ class Daemon:
             hub=self._plant.hub,
             labels=self._plant.labels,
             background=self._background,
+            disk=self._disk,
             hurry=self._tell_soon,
             outlet=self._outlet,
         )

@@ -29,8 +29,8 @@ class Outside:
     ``obstacle`` says why this machine may not train now, ``jitter`` draws a wait up to a longest,
     ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any, and
     ``labels`` what people and other systems said. ``background`` does what would hold up the loop,
-    ``hurry`` lets others hear soon of what has changed, and ``outlet`` is where predictions and
-    alarms go out to, if they do.
+    ``disk`` waits for a slow one, ``hurry`` lets others hear soon of what has changed, and
+    ``outlet`` is where predictions and alarms go out to, if they do.
     """
 
     config: AgentConfig
@@ -45,5 +45,6 @@ class Outside:
     hub: "Hub | None" = None
     labels: "LabelDesk | None" = None
     background: Background = field(default_factory=Background)
+    disk: Background = field(default_factory=Background)
     hurry: Callable[[], None] = nothing
     outlet: "Outlet | None" = None

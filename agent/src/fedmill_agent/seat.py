@@ -72,7 +72,7 @@ class Seat:
             if self._unselected:
                 log.info("job.not_selected", reason=self._unselected)
             else:
-                self._work = Work(name, text, outside, log)
+                self._work = Work(name, text, outside, log, arrived=self._installed)
         except FedmillError as error:
             self._refuse(error)
 
@@ -118,8 +118,7 @@ class Seat:
         work = self._work
         if work is None:
             return
-        if work.deployment.announce(notice, retained=retained):
-            self._installed(work)
+        work.deployment.announce(notice, retained=retained)
         if work.equipment.int8 is not None:
             work.equipment.int8.form.want(notice.quantised)
 
@@ -136,14 +135,11 @@ class Seat:
         if work is None:
             return
         try:
-            installed = work.deployment.receive(block)
+            work.deployment.receive(block)
             if work.equipment.int8 is not None:
                 work.equipment.int8.form.receive(block)
         except FrameError as error:
             self._log.warning("block.refused", error=str(error))
-            return
-        if installed:
-            self._installed(work)
 
     def round(self, notice: RoundNotice) -> None:
         """A round opened or closed."""
@@ -182,7 +178,7 @@ class Seat:
             self._tell_refusal("TrainerError", f"the training process died {self._deaths} times")
             return
         self._prepare(work)
-        self._installed(work)
+        self._installed()
 
     def feed(self, fed: Fed, *, more: bool = False) -> None:
         """A source delivered something, perhaps before the job was changed.
@@ -212,8 +208,7 @@ class Seat:
         if self._outside.clock.monotonic() >= self._present_due:
             self._introduce()
         if work is not None:
-            if work.tick():
-                self._installed(work)
+            work.tick()
             if self._outside.clock.monotonic() >= self._look_due:
                 self._look_for_windows(work)
 
@@ -268,10 +263,10 @@ class Seat:
                 self._loss_due = now + LOSS_SECONDS
                 self._log.error("windows.lost", kind=type(error).__name__, error=str(error))
 
-    def _installed(self, work: Work) -> None:
+    def _installed(self) -> None:
         # Before all recordings are read, a version would be scored on some held-out windows only.
-        if self._ready:
-            work.participation.installed()
+        if self._ready and self._work is not None:
+            self._work.participation.installed()
 
     def _look_for_windows(self, work: Work) -> None:
         """Once all recordings are read: join, or say why there is nothing to join with."""
@@ -285,7 +280,7 @@ class Seat:
             self._present()
             if self._round is not None:
                 work.participation.announce_round(self._round)
-            self._installed(work)
+            self._installed()
             return
         self._look_due = self._outside.clock.monotonic() + LOOK_SECONDS
         if work.intake.exhausted and self._refusal is None:

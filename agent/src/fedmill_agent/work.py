@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent has for a job that it accepted: store, sources, model and part in the rounds."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,18 @@ RETRY_SECONDS = 10.0
 class Work:
     """Owns the parts of a seat that exist once its job is accepted."""
 
-    def __init__(self, name: str, text: bytes, outside: Outside, log: Logger) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: bytes,
+        outside: Outside,
+        log: Logger,
+        *,
+        arrived: Callable[[], None],
+    ) -> None:
         """Accept the job ``name`` with the canonical ``text``; its sources start to deliver.
+
+        ``arrived`` is called when another version is followed.
 
         Raises:
             FedmillError: the job is wrong, or does not fit this agent.
@@ -51,18 +61,11 @@ class Work:
         self.schema = schema_hash(self.job)
         self._outside = outside
         self._log = log
+        self._arrived = arrived
         self._reported: Path | None = None
         self._labels_due = 0.0
-        config = outside.config
-        self._folder = make_folder(job_folder(config.agent.state, name))
-        self.store = WindowStore(
-            windows_file(config.agent.state, self.job),
-            clock=outside.clock,
-            max_bytes=config.store.max_bytes,
-            max_age_seconds=config.store.max_age_days * 86400.0,
-            rules=rules_of(config.store, outside.level),
-            joining=joining_of(self.job.labels),
-        )
+        self._folder = make_folder(job_folder(outside.config.agent.state, name))
+        self.store = self._windows()
         try:
             self._equip(text)
             # Only a job that can be served is taken up again after a restart.
@@ -110,9 +113,9 @@ class Work:
             remedy="check the sources with `fedmill-agent check`",
         )
 
-    def tick(self) -> bool:
-        """Do what is due about once a second; True if a version was installed."""
-        installed = self.deployment.tick()
+    def tick(self) -> None:
+        """Do what is due about once a second."""
+        self.deployment.tick()
         self.equipment.tick()
         self.participation.tick()
         self._follow_labels()
@@ -123,7 +126,6 @@ class Work:
                 path=str(self._reported),
                 remedy="windows and labels in it no longer count; check the disk",
             )
-        return installed
 
     def _follow_labels(self) -> None:
         """Take over labels; where that fails it is tried again a little later."""
@@ -152,6 +154,17 @@ class Work:
         self.deployment.close()
         self.store.close()
 
+    def _windows(self) -> WindowStore:
+        config = self._outside.config
+        return WindowStore(
+            windows_file(config.agent.state, self.job),
+            clock=self._outside.clock,
+            max_bytes=config.store.max_bytes,
+            max_age_seconds=config.store.max_age_days * 86400.0,
+            rules=rules_of(config.store, self._outside.level),
+            joining=joining_of(self.job.labels),
+        )
+
     def _equip(self, text: bytes) -> None:
         outside, config, log = self._outside, self._outside.config, self._log
         self.scorer = Scorer(outside.clock, log, batch=config.inference.batch)
@@ -162,6 +175,7 @@ class Work:
             Serving(self._folder, self.job, log),
             self._around(),
             request=lambda request: outside.send("request", request),
+            arrived=self._arrived,
         )
         self.participation = self._participation(text)
         parts = Parts(
@@ -201,6 +215,7 @@ class Work:
             outside.clock,
             self._log,
             background=outside.background,
+            disk=outside.disk,
             # Distances from principal components are over limits of their own, and no errors.
             held_out=None if isinstance(job.model, Pca) else held_out,
             changed=outside.hurry,

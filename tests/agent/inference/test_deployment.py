@@ -49,6 +49,7 @@ class Gateway:
         self.clock = clock or ManualClock()
         self.journal = Journal()
         self.asked: list[BlobRequest] = []
+        self.arrived: list[int] = []
         self.shelf = VersionShelf(folder)
         self.scorer = Scorer(self.clock)
         self.deployment = Deployment(
@@ -57,6 +58,7 @@ class Gateway:
             Serving(folder, versions.job, self.journal),
             Around(versions.job, self.clock, self.journal),
             request=self.asked.append,
+            arrived=lambda: self.arrived.append(self.deployment.followed.number),
         )
 
     @property
@@ -128,7 +130,7 @@ class TestFirstVersion:
     def test_is_pulled_as_a_snapshot(self, gateway: Gateway) -> None:
         """Everything is asked for at once; with the last block the version scores."""
         notice = gateway.versions.notice()
-        assert gateway.deployment.announce(notice, retained=True) is False
+        gateway.deployment.announce(notice, retained=True)
         assert {r.blob for r in gateway.asked} == parts_of(notice) | {notice.snapshot.sha256}
         assert {r.job for r in gateway.asked} == {"press"}
         gateway.serve()
@@ -159,6 +161,7 @@ class TestFirstVersion:
         assert {r.blob for r in gateway.asked} == parts_of(notice) | {notice.snapshot.sha256}
         gateway.serve()
         assert gateway.active == 0
+        assert gateway.arrived == [0]
 
     def test_manifest_and_weights_for_the_trainer(self, gateway: Gateway) -> None:
         """Nothing before there is a version; then its layout, file and conditions."""
@@ -175,9 +178,10 @@ class TestFirstVersion:
         """It is installed already; whether to evaluate it may have changed."""
         gateway.install()
         notice = gateway.versions.notice(evaluate=True)
-        assert gateway.deployment.announce(notice, retained=True) is True
+        gateway.deployment.announce(notice, retained=True)
         assert gateway.questions() == []
         assert gateway.deployment.followed == notice
+        assert gateway.arrived == [0, 0]
 
 
 class TestDelta:
@@ -228,14 +232,16 @@ class TestDelta:
         running.versions.advance(seed=1)
         running.deployment.announce(running.versions.notice(), retained=True)
         for block in running.versions.blocks(old):
-            assert running.deployment.receive(parse_block(block)) is False
+            running.deployment.receive(parse_block(block))
+        assert running.active == 0
         running.serve()
         assert running.active == 2
 
     def test_going_back_to_the_active_version_ends_the_download(self, running: Gateway) -> None:
         """Blocks that still arrive do not install the version that was withdrawn."""
         running.deployment.announce(running.versions.notice(1), retained=True)
-        assert running.deployment.announce(running.versions.notice(0), retained=False) is True
+        running.deployment.announce(running.versions.notice(0), retained=False)
+        assert running.arrived == [0, 0]
         running.serve()
         assert running.active == 0
 
@@ -352,8 +358,10 @@ class TestDamage:
     def test_a_damaged_blob_is_fetched_again(self, running: Gateway) -> None:
         """The blob's own digest finds what no checksum of a block did."""
         running.deployment.announce(running.versions.notice(), retained=True)
-        with pytest.raises(FrameError, match="arrived damaged"):
-            running.serve(spoilt)
+        running.serve(spoilt)
+        [told] = running.journal.of("block.refused")
+        assert "arrived damaged" in told["error"]
+        assert running.active == 0
         running.clock.advance(2.0)
         running.deployment.tick()
         running.serve()
@@ -363,7 +371,8 @@ class TestDamage:
         """It claims the blob's name; the real block still completes it."""
         running.deployment.announce(running.versions.notice(), retained=True)
         delta = sha256(running.versions.newest.frame)
-        assert running.deployment.receive(Block(delta, 0, 1, 4, b"fake")) is False
+        running.deployment.receive(Block(delta, 0, 1, 4, b"fake"))
+        assert running.active == 0
         running.serve()
         assert running.active == 1
 
@@ -509,9 +518,10 @@ class TestDisk:
 
         running.deployment.announce(running.versions.notice(), retained=True)
         with monkeypatch.context() as full:
-            full.setattr(running.shelf, "adopt", fail)
-            with pytest.raises(StoreError, match="the disk is full"):
-                running.serve()
+            full.setattr(running.shelf.spool, "settle", fail)
+            running.serve()
+        [told] = running.journal.of("blob.delayed")
+        assert "the disk is full" in told["error"]
         running.clock.advance(2.0)
         running.deployment.tick()
         [request] = running.asked
@@ -531,11 +541,12 @@ class TestDisk:
         notice = running.versions.notice()
         with monkeypatch.context() as disk:
             disk.setattr(running.shelf.spool, what, full)
-            assert not running.deployment.announce(notice, retained=False)
-            assert not running.deployment.announce(notice, retained=False)  # a reminder
+            running.deployment.announce(notice, retained=False)
+            running.deployment.announce(notice, retained=False)  # a reminder
             running.clock.advance(RETRY_SECONDS)
-            assert not running.deployment.tick()
-            assert not running.deployment.tick()
+            running.deployment.tick()
+            running.deployment.tick()
+            assert running.active == 0
         assert len(running.journal.of("version.delayed")) == 2
         assert running.questions() == []
         running.clock.advance(RETRY_SECONDS)
@@ -553,8 +564,9 @@ class TestDisk:
 
         monkeypatch.setattr(running.shelf.spool, "keep", broken)
         notice = running.versions.notice(0, evaluate=True)
-        assert running.deployment.announce(notice, retained=True)
+        running.deployment.announce(notice, retained=True)
         assert running.deployment.followed == notice
+        assert running.arrived == [0, 0]
 
     def test_a_refused_version_leaves_nothing(self, running: Gateway) -> None:
         """What the active version needs stays; told again, it is not fetched again."""
@@ -566,7 +578,7 @@ class TestDisk:
             assert len(running.journal.of("version.refused")) == number + 1
             assert sorted(running.shelf.path("x").parent.glob("*.blob")) == before
         again = structs.replace(notice, evaluate=True)
-        assert not running.deployment.announce(again, retained=True)
+        running.deployment.announce(again, retained=True)
         assert running.questions() == []
         running.install()
         assert running.active == 1
@@ -595,16 +607,18 @@ class TestDisk:
             running.deployment.announce(running.versions.notice(), retained=True)
             running.serve()
             running.clock.advance(6.0)
-            assert not running.deployment.tick()
+            running.deployment.tick()
         assert running.active == 0
         assert len(running.journal.of("version.delayed")) == 2
         running.clock.advance(4.0)
-        assert not running.deployment.tick()
+        running.deployment.tick()
+        assert running.active == 0
         running.clock.advance(2.0)
-        assert running.deployment.tick()
+        running.deployment.tick()
         assert (running.active, running.asked) == (1, [])
         running.clock.advance(6.0)
-        assert not running.deployment.tick()
+        running.deployment.tick()
+        assert running.arrived == [0, 1]
 
 
 class TestCanary:

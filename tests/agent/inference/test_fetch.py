@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec import structs
+from tests.agent.inference.installing.rig import Later
 from tests.agent.kit import Journal, Versions
 
+from fedmill_agent.background import Background
 from fedmill_agent.inference.fetch import LARGE_BYTES, PATIENCE_SECONDS, Fetch, lacking
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import ManualClock
@@ -21,23 +23,35 @@ from fedmill_shared.messages import BlobRequest, VersionNotice
 class Shelf:
     """A fetch on an empty shelf, and the questions it asks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Background | None = None) -> None:
         self.versions, self.clock, self.journal = Versions(), ManualClock(), Journal()
         self.asked: list[BlobRequest] = []
         self.shelf = VersionShelf(folder)
-        self.fetch = Fetch(self.shelf, self.asked.append, self.clock, self.journal)
+        self.whole = 0
+        self.fetch = Fetch(
+            self.shelf,
+            self.asked.append,
+            self.clock,
+            self.journal,
+            disk=disk or Background(),
+            whole=self._whole,
+        )
+
+    def _whole(self) -> None:
+        self.whole += 1
 
     def begin(self, notice: VersionNotice, *, retained: bool = True) -> None:
         """Go for it."""
         self.fetch.begin(notice, retained=retained)
         self.fetch.tick()
 
-    def serve(self) -> list[bool]:
-        """Answer every question; what each block led to."""
-        found: list[bool] = []
+    def serve(self) -> list[int]:
+        """Answer every question; how often all was there after each block."""
+        found: list[int] = []
         while self.asked:
-            wires = self.versions.blocks(self.asked.pop(0))
-            found += [self.fetch.receive(parse_block(wire)) for wire in wires]
+            for wire in self.versions.blocks(self.asked.pop(0)):
+                self.fetch.receive(parse_block(wire))
+                found.append(self.whole)
         return found
 
 
@@ -78,7 +92,7 @@ class TestFetch:
         shelf.begin(notice)
         assert not shelf.fetch.done
         found = shelf.serve()
-        assert (found.count(True), found[-1]) == (1, True)
+        assert (found.count(1), found[-1]) == (1, 1)
         assert lacking(shelf.shelf, notice) == {}
         assert shelf.fetch.done
         shelf.begin(notice)
@@ -100,16 +114,17 @@ class TestFetch:
         notice = shelf.versions.notice()
         [wire] = blocks_of(shelf.versions.blobs[notice.manifest.sha256])
         block = parse_block(wire)
-        assert not shelf.fetch.receive(block)
+        shelf.fetch.receive(block)
         wrong = structs.replace(notice.manifest, size=notice.manifest.size + 1)
         shelf.begin(structs.replace(notice, manifest=wrong))
-        assert not shelf.fetch.receive(block)
+        shelf.fetch.receive(block)
         shelf.begin(notice)
         shelf.fetch.stop()
-        assert not shelf.fetch.receive(block)
+        shelf.fetch.receive(block)
         assert not shelf.shelf.has(notice.manifest.sha256)
         shelf.fetch.tick()
         assert shelf.fetch.done
+        assert not shelf.whole
 
     def test_another_version_ends_the_one_before(self, shelf: Shelf) -> None:
         """Its halves leave the disk; what is whole stays for whoever uses it."""
@@ -146,4 +161,41 @@ class TestFetch:
                 shelf.fetch.begin(shelf.versions.notice(), retained=True)
             shelf.fetch.forget()  # told nobody: it takes room, and no more
         shelf.serve()
+        assert lacking(shelf.shelf, notice) == {}
+
+
+class TestSlowDisk:
+    def test_what_is_being_written_is_not_asked_for(self, tmp_path: Path) -> None:
+        """However long that takes, and whatever of it comes again."""
+        disk = Later()
+        shelf = Shelf(tmp_path / "versions", disk)
+        notice = shelf.versions.notice()
+        shelf.begin(notice)
+        shelf.serve()
+        assert len(disk.waiting) == 4
+        shelf.clock.advance(100.0)
+        shelf.fetch.tick()
+        for wire in blocks_of(shelf.versions.blobs[notice.manifest.sha256]):
+            shelf.fetch.receive(parse_block(wire))
+        assert shelf.asked == []
+        assert not shelf.whole
+        disk.finish()
+        assert shelf.whole == 1
+        assert lacking(shelf.shelf, notice) == {}
+
+    def test_another_version_does_not_wait_for_it(self, tmp_path: Path) -> None:
+        """What is written of the one before lands on the shelf or nowhere, and ends nothing."""
+        disk = Later()
+        shelf = Shelf(tmp_path / "versions", disk)
+        shelf.begin(structs.replace(shelf.versions.notice(), snapshot=shelf.versions.put(b"1234")))
+        shelf.serve()
+        notice = shelf.versions.notice()
+        shelf.begin(notice)
+        shelf.serve()
+        disk.finish()
+        shelf.clock.advance(SILENCE_SECONDS)
+        shelf.fetch.tick()
+        shelf.serve()
+        disk.finish()
+        assert shelf.whole == 1
         assert lacking(shelf.shelf, notice) == {}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,49 @@ class TestWhole:
         assert spool.missing(kept) == [0, 2, 3]
         spool.keep([])
         assert _files(tmp_path) == []
+
+
+class TestPlaces:
+    """The check beside whoever takes the blocks."""
+
+    def test_a_blob_is_settled_once_all_is_there(self, tmp_path: Path) -> None:
+        """Where it was wanted, and what is forgotten then leaves nothing."""
+        blob, target = _blob(FOUR), tmp_path / "target"
+        spool, name = _expecting(tmp_path, blob)
+        assert [spool.place(block) for block in _blocks(blob)] == [False, False, False, True]
+        assert not spool.place(_blocks(blob)[0])
+        spool.settle(name, target)
+        spool.forget(name)
+        assert target.read_bytes() == blob
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [target]
+
+    def test_one_that_is_another_leaves_its_pieces_to_restart(self, tmp_path: Path) -> None:
+        """None of them counts afterwards, and the right ones do."""
+        blob, target = _blob(FOUR), tmp_path / "target"
+        spool, name = _expecting(tmp_path, blob)
+        *others, last = _blocks(blob)
+        spoilt = replace(last, payload=bytes(len(last.payload)))
+        assert [spool.place(block) for block in (*others, spoilt)][-1]
+        with pytest.raises(FrameError, match="arrived damaged"):
+            spool.settle(name, target)
+        assert not target.exists()
+        spool.restart(name)
+        assert spool.missing(name) == [0, 1, 2, 3]
+        assert [spool.add(block) for block in _blocks(blob)][-1]
+
+    def test_one_that_cannot_be_moved_takes_its_last_block_again(self, tmp_path: Path) -> None:
+        """Nothing else of it is asked for."""
+        blob = _blob(FOUR)
+        spool, name = _expecting(tmp_path, blob)
+        for block in _blocks(blob):
+            spool.place(block)
+        with pytest.raises(StoreError, match="No such file"):
+            spool.settle(name, tmp_path / "missing" / "target")
+        spool.reopen(name)
+        assert spool.missing(name) == [3]
+        assert spool.place(_blocks(blob)[3])
+        spool.settle(name, tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == blob
 
 
 class TestRestart:

@@ -7,21 +7,24 @@ whatever happens to the other.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from fedmill_agent.inference.assembly import Assembly
+from fedmill_agent.flows import Flow, Flows, beside
+from fedmill_agent.inference.assembly import Assembly, Checked
 from fedmill_agent.inference.bringing import RETRY_SECONDS, Bringing
-from fedmill_agent.inference.fetch import Fetch, lacking
-from fedmill_agent.inference.installing.around import Around
+from fedmill_agent.inference.fetch import lacking
+from fedmill_agent.inference.installing.around import Around, nothing
 from fedmill_agent.inference.installing.installer import Installer
 from fedmill_agent.inference.parts import check_sizes
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.serving import Serving
 from fedmill_agent.inference.shelf import VersionShelf, needs
-from fedmill_shared.errors import FedmillError, ModelError, StoreError
+from fedmill_shared.errors import FedmillError, ModelError
 from fedmill_shared.link.blocks import Block
 from fedmill_shared.messages import BlobRequest, ReleaseNotice, VersionNotice
 from fedmill_shared.models.manifest import Manifest, vector_bytes
@@ -46,25 +49,32 @@ class Deployment:
         around: Around,
         *,
         request: Callable[[BlobRequest], None],
+        arrived: Callable[[], None] = nothing,
     ) -> None:
-        """``request`` asks for blocks."""
+        """``request`` asks for blocks; ``arrived`` is called when another version is followed."""
         self._shelf = shelf
+        self._background = around.background
+        self._arrived = arrived
         self._clock = around.clock
         # Elsewhere only releases say what serves, whatever somebody says of a version.
         self._as_they_come = around.job.rollout.release == "each"
         self._log = around.log
         self.serving = serving
         self._assembly = Assembly(shelf, around.job)
-        self.installer = Installer(shelf, self._assembly, scorer, serving, around, request=request)
-        self._fetch = Fetch(shelf, request, around.clock, around.log)
+        self._flows = Flows(around.disk)
+        self.installer = Installer(
+            shelf, self._assembly, scorer, serving, around, flows=self._flows, request=request
+        )
         self._bringing = Bringing(
             shelf,
-            self._fetch,
+            request,
             around.clock,
             around.log,
-            use=self._follow,
+            disk=around.disk,
+            use=self._use,
             refuse=self._refuse,
         )
+        self._coming: _Coming | None = None
         self.followed: VersionNotice | None = None
 
     @property
@@ -81,12 +91,12 @@ class Deployment:
                 self.followed, self.serving.newest = notice, notice.number
             except FedmillError as error:
                 fault = error
-        self.installer.resume(self.followed)
+        self._flows.at_once(self.installer.resume(self.followed))
         if notice is not None and fault is not None:
             self._bringing.failed(notice, fault)
 
-    def announce(self, notice: VersionNotice, *, retained: bool) -> bool:
-        """Go for ``notice``; True if it is followed now.
+    def announce(self, notice: VersionNotice, *, retained: bool) -> None:
+        """Go for ``notice``.
 
         What is broadcast behind a fresh notice is waited for; a ``retained`` one is too late.
 
@@ -98,20 +108,23 @@ class Deployment:
         check_sizes(notice)
         if not self._as_they_come:
             notice = structs.replace(notice, serve=False)
-        target = self._bringing.target
+        target, coming = self._bringing.target, self._coming
         if target is not None and target.version == notice.version:
             self._bringing.target = structs.replace(
                 target, evaluate=notice.evaluate, serve=notice.serve
             )
-            return False  # what has arrived of it is kept
+            return  # what has arrived of it is kept
+        if coming is not None and coming.is_this(notice):
+            coming.notice = structs.replace(coming.notice, evaluate=notice.evaluate)
+            return
+        self._coming = None
         self._bringing.withdraw(needs(notice) | {notice.base, notice.snapshot.sha256})
         if self._follows(notice):
             self.followed = notice
-            self._fetch.forget()
-            return True
-        if self.installer.is_unusable(notice):
-            return False
-        return self._bringing.begin(notice, retained=retained)
+            self._bringing.forget()
+            self._arrived()
+        elif not self.installer.is_unusable(notice):
+            self._bringing.begin(notice, retained=retained)
 
     def release(self, release: ReleaseNotice, *, retained: bool) -> None:
         """A release is open to this agent.
@@ -122,22 +135,21 @@ class Deployment:
         coming = target is not None and target.version == release.notice.version
         self.installer.release(release, retained=retained or not coming)
 
-    def receive(self, block: Block) -> bool:
-        """Take one block; True if it completed the version, and that is followed now.
+    def receive(self, block: Block) -> None:
+        """Take one block; it may complete what is to be followed, or to be served.
 
         Raises:
-            FrameError: the blob is damaged; it is asked for again.
             StoreError: the disk fails; the block is asked for again.
         """
         try:
-            return self._bringing.receive(block)
+            self._bringing.receive(block)
         finally:
             self.installer.receive(block)
 
-    def tick(self) -> bool:
-        """Ask (again) for what has not come; True if what was delayed is followed now."""
+    def tick(self) -> None:
+        """Ask (again) for what has not come; go on with what was delayed."""
         self.installer.tick()
-        return self._bringing.tick()
+        self._bringing.tick()
 
     def refresh(self) -> None:
         """Score with what the trainer has left since the version was installed, if it is sound."""
@@ -193,37 +205,64 @@ class Deployment:
 
     def close(self) -> None:
         """What is measured does not matter any more."""
+        self._coming = None
         self.installer.close()
+        self._flows.close()
 
-    def _follow(self, notice: VersionNotice) -> None:
-        """All of ``notice`` is here: check it, and follow it; serve it if it says so."""
-        started = self._clock.monotonic()
+    def _use(self, notice: VersionNotice) -> None:
+        """All of ``notice`` is here: check it beside the loop, and then follow it."""
+        coming = self._coming = _Coming(notice, self._clock.monotonic())
+
+        def done(checked: Checked | None) -> None:
+            self._flows.start(self._follow(coming, checked))
+
+        self._background.submit(
+            partial(self._assembled, notice), done, partial(self._failed, coming)
+        )
+
+    def _failed(self, coming: "_Coming", error: FedmillError) -> None:
+        if coming is self._coming:
+            self._coming = None
+            self._bringing.failed(coming.notice, error)
+
+    def _assembled(self, notice: VersionNotice) -> Checked | None:
+        """A session of what is on the shelf, if it is to serve; its weights are written whole."""
         vector = self._assembly.weights(notice)
         checked = self._assembly.checked(notice, vector) if notice.serve else None
         if checked is None:
             self._assembly.sound(notice, vector)
         if not self._shelf.has(notice.version):  # a snapshot is there already
             self._shelf.put(vector_bytes(vector))
-        newest, self.serving.newest = self.serving.newest, notice.number
+        return checked
+
+    def _follow(self, coming: "_Coming", checked: Checked | None) -> Flow[None]:
+        """Follow a version that is sound; serve it if it says so."""
+        if coming is not self._coming:
+            return
+        notice, newest = coming.notice, self.serving.newest
+        self.serving.newest = notice.number
+        keep = partial(self._shelf.activate, notice, self._shelf.kept(notice))
         at_once = False
         try:
             if checked is None:
-                self.installer.part()
-                self._shelf.activate(notice)
+                yield from self.installer.part()
+                yield from beside(keep)
             else:
-                at_once = self.installer.follow(
-                    notice, checked, lambda: self._shelf.activate(notice)
-                )
-        except StoreError:
+                at_once = yield from self.installer.follow(notice, checked, keep)
+        except FedmillError as error:
             self.serving.newest = newest
-            raise
-        self.followed = notice
+            self._failed(coming, error)
+            return
+        self.followed = coming.notice
+        if coming is self._coming:
+            self._coming = None
         self._log.info(
             "version.installed" if at_once else "version.followed",
             version=notice.version[:12],
             number=notice.number,
-            seconds=round(self._clock.monotonic() - started, 4),
+            seconds=round(self._clock.monotonic() - coming.since, 4),
         )
+        self._arrived()
 
     def _follows(self, notice: VersionNotice) -> bool:
         """Whether ``notice`` is followed, and nothing more is wanted of it than before."""
@@ -236,3 +275,16 @@ class Deployment:
         self._log.error("version.refused", version=notice.version[:12], error=str(error))
         self.installer.refuse(notice, error)
         self._shelf.drop(notice)
+
+
+@dataclass(slots=True)
+class _Coming:
+    """A version that is whole and not followed yet, since when by the clock."""
+
+    notice: VersionNotice
+    since: float
+
+    def is_this(self, notice: VersionNotice) -> bool:
+        """Whether no more is wanted of ``notice``."""
+        same = self.notice.version == notice.version
+        return same and (self.notice.serve or not notice.serve)

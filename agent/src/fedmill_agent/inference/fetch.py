@@ -10,10 +10,12 @@ and a restart goes on from there.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
+from fedmill_agent.background import Background
 from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.errors import FedmillError, FrameError, StoreError
 from fedmill_shared.link.blocks import TRANSFER_WINDOW, Block, block_count
 from fedmill_shared.link.pull import SILENCE_SECONDS, Pull
 from fedmill_shared.log import Logger
@@ -44,14 +46,23 @@ class Fetch:
         request: Callable[[BlobRequest], None],
         clock: Clock,
         log: Logger,
+        *,
+        disk: Background,
+        whole: Callable[[], None],
     ) -> None:
-        """``request`` asks for blocks."""
+        """``request`` asks for blocks; ``whole`` is called when the last blob is on the shelf.
+
+        On ``disk`` what has come is checked and moved: the loop waits for no slow disk.
+        """
+        self._disk = disk
+        self._whole = whole
         self._shelf = shelf
         self._request = request
         self._clock = clock
         self._log = log
         self._job = ""
         self._downloads: dict[str, _Download] = {}
+        self._settling: set[str] = set()
 
     @property
     def done(self) -> bool:
@@ -84,38 +95,33 @@ class Fetch:
         with suppress(StoreError):
             self._shelf.spool.keep(())
 
-    def receive(self, block: Block) -> bool:
-        """Take one block; True if with it everything is on the shelf.
+    def receive(self, block: Block) -> None:
+        """Take one block; a blob that turns out to be damaged is asked for again.
 
         Raises:
-            FrameError: the blob is damaged; it is asked for again.
             StoreError: the disk fails; the block is asked for again.
         """
         download = self._downloads.get(block.blob)
-        if download is None or download.size != block.size:
-            return False
+        if download is None or download.size != block.size or block.blob in self._settling:
+            return
+        if self._shelf.spool.place(block):
+            blob = block.blob
+            self._settling.add(blob)
+            work = partial(self._shelf.spool.settle, blob, self._shelf.path(blob))
+            self._disk.submit(work, lambda _: self._received(blob), partial(self._failed, blob))
+            return
         now = self._clock.monotonic()
-        try:
-            self._shelf.spool.add(block)
-        except FrameError:
-            download.resumed_bytes = 0
-            download.pull = Pull(now)
-            raise
-        if not self._shelf.spool.missing(block.blob, 1):
-            self._received(block.blob)
-            return self.done
         # Patience is with silence: a slow line that delivers is not asked twice.
         download.due = now + SILENCE_SECONDS
         # Blocks come in order: behind the last one of a broadcast, nothing more is to be expected.
         if download.pull.arrived(block.index, now) or block.index == block.total - 1:
             self._pull(block.blob)
-        return False
 
     def tick(self) -> None:
         """Ask (again) for what has not come."""
         now = self._clock.monotonic()
         for blob, download in self._downloads.items():
-            if now >= download.due:
+            if now >= download.due and blob not in self._settling:
                 self._pull(blob)
 
     def _download(
@@ -135,9 +141,12 @@ class Fetch:
         )
 
     def _received(self, blob: str) -> None:
-        """A blob is whole."""
-        self._shelf.adopt(blob)
-        download = self._downloads.pop(blob)
+        """A blob is on the shelf."""
+        self._settling.discard(blob)
+        self._shelf.spool.forget(blob)
+        download = self._downloads.pop(blob, None)
+        if download is None:
+            return
         fields = {
             "blob": blob[:12],
             "bytes": download.size,
@@ -148,6 +157,22 @@ class Fetch:
             self._log.info("blob.received", **fields)
         else:
             self._log.debug("blob.received", **fields)
+        if self.done:
+            self._whole()
+
+    def _failed(self, blob: str, error: FedmillError) -> None:
+        """A blob is not what it should be, or the disk does not take it: it is asked for again."""
+        self._settling.discard(blob)
+        if not isinstance(error, FrameError):
+            self._shelf.spool.reopen(blob)
+            self._log.error("blob.delayed", blob=blob[:12], error=str(error))
+            return
+        self._log.warning("block.refused", error=str(error))
+        self._shelf.spool.restart(blob)
+        download = self._downloads.get(blob)
+        if download is not None:
+            download.resumed_bytes = 0
+            download.pull = Pull(self._clock.monotonic())
 
     def _pull(self, blob: str) -> None:
         now, download = self._clock.monotonic(), self._downloads[blob]

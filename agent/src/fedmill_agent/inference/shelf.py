@@ -102,10 +102,21 @@ class VersionShelf:
             raise StoreError(f"{self.path(version)}: {len(blob)} bytes are no float32 numbers")
         return np.frombuffer(blob, dtype="<f4")
 
-    def activate(self, notice: VersionNotice) -> None:
-        """Make ``notice`` the version that is trained from, and drop what is older."""
+    def kept(self, notice: VersionNotice) -> set[str]:
+        """What is not to go when ``notice`` is made the active one: it, and what is held."""
+        return needs(notice).union(*self._held.values())
+
+    def activate(self, notice: VersionNotice, kept: set[str] | None = None) -> None:
+        """Make ``notice`` the version that is trained from, and drop what is older.
+
+        Whoever calls it on another thread gives what was ``kept`` a moment ago.
+
+        Raises:
+            StoreError: the disk fails; the version of before still is the one.
+        """
+        keep = self.kept(notice) if kept is None else kept
         write_atomic(self._folder / "active.msgpack", encode(notice))
-        self._prune(needs(notice))
+        self._prune(keep)
 
     def drop(self, notice: VersionNotice, *, wanted: Collection[str] = ()) -> None:
         """Remove the blobs of ``notice``, but not those ``wanted``, held or of the active one."""
@@ -131,12 +142,12 @@ class VersionShelf:
             return None
 
     def _prune(self, keep: set[str]) -> None:
-        """Keep what is needed or held and the newest others, so a delta finds its base."""
-        keep = keep.union(*self._held.values())
-        blobs = sorted(self._folder.glob("*.blob"), key=lambda path: -path.stat().st_mtime_ns)
-        others = [path for path in blobs if path.stem not in keep]
-        for path in others[KEPT_VERSIONS:]:
-            path.unlink(missing_ok=True)
+        """Keep these and the newest others, so a delta finds its base."""
+        with suppress(OSError):  # what is not removed takes room until the next version
+            blobs = sorted(self._folder.glob("*.blob"), key=lambda path: -path.stat().st_mtime_ns)
+            others = [path for path in blobs if path.stem not in keep]
+            for path in others[KEPT_VERSIONS:]:
+                path.unlink(missing_ok=True)
 
 
 def needs(notice: VersionNotice) -> set[str]:

@@ -106,18 +106,63 @@ class Spool:
                 pieces are dropped, and it is expected anew.
             StoreError: the disk is full or fails; the block is still missing.
         """
+        if not self.place(block):
+            return False
+        try:
+            with _told(self._part(block.blob)):
+                _check(self._part(block.blob), block.blob)
+        except FrameError:
+            self.restart(block.blob)
+            raise
+        except StoreError:
+            self.reopen(block.blob)
+            raise
+        return True
+
+    def place(self, block: Block) -> bool:
+        """As ``add``, but for the check: True once all pieces of the blob are there.
+
+        ``settle`` is to follow, and then ``forget``, ``restart`` or ``reopen``.
+
+        Raises:
+            StoreError: the disk is full or fails; the block is still missing.
+        """
         known = self._arriving.get(block.blob)
         if known is None or known.size != block.size or block.index in known.here:
             return False
         whole = len(known.here) + 1 == block_count(known.size)
         with _told(self._part(block.blob)):
             self._write(block)
-            if whole:
-                self._check(block.blob)
-            else:
+            if not whole:
                 self._note(block)
         known.here.add(block.index)
         return whole
+
+    def settle(self, blob: str, target: Path) -> None:
+        """Check a blob that has all its pieces, and move it to ``target``; for any thread.
+
+        Raises:
+            FrameError: it is not the one that was named; ``restart`` drops its pieces.
+            StoreError: the disk fails; after ``reopen`` its last piece is taken again.
+        """
+        part = self._part(blob)
+        with _told(target):
+            _check(part, blob)
+            part.replace(target)
+            sync_folder(target.parent)
+
+    def restart(self, blob: str) -> None:
+        """Drop the pieces of an expected blob: none of them has arrived."""
+        known = self._arriving.get(blob)
+        if known is not None:
+            known.here.clear()
+            self._remove(blob)
+
+    def reopen(self, blob: str) -> None:
+        """The last piece of an expected blob has not arrived."""
+        known = self._arriving.get(blob)
+        if known is not None:
+            known.here.discard(block_count(known.size) - 1)
 
     def path(self, blob: str) -> Path:
         """Where a whole blob lies until it is taken, read or forgotten.
@@ -188,15 +233,6 @@ class Spool:
                 index.write(_sealed(_HEADER, _MAGIC, block.size))
             index.write(_sealed(_RECORD, block.index, zlib.crc32(block.payload)))
 
-    def _check(self, blob: str) -> None:
-        with self._part(blob).open("rb") as part:
-            if hashlib.file_digest(part, "sha256").hexdigest() == blob:
-                os.fsync(part.fileno())
-                return
-        self._arriving[blob].here.clear()
-        self._remove(blob)
-        raise FrameError(f"blob {blob[:12]} arrived damaged")
-
     def _recover(self, blob: str, size: int) -> set[int]:
         """Blocks of ``blob`` that are on disk; what is behind the end of either file is cut off."""
         with _told(self._index(blob)):
@@ -214,6 +250,14 @@ class Spool:
         for path in (self._index(blob), self._part(blob)):
             with _told(path):
                 path.unlink(missing_ok=True)
+
+
+def _check(part: Path, blob: str) -> None:
+    """Have the disk keep ``part``, which must be the blob of this name."""
+    with part.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != blob:
+            raise FrameError(f"blob {blob[:12]} arrived damaged")
+        os.fsync(file.fileno())
 
 
 def _sealed(form: struct.Struct, *fields: bytes | int) -> bytes:

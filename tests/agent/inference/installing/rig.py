@@ -47,6 +47,11 @@ class Later(Background):
         """Do one piece, and not what follows from it."""
         self.waiting.popleft()()
 
+    def finish(self) -> None:
+        """Do all, and what follows."""
+        while self.waiting:
+            self.work()
+
 
 class Rig:
     """A deployment of the tiny job on a folder."""
@@ -58,6 +63,7 @@ class Rig:
         *,
         job: Job | None = None,
         background: Background | None = None,
+        disk: Background | None = None,
         clock: ManualClock | None = None,
         **serving: Any,
     ) -> None:
@@ -72,6 +78,7 @@ class Rig:
         self.windows = 0
         self.predictions: list[Prediction] = []
         self.background = background or Background()
+        self.disk = disk or Background()
         self.refit: Refit | None = None
         self.start()
 
@@ -90,6 +97,7 @@ class Rig:
                 self.clock,
                 self.journal,
                 background=self.background,
+                disk=self.disk,
                 held_out=HeldOut(self.job, self.folder / "windows.sqlite"),
                 changed=self._hurry,
                 refit=self.refit,

@@ -168,11 +168,11 @@ class TestReleases:
         later = Later()
         rig = Rig(tmp_path, background=later)
         rig.follow()
+        later.finish()
         one, other = (rig.version(learned(rig.versions, seed)) for seed in (1, 2))
         rig.release(one, 1)
         rig.release(other, 2)
-        while later.waiting:
-            later.work()
+        later.finish()
         assert rig.scores_with(other)
         assert rig.report.release == 2
 
@@ -324,6 +324,7 @@ class TestOwn:
         rig = Rig(tmp_path, background=later)
         assert not rig.installer.propose(self.proposal(rig))
         rig.follow()
+        later.finish()
         same = Proposal("feedback", rig.versions.newest.vector, "")
         assert not rig.installer.propose(same)
         rig.release(rig.version(learned(rig.versions, 2)))
@@ -580,9 +581,9 @@ class TestShadow:
         later = Later()
         rig = Rig(tmp_path, background=later, shadow_windows=40)
         first = rig.follow()
+        later.finish()
         rig.release(rig.version(near(rig.versions.newest.vector)))
-        while later.waiting:
-            later.work()
+        later.finish()
         rig.live(60)
         assert len(later.waiting) == 1
         later.work()
@@ -590,8 +591,7 @@ class TestShadow:
         assert rig.scores_with(first)
         assert not later.waiting
         rig.live(40)
-        while later.waiting:
-            later.work()
+        later.finish()
         assert rig.told == ("shadowing", "")  # 1 + 16 + 1 + 16 of 40
 
     def test_what_served_before_is_not_compared_again(self, tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from fedmill_agent.background import Background
 from fedmill_agent.inference.installing.gates import Unsigned, Verifier
 from fedmill_shared.clock import Clock
+from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
 from fedmill_shared.log import Logger
+from fedmill_shared.messages import BlobName, VersionNotice
+from fedmill_shared.models.manifest import vector_bytes
 
 if TYPE_CHECKING:
     from fedmill_agent.inference.assembly import Checked
@@ -36,6 +40,7 @@ class Around:
         clock: the agent's.
         log: with the job bound to it.
         background: the thread for what takes time.
+        disk: the thread that waits for a slow disk.
         held_out: validation windows with their truth; None where the agent keeps none aside.
         changed: is called when there is news that others should hear soon.
         verifier: who signed a release.
@@ -46,6 +51,7 @@ class Around:
     clock: Clock
     log: Logger
     background: Background = field(default_factory=Background)
+    disk: Background = field(default_factory=Background)
     held_out: "HeldOut | None" = None
     changed: Callable[[], None] = nothing
     verifier: Verifier = field(default_factory=Unsigned)
@@ -65,3 +71,17 @@ class Proposal:
     origin: str
     vector: NDArray[np.float32]
     reason: str
+
+    def notice(self, served: VersionNotice) -> VersionNotice:
+        """It as a version, made of what serves but for its weights; nobody has checked it yet."""
+        blob = vector_bytes(self.vector)
+        version = sha256(blob)
+        return structs.replace(
+            served,
+            version=version,
+            snapshot=BlobName(sha256=version, size=len(blob)),
+            delta=None,
+            base="",
+            canary_outputs=b"",
+            evaluate=False,
+        )

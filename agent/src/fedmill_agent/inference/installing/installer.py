@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from fedmill_agent.flows import Flow, Flows, beside
 from fedmill_agent.inference.assembly import Assembly, Checked
 from fedmill_agent.inference.bringing import RETRY_SECONDS
 from fedmill_agent.inference.installing.around import Around, Proposal, nothing
 from fedmill_agent.inference.installing.gates import Gate, Verdict, at
-from fedmill_agent.inference.installing.ledger import LONGEST_REASON, Ledger, verdict_of
+from fedmill_agent.inference.installing.ledger import LONGEST_REASON, Key, Ledger, verdict_of
 from fedmill_agent.inference.installing.passage import Passage
 from fedmill_agent.inference.installing.stage import Stage
-from fedmill_agent.inference.installing.states import RELEASE, VERSION, alike
+from fedmill_agent.inference.installing.states import VERSION, alike
 from fedmill_agent.inference.parts import check_sizes
 from fedmill_agent.inference.scored import Scored
 from fedmill_agent.inference.scorer import Scorer
@@ -27,7 +28,6 @@ from fedmill_agent.inference.shelf import VersionShelf
 from fedmill_shared.errors import FedmillError, ModelError, StoreError
 from fedmill_shared.link.blocks import Block
 from fedmill_shared.messages import (
-    BlobName,
     BlobRequest,
     Evidence,
     InstallReport,
@@ -35,7 +35,7 @@ from fedmill_shared.messages import (
     ReleaseNotice,
     VersionNotice,
 )
-from fedmill_shared.models.manifest import vector_bytes, version_of
+from fedmill_shared.models.manifest import vector_bytes
 
 if TYPE_CHECKING:
     from fedmill_agent.inference.installing.examination import Examination
@@ -52,9 +52,11 @@ class Installer:
         serving: Serving,
         around: Around,
         *,
+        flows: Flows,
         request: Callable[[BlobRequest], None],
     ) -> None:
         """Nothing serves before ``resume``; ``request`` asks for blocks."""
+        self._flows = flows
         self._shelf = shelf
         self._assembly = assembly
         self._serving = serving
@@ -75,7 +77,7 @@ class Installer:
             attempt=self._attempt,
         )
         self._waiting: VersionNotice | None = None
-        self._again: tuple[float, Callable[[], None]] | None = None
+        self._again: tuple[float, Callable[[], Flow[None]]] | None = None
         if self._settings.shadow_windows or self._settings.soak_windows:
             scorer.observe(self._observe)
 
@@ -94,18 +96,18 @@ class Installer:
         """How far the newest version from the coordinator is; None before the first."""
         return self._ledger.report(self.served.version if self.served is not None else "")
 
-    def resume(self, followed: VersionNotice | None) -> None:
+    def resume(self, followed: VersionNotice | None) -> Flow[None]:
         """Go on from what is on disk; ``followed`` is the version that is trained from."""
         self._ledger.read(followed)
-        deadly = self._ledger.taken_up()
+        deadly = yield from self._ledger.taken_up()
         if deadly is not None and self.soaking:
-            self._fall_back(deadly)
+            yield from self._falling_back(deadly, self._ledger.last)
         elif deadly is not None:
-            self._reject(deadly)
+            yield from self._rejecting(deadly, self._ledger.last)
         slots = self._ledger.slots
         checked = self._stage.take_up(slots.current) if slots.current is not None else None
         if checked is None and slots.current is not None:
-            self._stage.make_do()
+            yield from self._stage.make_do()
         new = self._ledger.slots.new
         if new is not None and self.soaking and checked is not None:
             self._soak_again(checked)
@@ -113,41 +115,33 @@ class Installer:
             self._passage.bring(new)
         serve = followed is not None and followed.serve and not slots.along
         if followed is not None and serve and slots.offered != followed.version:
-            self._offer(followed)
+            yield from self._offer(followed)
 
-    def follow(self, notice: VersionNotice, checked: Checked, keep: Callable[[], None]) -> bool:
+    def follow(
+        self, notice: VersionNotice, checked: Checked, keep: Callable[[], None]
+    ) -> Flow[bool]:
         """Serve a version that is followed from now on, at once (True) or behind its gates.
 
-        ``keep`` puts down that it is followed.
+        ``keep`` puts down that it is followed; for any thread.
 
         Raises:
             StoreError: the disk fails; nothing has changed, or it is offered after a restart.
         """
         if not self._at_once() or self._ledger.is_broken(notice):
-            self._offer(notice, checked, keep)
+            yield from self._offer(notice, checked, keep)
             return False
-        keep()
+        yield from beside(keep)
         slots = self._ledger.slots
         new = self._ledger.installation(0, notice, VERSION, InstallState.COMMITTED)
-        same = slots.current is not None and slots.current.version == notice.version
-        after = structs.replace(
-            slots,
-            along=True,
-            current=notice,
-            old=slots.old if same else slots.current,
-            proven=True,
-            new=new,
-            told=None,
-            offered=notice.version,
-        )
+        after = slots.following(new)
         if slots.along:
             self._ledger.keep(after)
         else:
-            self._ledger.write(after)
+            yield from self._ledger.write(after)
         self._stage.score_with(self._serving.scoring(checked), notice)
         return True
 
-    def part(self) -> None:
+    def part(self) -> Flow[None]:
         """Put down what serves: what is followed from now on does not.
 
         Raises:
@@ -155,65 +149,41 @@ class Installer:
         """
         slots = self._ledger.slots
         if slots.along and slots.current is not None:
-            self._ledger.write(structs.replace(slots, along=False))
+            yield from self._ledger.write(structs.replace(slots, along=False))
 
     def refuse(self, notice: VersionNotice, error: FedmillError) -> None:
         """A version that came to be followed cannot be used: it is never tried again."""
-        self._ledger.refuse(notice, verdict_of(error))
+        self._flows.start(self._ledger.refuse(notice, verdict_of(error)))
 
     def is_unusable(self, notice: VersionNotice) -> bool:
         """Whether ``notice`` was refused before it could be followed."""
         return self._ledger.is_unusable(notice)
 
     def release(self, release: ReleaseNotice, *, retained: bool) -> None:
-        """Take on a release, unless a higher one is known or this one was refused."""
-        slots, notice, number = self._ledger.slots, release.notice, release.release
-        if self._ledger.passes_over(release):
+        """Take on a release, unless a higher one was taken on or this one was refused."""
+        if self._flows.crowded:
+            reason = "the disk is slow, and much waits for it"
+            self._around.log.warning("release.ignored", release=release.release, reason=reason)
             return
-        if number > slots.release:
-            self._attempt(partial(self._begin, release, retained=retained))
-            return
-        known = slots.reported
-        if known is None or known.release != number or known.notice.version != notice.version:
-            self._around.log.warning("release.ignored", release=number)
+        self._attempt(partial(self._take_on, release, retained=retained))
 
     def propose(self, proposal: Proposal) -> bool:
-        """Take on a model that this agent has made; False where that is not possible now.
-
-        Raises:
-            StoreError: the disk fails; nothing has changed.
-        """
-        slots, version = self._ledger.slots, version_of(proposal.vector)
+        """Take on a model that this agent has made; False where that is not possible now."""
         current = self.served
-        if current is None or slots.busy or current.version == version:
+        if current is None or self._flows.busy or not self._ledger.may(proposal, current):
             return False
-        if (0, version) in slots.broken:
-            return False
-        blob = vector_bytes(proposal.vector)
-        self._shelf.put(blob)
-        notice = structs.replace(
-            current,
-            version=version,
-            snapshot=BlobName(sha256=version, size=len(blob)),
-            delta=None,
-            base="",
-            canary_outputs=b"",
-            evaluate=False,
-        )
-        new = self._ledger.installation(0, notice, proposal.origin, InstallState.DOWNLOADED)
-        new = structs.replace(new, reason=proposal.reason[:LONGEST_REASON])
-        told = slots.reported
-        self._ledger.write(structs.replace(slots, along=False, new=new, told=told))
-        self._passage.bring(new)
+        self._attempt(partial(self._proposed, proposal, current))
         return True
 
     def roll_back(
         self, reason: str, evidence: Evidence | None = None, *, gate: Gate = Gate.DRIFT
     ) -> bool:
         """Go back to what served before; False where there is nothing, or something on its way."""
-        if self._ledger.slots.busy and not self.soaking:
+        slots = self._ledger.slots
+        if slots.old is None or self._flows.busy or (slots.busy and not self.soaking):
             return False
-        return self._fall_back(Verdict(gate, ok=False, reason=reason, evidence=evidence or {}))
+        self._fall_back(Verdict(gate, ok=False, reason=reason, evidence=evidence or {}))
+        return True
 
     def faulted(self, error: FedmillError) -> None:
         """What scores could not score a batch: while it is on trial, that is enough."""
@@ -236,7 +206,6 @@ class Installer:
         """Take one block of a release.
 
         Raises:
-            FrameError: the blob is damaged; it is asked for again.
             StoreError: the disk fails; the block is asked for again.
         """
         self._passage.receive(block)
@@ -244,7 +213,8 @@ class Installer:
     def tick(self) -> None:
         """Do what is due about once a second."""
         self._passage.tick()
-        self._ledger.tick()
+        if self._ledger.has_survived():
+            self._flows.start(self._ledger.survived())
         if self._again is not None and self._around.clock.monotonic() >= self._again[0]:
             call, self._again = self._again[1], None
             self._attempt(call)
@@ -252,7 +222,8 @@ class Installer:
     def close(self) -> None:
         """What is measured does not matter any more."""
         self._passage.stop()
-        self._ledger.survived()
+        if not self._flows.busy:
+            self._flows.at_once(self._ledger.survived())
 
     def _at_once(self) -> bool:
         """Whether nothing is to be measured of a followed version before it serves."""
@@ -273,28 +244,41 @@ class Installer:
         notice: VersionNotice,
         checked: Checked | None = None,
         keep: Callable[[], None] = nothing,
-    ) -> None:
+    ) -> Flow[None]:
         """A followed version is to serve, behind its gates; it waits while another is at them."""
         slots = self._ledger.slots
         if slots.along:  # or a power cut after the next line would have it serve at once
-            self._ledger.write(structs.replace(slots, along=False))
-        keep()
+            yield from self._ledger.write(structs.replace(slots, along=False))
+        yield from beside(keep)
         slots = self._ledger.slots
         if slots.busy:
             self._waiting = notice
             return
         if self._ledger.is_broken(notice):
-            self._ledger.write(structs.replace(slots, offered=notice.version))
+            yield from self._ledger.write(structs.replace(slots, offered=notice.version))
             return
         state = InstallState.OFFERED if checked is None else InstallState.VERIFIED
         new = self._ledger.installation(0, notice, VERSION, state)
-        self._ledger.write(structs.replace(slots, new=new, told=None, offered=notice.version))
+        after = structs.replace(slots, new=new, told=None, offered=notice.version)
+        yield from self._ledger.write(after)
         if checked is None:
             self._passage.bring(new)
         else:
             self._passage.examine(checked)
 
-    def _begin(self, release: ReleaseNotice, *, retained: bool) -> None:
+    def _take_on(self, release: ReleaseNotice, *, retained: bool) -> Flow[None]:
+        """Take on a release, unless a higher one came before."""
+        slots, notice, number = self._ledger.slots, release.notice, release.release
+        if self._ledger.passes_over(release):
+            return
+        if number > slots.release:
+            yield from self._begin(release, retained=retained)
+            return
+        known = slots.reported
+        if known is None or known.release != number or known.notice.version != notice.version:
+            self._around.log.warning("release.ignored", release=number)
+
+    def _begin(self, release: ReleaseNotice, *, retained: bool) -> Flow[None]:
         """Begin with a release; whatever is on its way is given up for it."""
         slots, notice = self._ledger.slots, release.notice
         try:
@@ -302,22 +286,28 @@ class Installer:
             with at(Gate.SIGNATURE):
                 self._around.verifier.verify(release)
         except FedmillError as error:
-            self._ledger.turn_away(release, verdict_of(error))
+            yield from self._ledger.turn_away(release, verdict_of(error))
             return
-        self._passage.stop(notice)
         # What waits for its turn was offered before this release, and does not come back.
         offered = self._waiting.version if self._waiting is not None else slots.offered
+        new = self._ledger.begun(release)
+        yield from self._ledger.write(slots.offering(new, offered=offered))
+        self._passage.stop(notice)
         self._waiting = self._again = None
-        new = self._ledger.installation(release.release, notice, RELEASE, InstallState.OFFERED)
-        new = structs.replace(new, back=release.back)
-        slots = structs.replace(
-            slots, along=False, new=new, told=None, release=release.release, offered=offered
-        )
-        self._ledger.write(slots)
         if slots.proven and alike(self.served, notice):
-            self._ledger.step(InstallState.COMMITTED)  # the very bytes that serve
+            yield from self._ledger.step(InstallState.COMMITTED)  # the very bytes that serve
         else:
             self._passage.bring(new, retained=retained)
+
+    def _proposed(self, proposal: Proposal, current: VersionNotice) -> Flow[None]:
+        if self.served is not current or not self._ledger.may(proposal, current):
+            return
+        yield from beside(partial(self._shelf.put, vector_bytes(proposal.vector)))
+        notice = proposal.notice(current)
+        new = self._ledger.installation(0, notice, proposal.origin, InstallState.DOWNLOADED)
+        new = structs.replace(new, reason=proposal.reason[:LONGEST_REASON])
+        yield from self._ledger.write(self._ledger.slots.proposing(new))
+        self._passage.bring(new)
 
     def _observe(self, scored: Scored) -> None:
         if self._passage.examined is not None:
@@ -328,8 +318,10 @@ class Installer:
         soak = bool(self._settings.soak_windows) and examined.old is not None
         known = examined.old is None and self._stage.scoring is not None
 
-        def step() -> None:
-            self._stage.swap(examined.new, soak=soak, known=known)
+        def step() -> Flow[None]:
+            if self._passage.examined is not examined:
+                return
+            yield from self._stage.swap(examined.new, soak=soak, known=known)
             self._ledger.tell_installed()
             if soak:
                 examined.old = self._stage.before
@@ -347,10 +339,11 @@ class Installer:
         else:
             self._fall_back(verdict)
 
-    def _commit(self) -> None:
-        self._stage.commit()
-        self._passage.examined = None
-        self._next()
+    def _commit(self) -> Flow[None]:
+        if self.soaking:
+            yield from self._stage.commit()
+            self._passage.examined = None
+            self._next()
 
     def _soak_again(self, checked: Checked) -> None:
         """A restart came in the midst of a soak: it begins anew."""
@@ -362,19 +355,29 @@ class Installer:
         self._stage.before = self._serving.scoring(before)
         self._passage.take_up(checked, scoring, self._stage.before).soak(self._soaked)
 
-    def _fall_back(self, verdict: Verdict) -> bool:
-        if not self._stage.fall_back(verdict):
+    def _fall_back(self, verdict: Verdict) -> None:
+        self._flows.start(self._falling_back(verdict, self._ledger.last))
+
+    def _falling_back(self, verdict: Verdict, last: Key) -> Flow[None]:
+        if last != self._ledger.last or self._ledger.slots.old is None:
+            return  # something else came first
+        done = yield from self._stage.fall_back(verdict)
+        if not done:
             self._around.log.error("install.stuck", reason=verdict.reason)
-            return False
+            return
         self._passage.stop()
         self._next()
-        return True
 
     def _reject(self, verdict: Verdict) -> None:
         """It goes no further; what serves serves on."""
+        self._flows.start(self._rejecting(verdict, self._ledger.last))
+
+    def _rejecting(self, verdict: Verdict, last: Key) -> Flow[None]:
         new = self._ledger.slots.new
+        if last != self._ledger.last or not self._ledger.slots.busy:
+            return  # something else came first
         self._passage.stop()
-        self._ledger.write_anyway(self._ledger.ended(InstallState.REJECTED, verdict))
+        yield from self._ledger.write_anyway(self._ledger.ended(InstallState.REJECTED, verdict))
         if new is not None:
             self._shelf.drop(new.notice)
         self._next()
@@ -383,12 +386,15 @@ class Installer:
         """The newest followed version that has waited has its turn."""
         notice, self._waiting = self._waiting, None
         if notice is not None:
-            self._attempt(lambda: self._offer(notice))
+            self._attempt(partial(self._offer, notice))
 
-    def _attempt(self, step: Callable[[], None]) -> None:
+    def _attempt(self, step: Callable[[], Flow[None]]) -> None:
         """Take a step that is put down first; where the disk fails it is tried again later."""
+        self._flows.start(self._attempted(step))
+
+    def _attempted(self, step: Callable[[], Flow[None]]) -> Flow[None]:
         try:
-            step()
-        except StoreError as error:
+            yield from step()
+        except FedmillError as error:
             self._around.log.error("install.delayed", error=str(error))  # noqa: TRY400  the disk's fault
             self._again = self._around.clock.monotonic() + RETRY_SECONDS, step

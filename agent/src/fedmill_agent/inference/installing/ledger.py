@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The book of one job's installations: in memory, on disk, on the shelf and in the log."""
 
+from functools import partial
+
 from msgspec import structs
 
-from fedmill_agent.inference.installing.around import Around
+from fedmill_agent.flows import Flow, beside
+from fedmill_agent.inference.installing.around import Around, Proposal
 from fedmill_agent.inference.installing.gates import Gate, Refused, Verdict
 from fedmill_agent.inference.installing.states import (
     MOST_BROKEN,
@@ -23,6 +26,7 @@ from fedmill_shared.messages import (
     ReleaseNotice,
     VersionNotice,
 )
+from fedmill_shared.models.manifest import version_of
 from fedmill_shared.protocol import MOST_AHEAD
 
 LONGEST_REASON = 2000
@@ -30,6 +34,10 @@ MOST_ENDED = 5
 """How often the agent may be killed in a row while a version is tried, before that is refused."""
 SURVIVED_SECONDS = 600.0
 """An agent that has lived for so long was not killed by what is on its way."""
+
+
+Key = tuple[int, str] | None
+"""What an installation is called; None: there is none."""
 
 
 class Ledger:
@@ -75,6 +83,11 @@ class Ledger:
             since_ns=self._around.clock.now_ns(),
         )
 
+    def begun(self, release: ReleaseNotice) -> Installation:
+        """A new entry for a release, not written yet."""
+        new = self.installation(release.release, release.notice, RELEASE, InstallState.OFFERED)
+        return structs.replace(new, back=release.back)
+
     def keep(self, slots: Slots) -> None:
         """``slots`` are in force; what they name stays on the shelf."""
         self.slots = slots
@@ -83,32 +96,30 @@ class Ledger:
         for name, notice in held.items():
             self._shelf.hold(name, notice)
 
-    def write(self, slots: Slots) -> None:
-        """``slots`` are in force, also after a restart; what is new is told.
+    def write(self, slots: Slots) -> Flow[None]:
+        """``slots`` are in force once they are so after a restart too; what is new is told then.
 
         Raises:
             StoreError: the disk fails; nothing has changed.
         """
-        self._file.write(slots)
+        yield from beside(partial(self._file.write, slots))
         before, after = self.slots.new, slots.new
         self.keep(slots)
         if after is not None and after is not before:
             self._tell(after)
 
-    def write_anyway(self, slots: Slots) -> bool:
-        """As ``write``; where the disk fails they are in force until a restart, and False."""
+    def write_anyway(self, slots: Slots) -> Flow[None]:
+        """As ``write``; where the disk fails they are in force until a restart."""
         try:
-            self.write(slots)
-        except StoreError as error:
+            yield from self.write(slots)
+        except FedmillError as error:
             self._around.log.error("install.unwritten", error=str(error))  # noqa: TRY400  no fault of ours
             before = self.slots.new
             self.keep(slots)
             if slots.new is not None and slots.new is not before:
                 self._tell(slots.new)
-            return False
-        return True
 
-    def step(self, state: InstallState) -> None:
+    def step(self, state: InstallState) -> Flow[None]:
         """What is on its way goes on to ``state``.
 
         Raises:
@@ -116,7 +127,8 @@ class Ledger:
         """
         new = self.slots.new
         if new is not None:
-            self.write(structs.replace(self.slots, new=new.to(state, self._around.clock.now_ns())))
+            new = new.to(state, self._around.clock.now_ns())
+            yield from self.write(structs.replace(self.slots, new=new))
 
     def show(self, evidence: Evidence) -> None:
         """More was measured of what is on its way; it is written with the next step."""
@@ -142,7 +154,7 @@ class Ledger:
             return True
         return number < known or self.is_broken(release.notice, number)
 
-    def turn_away(self, release: ReleaseNotice, verdict: Verdict) -> None:
+    def turn_away(self, release: ReleaseNotice, verdict: Verdict) -> Flow[None]:
         """Nobody vouches for ``release``: it counts for nothing, and its number least of all.
 
         What is on its way goes on. One is written: who sends a thousand wears out no flash.
@@ -156,7 +168,7 @@ class Ledger:
         new = structs.replace(new, gate=str(verdict.gate), reason=reason)
         slots = structs.replace(self.slots, new=new, told=None)
         if last is None or last.state != InstallState.REJECTED or last.release <= known:
-            self.write_anyway(slots)
+            yield from self.write_anyway(slots)
         elif last.key != new.key:
             self.keep(slots)
             self._tell(new)
@@ -165,7 +177,7 @@ class Ledger:
         """Whether ``notice`` was refused, or gone back from, under this release."""
         return bool(self.slots.broken) and (release, fingerprint(notice)) in self.slots.broken
 
-    def refuse(self, notice: VersionNotice, verdict: Verdict) -> None:
+    def refuse(self, notice: VersionNotice, verdict: Verdict) -> Flow[None]:
         """``notice`` cannot be used at all, for serving or for training."""
         slots = self.slots
         refused = (*slots.unusable, fingerprint(notice))[-MOST_BROKEN:]
@@ -173,11 +185,22 @@ class Ledger:
             new = self.installation(0, notice, VERSION, InstallState.OFFERED)
             self.keep(structs.replace(slots, new=new, told=None))
             slots = self.ended(InstallState.REJECTED, verdict)
-        self.write_anyway(structs.replace(slots, unusable=refused))
+        yield from self.write_anyway(structs.replace(slots, unusable=refused))
 
     def is_unusable(self, notice: VersionNotice) -> bool:
         """Whether ``notice`` was refused for whatever it is to be used."""
         return bool(self.slots.unusable) and fingerprint(notice) in self.slots.unusable
+
+    @property
+    def last(self) -> Key:
+        """What came last, on its way or with its last word."""
+        return self.slots.new.key if self.slots.new is not None else None
+
+    def may(self, proposal: Proposal, served: VersionNotice) -> bool:
+        """Whether a model of this agent's own may be tried in the place of what serves."""
+        version = version_of(proposal.vector)
+        broken = (0, version) in self.slots.broken
+        return not self.slots.busy and served.version != version and not broken
 
     def report(self, serving: str) -> InstallReport | None:
         """How far the newest version from the coordinator is; None before the first."""
@@ -195,7 +218,7 @@ class Ledger:
             serving=serving,
         )
 
-    def taken_up(self) -> Verdict | None:
+    def taken_up(self) -> Flow[Verdict | None]:
         """After a restart: count that what was tried may have ended the agent.
 
         A verdict where that was so too often: a graph that takes all memory, say, would have the
@@ -208,19 +231,21 @@ class Ledger:
         if new.ended >= MOST_ENDED:
             reason = f"the agent was killed {new.ended} times in a row while it was tried"
             return Verdict(Gate.GRAPH, ok=False, reason=reason)
-        self._count(new, new.ended + 1)
+        yield from self._count(new, new.ended + 1)
         return None
 
-    def survived(self) -> None:
+    def has_survived(self) -> bool:
+        """Whether the agent has lived for so long that nothing tried has ended it before."""
+        new = self.slots.new
+        if new is None or not new.ended or new.over:
+            return False
+        return self._around.clock.monotonic() - self._began >= SURVIVED_SECONDS
+
+    def survived(self) -> Flow[None]:
         """What is on its way has not ended the agent."""
         new = self.slots.new
         if new is not None and new.ended and not new.over:
-            self._count(new, 0)
-
-    def tick(self) -> None:
-        """Where the agent has lived for a while, it was not what is tried that ended it before."""
-        if self._around.clock.monotonic() - self._began >= SURVIVED_SECONDS:
-            self.survived()
+            yield from self._count(new, 0)
 
     def tell_installed(self) -> None:
         """What came last scores now."""
@@ -231,10 +256,10 @@ class Ledger:
                 "version.installed", version=version, number=number, release=new.release
             )
 
-    def _count(self, new: Installation, ended: int) -> None:
+    def _count(self, new: Installation, ended: int) -> Flow[None]:
         slots = structs.replace(self.slots, new=structs.replace(new, ended=ended))
         try:
-            self._file.write(slots)
+            yield from beside(partial(self._file.write, slots))
         except StoreError as error:
             self._around.log.error("install.unwritten", error=str(error))  # noqa: TRY400  no fault of ours
         self.keep(slots)

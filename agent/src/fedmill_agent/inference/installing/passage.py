@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from fedmill_agent.flows import Flow
 from fedmill_agent.inference.assembly import Assembly, Checked
 from fedmill_agent.inference.bringing import Bringing
-from fedmill_agent.inference.fetch import Fetch, lacking
+from fedmill_agent.inference.fetch import lacking
 from fedmill_agent.inference.installing.around import Around
 from fedmill_agent.inference.installing.gates import Gate, Verdict
 from fedmill_agent.inference.installing.ledger import Ledger, verdict_of
@@ -48,7 +49,7 @@ class Passage:
         request: Callable[[BlobRequest], None],
         passed: "Callable[[Examination], None]",
         rejected: Callable[[Verdict], None],
-        attempt: Callable[[Callable[[], None]], None],
+        attempt: Callable[[Callable[[], Flow[None]]], None],
     ) -> None:
         """``passed`` and ``rejected`` hear the end; ``attempt`` does a step, again if it fails."""
         releases = shelf.beside(RELEASE_SPOOL)
@@ -64,9 +65,10 @@ class Passage:
         self._token = object()
         self._bringing = Bringing(
             releases,
-            Fetch(releases, request, around.clock, around.log),
+            request,
             around.clock,
             around.log,
+            disk=around.disk,
             use=self._whole,
             refuse=lambda _, error: rejected(verdict_of(error)),
         )
@@ -92,7 +94,6 @@ class Passage:
         """Take one block.
 
         Raises:
-            FrameError: the blob is damaged; it is asked for again.
             StoreError: the disk fails; the block is asked for again.
         """
         self._bringing.receive(block)
@@ -129,22 +130,27 @@ class Passage:
 
     def _whole(self, notice: VersionNotice) -> None:
         """All blobs of what is on its way are on the shelf: make a session of it."""
-        new = self._ledger.slots.new
-        if new is None or new.over:
-            return
-        if new.state != InstallState.DOWNLOADED:
-            self._ledger.step(InstallState.DOWNLOADED)
         token = self._token = object()
 
+        def step() -> Flow[None]:
+            new = self._ledger.slots.new
+            if token is not self._token or new is None or new.over:
+                return
+            if new.state != InstallState.DOWNLOADED:
+                yield from self._ledger.step(InstallState.DOWNLOADED)
+            if token is self._token:
+                self._assemble(notice, token, made_here=new.local and not notice.canary_outputs)
+
+        self._attempt(step)
+
+    def _assemble(self, notice: VersionNotice, token: object, *, made_here: bool) -> None:
         def failed(error: FedmillError) -> None:
             if token is self._token:
                 self._bringing.failed(notice, error)
 
         def done(checked: Checked) -> None:
-            if token is self._token:
-                self._attempt(lambda: self._verified(checked))
+            self._attempt(partial(self._verified, checked, token))
 
-        made_here = new.local and not notice.canary_outputs
         work = partial(self._assembled, notice, made_here=made_here)
         self._around.background.submit(work, done, failed)
 
@@ -155,15 +161,15 @@ class Passage:
             self._shelf.put(vector_bytes(vector))
         return self._assembly.checked(notice, vector, made_here=made_here)
 
-    def _verified(self, checked: Checked) -> None:
+    def _verified(self, checked: Checked, token: object) -> Flow[None]:
         slots, new = self._ledger.slots, self._ledger.slots.new
-        if new is None:
+        if token is not self._token or new is None:
             return
         if not new.notice.canary_outputs:  # from now on it is checked like any other
             outputs = pack_tensor(checked.session.run(checked.inputs))
             new = structs.replace(new, notice=structs.replace(new.notice, canary_outputs=outputs))
         verified = new.to(InstallState.VERIFIED, self._around.clock.now_ns())
-        self._ledger.write(structs.replace(slots, new=verified))
+        yield from self._ledger.write(structs.replace(slots, new=verified))
         self.examine(checked)
 
     def _measured(self, verdict: Verdict | None, evidence: Evidence) -> None:
@@ -174,12 +180,14 @@ class Passage:
         if verdict is not None:
             self._rejected(verdict)
         elif self._around.job.serving.shadow_windows and examined.old is not None:
-            self._attempt(lambda: self._shadow(examined))
+            self._attempt(partial(self._shadow, examined))
         else:
             self._passed(examined)
 
-    def _shadow(self, examined: "Examination") -> None:
-        self._ledger.step(InstallState.SHADOWING)
+    def _shadow(self, examined: "Examination") -> Flow[None]:
+        if examined is not self.examined:
+            return
+        yield from self._ledger.step(InstallState.SHADOWING)
 
         def told(verdict: Verdict) -> None:
             self._ledger.show(verdict.evidence)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scores, what scored before, and the step from one to the other."""
 
+from functools import partial
+
 from msgspec import structs
 
+from fedmill_agent.flows import Flow, beside
 from fedmill_agent.inference.assembly import Assembly, Checked
 from fedmill_agent.inference.installing.around import Around
 from fedmill_agent.inference.installing.gates import Verdict
@@ -62,7 +65,7 @@ class Stage:
         self.scoring = scoring
         self._scorer.swap(scoring.version, scoring.session, number=notice.number)
 
-    def make_do(self) -> None:
+    def make_do(self) -> Flow[None]:
         """What served cannot be read any more: what was before serves, and it is fetched again."""
         slots = self._ledger.slots
         lost, new = slots.current, slots.new
@@ -75,9 +78,9 @@ class Stage:
             if new is not None and new.notice == lost:
                 again = new.to(InstallState.OFFERED, again.since_ns)
             after = structs.replace(after, along=False, new=again)
-        self._ledger.write_anyway(after)
+        yield from self._ledger.write_anyway(after)
 
-    def swap(self, new: Scoring, *, soak: bool, known: bool) -> None:
+    def swap(self, new: Scoring, *, soak: bool, known: bool) -> Flow[None]:
         """What is on its way takes the place of what serves; what is ``known`` has been there.
 
         Raises:
@@ -86,25 +89,16 @@ class Stage:
         slots = self._ledger.slots
         if slots.new is None:
             return
-        old = slots.current if slots.proven else slots.old
         state = InstallState.SOAKING if soak else InstallState.COMMITTED
-        self._ledger.write(
-            structs.replace(
-                slots,
-                along=False,
-                current=slots.new.notice,
-                old=None if known else old,
-                proven=not soak,
-                new=slots.new.to(state, self._around.clock.now_ns()),
-            )
-        )
+        entry = slots.new.to(state, self._around.clock.now_ns())
+        yield from self._ledger.write(slots.swapped(entry, known=known))
         if slots.proven:
             self.before = self.scoring
         if not soak:
             self.before = None
         self.score_with(new, slots.new.notice)
 
-    def commit(self) -> None:
+    def commit(self) -> Flow[None]:
         """The trial went well.
 
         Raises:
@@ -113,17 +107,17 @@ class Stage:
         slots, new = self._ledger.slots, self._ledger.slots.new
         if new is not None:
             new = new.to(InstallState.COMMITTED, self._around.clock.now_ns())
-        self._ledger.write(structs.replace(slots, new=new, proven=True))
+        yield from self._ledger.write(structs.replace(slots, new=new, proven=True))
         self.before = None
 
-    def fall_back(self, verdict: Verdict) -> bool:
+    def fall_back(self, verdict: Verdict) -> Flow[bool]:
         """Score with what was before, whatever the disk says; False where there is nothing."""
         slots = self._ledger.slots
         if slots.old is None:
             return False
         before = self.before
         if before is None:
-            checked = self.load(slots.old)
+            checked = yield from beside(partial(self.load, slots.old))
             before = self._serving.scoring(checked) if checked is not None else None
         if before is None:
             return False
@@ -131,7 +125,7 @@ class Stage:
         if slots.new is not None and slots.current == slots.new.notice:
             after = self._ledger.ended(InstallState.ROLLED_BACK, verdict)
         after = structs.replace(after, along=False, current=slots.old, old=None, proven=True)
-        self._ledger.write_anyway(after)
+        yield from self._ledger.write_anyway(after)
         self.before = None
         self.score_with(before, slots.old)
         return True

@@ -126,6 +126,41 @@ class Slots(Struct, frozen=True, kw_only=True):
         """Whether something is on its way."""
         return self.new is not None and not self.new.over
 
+    def following(self, new: Installation) -> "Slots":
+        """``new`` is what is followed, and serves as it came."""
+        same = self.current is not None and self.current.version == new.notice.version
+        return structs.replace(
+            self,
+            along=True,
+            current=new.notice,
+            old=self.old if same else self.current,
+            proven=True,
+            new=new,
+            told=None,
+            offered=new.notice.version,
+        )
+
+    def offering(self, new: Installation, *, offered: str) -> "Slots":
+        """``new`` comes from the coordinator, and is on its way."""
+        return structs.replace(
+            self, along=False, new=new, told=None, release=new.release, offered=offered
+        )
+
+    def proposing(self, new: Installation) -> "Slots":
+        """``new`` is of this agent, and on its way."""
+        return structs.replace(self, along=False, new=new, told=self.reported)
+
+    def swapped(self, new: Installation, *, known: bool) -> "Slots":
+        """``new`` serves; one that is ``known`` was gone back to, and leaves nothing behind it."""
+        return structs.replace(
+            self,
+            along=False,
+            current=new.notice,
+            old=None if known else self.current if self.proven else self.old,
+            proven=new.over,
+            new=new,
+        )
+
     def broke(self, installation: Installation) -> "Slots":
         """The same, and ``installation`` is not tried again."""
         others = tuple(each for each in self.broken if each != installation.key)
