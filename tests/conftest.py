@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of every package may ask for."""
 
+import gc
 import os
 import sys
 from collections import deque
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         fill = min(len(short), max(0, size - len(share)))
         ordered += share + [short.popleft() for _ in range(fill)]
     items[:] = [*ordered, *short]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _shares(items: Iterable[pytest.Item], workers: int) -> list[list[pytest.Item]]:
