@@ -34,9 +34,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: the garbage collector need not look at it again."""
+    """What was imported and collected stays: the garbage collector need not look at it again.
+
+    What tests leave is looked at less often too: servers of stands make millions of objects.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _shares(items: Iterable[pytest.Item], workers: int) -> list[list[pytest.Item]]:

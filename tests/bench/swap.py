@@ -2,17 +2,18 @@
 """What a change of the model costs: windows that are lost, the longest pause, and time to serve.
 
 The first part is a whole daemon in this process, whose loop is fed with windows on time while one
-release follows the other. The second is a fleet of real processes, and an order of an operator.
+release follows the other; and then one version the other, where each serves as it comes. The second
+is a fleet of real processes, and an order of an operator.
 """
 
 import argparse
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -36,7 +37,7 @@ from fedmill_shared.errors import FedmillError, UsageError
 from fedmill_shared.job import Job, Labels, Mlp, Rollout, Signal, Task
 from fedmill_shared.job import Window as WindowSection
 from fedmill_shared.link.memory import MemoryLink
-from fedmill_shared.messages import InstallState, ReleaseNotice, VersionNotice
+from fedmill_shared.messages import InstallState, ReleaseNotice
 
 SUMMARY = "windows lost and longest pause of swaps under load; a release on ten agents"
 PAUSE_LIMIT_MS = 10.0
@@ -47,6 +48,7 @@ VERSIONS = 6
 QUIET_SECONDS = 3.0
 PATIENCE_SECONDS = 120.0
 SOURCE = "line"
+Release = Literal["each", "manual"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,12 +71,21 @@ def run(options: argparse.Namespace) -> list[Figure]:
     if min(options.swaps, options.agents, options.releases) < 1 or options.interval_ms <= 0:
         raise UsageError("at least one swap, agent and release, and some time between windows")
     with folder(options.folder) as place:
+        pace = Pace(options.swaps, options.interval_ms / 1e3, options.rest_ms / 1e3)
         return [
-            *_swaps(
-                place / "agent", options.swaps, options.interval_ms / 1e3, options.rest_ms / 1e3
-            ),
+            *_swaps(place / "releases", pace, "manual"),
+            *_swaps(place / "versions", pace, "each"),
             *_releases(place / "fleet", options.agents, options.releases),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """So many swaps; seconds between two windows, and behind a swap."""
+
+    swaps: int
+    interval: float
+    rest: float
 
 
 @dataclass
@@ -136,32 +147,29 @@ def _daemon(place: Path, coordinator: Coordinator) -> Iterator[Daemon]:
         daemon._close()
 
 
-def _swaps(place: Path, swaps: int, interval: float, rest: float) -> list[Figure]:
-    """Lead one release after the other to what serves, while windows come."""
-    versions = Versions(_job())
+def _swaps(place: Path, pace: Pace, release: Release) -> list[Figure]:
+    """Lead one version after the other to what serves, as the job says, while windows come."""
+    versions = Versions(_job(release))
     for seed in range(1, VERSIONS):
         versions.advance(seed=seed)
-    notices = [structs.replace(versions.notice(n), serve=False) for n in range(VERSIONS)]
     coordinator = Coordinator.of(versions)
     with _daemon(place, coordinator) as daemon:
         coordinator.offer(versions.job, state="running")
-        coordinator.tell("version", notices[0])
-        coordinator.tell("release", _release_of(notices, 1))
-        _until(daemon, lambda: _committed(daemon, 1))
+        lead = _lead(daemon, coordinator, versions, release)
+        lead(1)
         work = daemon._seats._seats[versions.job.name]._work
         if work is None:
             raise FedmillError("the agent refused the job")
-        feed = Feed(daemon, work.streams.ticket(SOURCE), interval)
+        feed = Feed(daemon, work.streams.ticket(SOURCE), pace.interval)
         work.scorer.observe(feed.observe)
         thread = threading.Thread(target=feed.run)
         thread.start()
         try:
             _go_on(daemon, QUIET_SECONDS)
             swapping = time.perf_counter()
-            for number in range(2, swaps + 2):
-                coordinator.tell("release", _release_of(notices, number))
-                _until(daemon, lambda n=number: _committed(daemon, n))  # type: ignore[misc]
-                _go_on(daemon, rest)
+            for number in range(2, pace.swaps + 2):
+                lead(number)
+                _go_on(daemon, pace.rest)
             ended = time.perf_counter()
         finally:
             feed.ended.set()
@@ -169,41 +177,61 @@ def _swaps(place: Path, swaps: int, interval: float, rest: float) -> list[Figure
                 daemon.step(0.01)
             thread.join()
         _until(daemon, lambda: len(feed.scored) == len(feed.due), PATIENCE_SECONDS / 10)
-    return _figures(feed, swaps, swapping, ended)
+    what = "releases" if release == "manual" else "versions as they come"
+    return _figures(feed, what, pace.swaps, (swapping, ended))
 
 
-def _figures(feed: Feed, swaps: int, began: float, ended: float) -> list[Figure]:
+def _lead(
+    daemon: Daemon, coordinator: Coordinator, versions: Versions, release: Release
+) -> Callable[[int], None]:
+    """What brings the so-many-th model to serve; they come again and again."""
+    each = release == "each"
+    notices = [structs.replace(versions.notice(n), serve=each) for n in range(VERSIONS)]
+    if each:  # nobody broadcasts here, and a delta would be waited for
+        notices = [structs.replace(notice, delta=None, base="") for notice in notices]
+    else:
+        coordinator.tell("version", notices[0])
+
+    def lead(number: int) -> None:
+        notice = notices[(number - 1) % VERSIONS]
+        if each:
+            coordinator.tell("version", notice)
+            _until(daemon, lambda: _serves(daemon, notice.version))
+        else:
+            told = ReleaseNotice(job=notice.job, release=number, notice=notice)
+            coordinator.tell("release", told)
+            _until(daemon, lambda: _committed(daemon, number))
+
+    return lead
+
+
+def _figures(feed: Feed, what: str, swaps: int, between: tuple[float, float]) -> list[Figure]:
+    began, ended = between
     waits = {end: feed.scored[end][0] - due for end, due in feed.due.items() if end in feed.scored}
     during = [wait for end, wait in waits.items() if began <= feed.due[end] <= ended]
     before = [wait for end, wait in waits.items() if feed.due[end] < began]
     again = sum(len(times) > 1 for times in feed.scored.values())
     return [
-        at_least("swaps", swaps, "1", swaps),
-        figure("windows during the swaps", len(during), "1"),
-        at_most("windows dropped", len(feed.due) - len(waits), "1", 0),
-        at_most("windows scored twice", again, "1", 0),
-        at_most("longest pause while swapping", max(during) * 1e3, "ms", PAUSE_LIMIT_MS),
-        figure("window to prediction p50 while swapping", float(np.median(during)) * 1e3, "ms"),
-        figure("longest pause without swaps", max(before) * 1e3, "ms"),
-        figure("seconds per swap, gates and rest included", (ended - began) / swaps, "s"),
+        at_least(f"{what}: swaps", swaps, "1", swaps),
+        figure(f"{what}: windows meanwhile", len(during), "1"),
+        at_most(f"{what}: windows dropped", len(feed.due) - len(waits), "1", 0),
+        at_most(f"{what}: windows scored twice", again, "1", 0),
+        at_most(f"{what}: longest pause", max(during) * 1e3, "ms", PAUSE_LIMIT_MS),
+        figure(f"{what}: window to prediction p50", float(np.median(during)) * 1e3, "ms"),
+        figure(f"{what}: longest pause without swaps", max(before) * 1e3, "ms"),
+        figure(f"{what}: seconds per swap, gates and rest included", (ended - began) / swaps, "s"),
     ]
 
 
-def _job() -> Job:
+def _job(release: Release) -> Job:
     return Job(
         job=Task(name="bench-swap"),
         signals=[Signal(name="vibration", unit="g", rate_hz=RATE_HZ)],
         window=WindowSection(length=LENGTH),
         labels=Labels(classes=["normal", "outer", "inner", "ball"]),
         model=MODEL,
-        rollout=Rollout(release="manual"),
+        rollout=Rollout(release=release),
     )
-
-
-def _release_of(notices: list[VersionNotice], number: int) -> ReleaseNotice:
-    """The releases go through the versions again and again."""
-    notice = notices[(number - 1) % VERSIONS]
-    return ReleaseNotice(job=notice.job, release=number, notice=notice)
 
 
 def _committed(daemon: Daemon, release: int) -> bool:
@@ -219,6 +247,12 @@ def _committed(daemon: Daemon, release: int) -> bool:
     if report.state in (InstallState.REJECTED, InstallState.ROLLED_BACK):
         raise FedmillError(f"release {release}: {report.state} at {report.gate}: {report.reason}")
     return bool(report.state == InstallState.COMMITTED)
+
+
+def _serves(daemon: Daemon, version: str) -> bool:
+    phase = daemon._seats.phases().get("bench-swap")
+    report = phase.install if phase is not None else None
+    return report is not None and report.serving == version
 
 
 def _go_on(daemon: Daemon, seconds: float) -> None:
