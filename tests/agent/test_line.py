@@ -10,8 +10,9 @@ from tests.agent.whole import JOB, Plant, joined, open_round
 from fedmill_agent.config import AgentConfig, AgentSection
 from fedmill_agent.line import BACKLOG_LIMIT, Line, read
 from fedmill_agent.training import protocol
+from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FrameError
-from fedmill_shared.link.base import Connected, Disconnected, Message, Sink
+from fedmill_shared.link.base import Connected, Disconnected, Done, Message, Rejection, Sink
 from fedmill_shared.link.blocks import Block, blocks_of
 from fedmill_shared.messages import AgentState, BlobRequest, RoundNotice, Wait, decode, encode
 
@@ -102,15 +103,21 @@ class Wire:
 
     def __init__(self) -> None:
         self.backlog = 0
+        self.forbidden = "forbidden"
         self.sent: list[tuple[str, bytes, bool]] = []
         self.farewell: Message | None = None
 
     def start(self) -> None:
         """Nothing is connected."""
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Send."""
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, done: Done | None = None
+    ) -> None:
+        """Send, and hear of it."""
         self.sent.append((topic, payload, retain))
+        if done is not None:
+            refused = Rejection(topic, "Not authorized", "check the ACL")
+            done(refused if self.forbidden in topic else None)
 
     def stop(self, farewell: Message | None = None) -> None:
         """Hang up."""
@@ -122,13 +129,14 @@ class Ends:
 
     def __init__(self) -> None:
         self.wire, self.journal, self.wills = Wire(), Journal(), list[Message]()
+        self.clock = ManualClock()
 
         def connect(_sink: Sink, will: Message) -> Wire:
             self.wills.append(will)
             return self.wire
 
         config = AgentConfig(agent=AgentSection(id="a"))
-        self.line = Line(config, connect, lambda _: None, self.journal)
+        self.line = Line(config, connect, lambda _: None, self.journal, self.clock)
 
 
 class TestLine:
@@ -174,6 +182,33 @@ class TestLine:
         assert (told["reason"], told["broker"]) == ("refused", "127.0.0.1:1883")
         assert told["remedy"].startswith(remedy)
         assert "scoring goes on" in told["remedy"]
+
+    def test_what_the_broker_refuses_is_told_once_a_minute(self) -> None:
+        """Whatever the kind, with how many there were; the agent goes on as before."""
+        ends = Ends()
+        ends.wire.forbidden = "/up/"
+        ends.line.turn(Connected(session_present=False))
+        for kind in ("state", "join", "block"):
+            ends.line.send(kind, b"x")
+        ends.clock.advance(60.0)
+        ends.line.send("state", b"x")
+        told = ends.journal.of("broker.refused")
+        assert [each["messages"] for each in told] == [1, 3]
+        assert told[0]["topic"] == "fedmill/v1/a/up/state"
+        assert (told[0]["reason"], told[0]["remedy"]) == ("Not authorized", "check the ACL")
+        assert len(ends.wire.sent) == 4
+
+    def test_what_is_published_gets_the_answer_itself(self) -> None:
+        """Whoever publishes tells it, and keeps what was refused."""
+        ends, answers = Ends(), list[Rejection | None]()
+        ends.line.publish("alarm", "oven", b"x", answers.append)
+        ends.wire.forbidden = "/out/"
+        ends.line.publish("alarm", "oven", b"x", answers.append)
+        [taken, refused] = answers
+        assert taken is None
+        assert refused is not None
+        assert refused.topic == "fedmill/v1/a/out/alarm/oven"
+        assert ends.journal.of("broker.refused") == []
 
     def test_says_a_last_word(self) -> None:
         """In place of the will."""

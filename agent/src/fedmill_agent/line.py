@@ -7,9 +7,19 @@ from msgspec import Struct
 
 from fedmill_agent.config import AgentConfig
 from fedmill_shared import topics
+from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import BrokerError, FrameError
-from fedmill_shared.link.base import Connected, Disconnected, Link, Message, Sink
+from fedmill_shared.link.base import (
+    Connected,
+    Disconnected,
+    Done,
+    Link,
+    Message,
+    Rejection,
+    Sink,
+)
 from fedmill_shared.link.blocks import Block, parse_block
+from fedmill_shared.link.rejections import Rejections
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import ALL, DOWN, AgentState, decode, encode
 from fedmill_shared.protocol import NEWEST
@@ -49,11 +59,19 @@ class Line:
         connected: whether the broker has us.
     """
 
-    def __init__(self, config: AgentConfig, connect: Connect, sink: Sink, log: Logger) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        connect: Connect,
+        sink: Sink,
+        log: Logger,
+        clock: Clock | None = None,
+    ) -> None:
         """Nothing is connected yet; ``connect(sink, will)`` makes the link."""
         self._agent = config.agent.id
         self._broker = f"{config.broker.host}:{config.broker.port}"
         self._log = log
+        self._rejections = Rejections(self._tell, clock or SystemClock())
         self.connected = False
         self._link = connect(sink, self._word(AgentState(online=False, newest=NEWEST)))
 
@@ -81,17 +99,21 @@ class Line:
         )
 
     def send(self, kind: str, message: Struct | bytes) -> None:
-        """Send ``message``; one that does not go out is logged, and lost."""
+        """Send ``message``; one that does not go out, or that the broker refuses, is lost.
+
+        That is logged, a rejection on the link's thread.
+        """
         if kind in ASKED_AGAIN and not self.connected:
             return
+        topic = topics.up(self._agent, kind)
         payload = message if isinstance(message, bytes) else encode(message)
         try:
-            self._link.publish(topics.up(self._agent, kind), payload, retain=kind == "state")
+            self._link.publish(topic, payload, retain=kind == "state", done=self._rejections.hear)
         except BrokerError as error:
             self._log.warning("message.unsent", kind=kind, error=str(error))
 
-    def publish(self, kind: str, job: str, payload: bytes, done: Callable[[], None]) -> None:
-        """Tell other systems; ``done`` is called, on another thread, once the broker has it.
+    def publish(self, kind: str, job: str, payload: bytes, done: Done) -> None:
+        """Tell other systems; ``done`` is called, on another thread, with the broker's answer.
 
         Raises:
             BrokerError: it is larger than the broker takes.
@@ -101,6 +123,15 @@ class Line:
     def leave(self, last: AgentState) -> None:
         """Say ``last``, if the broker has us, and hang up."""
         self._link.stop(self._word(last))
+
+    def _tell(self, rejection: Rejection, messages: int) -> None:
+        self._log.error(
+            "broker.refused",
+            topic=rejection.topic,
+            reason=rejection.reason,
+            messages=messages,
+            remedy=rejection.remedy,
+        )
 
     def _word(self, state: AgentState) -> Message:
         """What the agent says of itself, or the broker in its place."""

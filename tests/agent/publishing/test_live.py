@@ -2,6 +2,7 @@
 """A whole agent on a real broker that goes away and comes back. Mosquitto is required."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from tests.waiting import eventually
 from fedmill_agent.config import AgentConfig, AgentSection, BrokerSection
 from fedmill_agent.inference.options import InferenceSection, SparkplugSection
 from fedmill_agent.line import Line
+from fedmill_agent.publishing import stream
 from fedmill_agent.publishing.node import Shown, SparkplugNode
 from fedmill_agent.publishing.outlet import Outlet
 from fedmill_agent.publishing.publisher import Publisher
@@ -175,6 +177,70 @@ class TestPublisher:
             told = [json.loads(each.payload) for each in heard]
             assert [each["time_ns"] for each in told] == [n * 10**9 for n in range(160)]
             assert len({each["id"] for each in told}) == 160
+        finally:
+            gateway.close()
+            listener.link.stop()
+
+
+class Guarded:
+    """A broker whose ACL an operator corrects while it runs."""
+
+    def __init__(self, folder: Path, *rules: str) -> None:
+        self._rules = folder / "acl"
+        self.allow(*rules)
+        lines = ("allow_anonymous true", f"acl_file {self._rules}")
+        self.broker = Mosquitto(folder / "guarded", *lines)
+        self.broker.start()
+
+    def allow(self, *rules: str) -> None:
+        """Write it anew."""
+        self._rules.write_text("".join(f"topic {rule}\n" for rule in rules))
+
+    def reread(self) -> None:
+        """As ``systemctl reload mosquitto`` does."""
+        assert self.broker._child is not None
+        self.broker._child.send_signal(signal.SIGHUP)
+
+
+class TestRefusedByTheBroker:
+    RULES = (f"readwrite {PROBE}", "read #", "write fedmill/v1/gw-1/out/alarm/#")
+
+    @pytest.fixture
+    def guarded(self, tmp_path: Path) -> Iterator[Guarded]:
+        """Alarms may be published, predictions may not."""
+        made = Guarded(tmp_path, *self.RULES)
+        yield made
+        made.broker.stop()
+
+    def test_predictions_wait_until_the_acl_is_corrected(
+        self, guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is said once; alarms go on; then all of them come in order, each once."""
+        monkeypatch.setattr(stream, "REFUSED_SECONDS", 0.2)
+        gateway = Gateway(tmp_path, guarded.broker.port)
+        listener = Listener(guarded.broker.port, "fedmill/v1/gw-1/out/#")
+        try:
+            gateway.predict(0, 30)
+            eventually(lambda: gateway.told() == 0 and gateway.journal.of("publication.refused"))
+            gateway.store.add_alarm("hot", "raised", 7, "{}")
+            eventually(lambda: gateway.told() == 0 and len(listener.look()) == 1)
+            assert listener.look()[0].topic == "fedmill/v1/gw-1/out/alarm/oven"
+            eventually(lambda: gateway.links[0].backlog == 0)
+            assert gateway.told() == 0
+            guarded.allow(*self.RULES, "write fedmill/v1/gw-1/out/#")
+            guarded.reread()
+            eventually(lambda: gateway.told() == 30)
+            eventually(lambda: len(listener.look()) == 31)
+            told = [json.loads(each.payload)["time_ns"] for each in listener.look()[1:]]
+            assert told == [n * 10**9 for n in range(30)]
+            [line] = gateway.journal.of("publication.refused")
+            topic = "fedmill/v1/gw-1/out/prediction/oven"
+            assert (line["topic"], line["reason"]) == (topic, "Not authorized")
+            assert (
+                f"check the broker's ACL: gw-1 must be allowed to publish to {topic}"
+                in (line["remedy"])
+            )
+            assert len(gateway.journal.of("publication.resumed")) == 1
         finally:
             gateway.close()
             listener.link.stop()

@@ -15,7 +15,7 @@ from tests.agent.kit import Journal
 from fedmill_agent.inference.options import InferenceSection
 from fedmill_agent.publishing.outlet import IN_FLIGHT, Outlet
 from fedmill_agent.publishing.publisher import RETRY_SECONDS, Publisher
-from fedmill_agent.publishing.stream import READ_AHEAD, TOLD_SECONDS
+from fedmill_agent.publishing.stream import READ_AHEAD, REFUSED_SECONDS, TOLD_SECONDS
 from fedmill_agent.store import cursors
 from fedmill_agent.store.bounds import Rules
 from fedmill_agent.store.predictions import Prediction
@@ -23,6 +23,7 @@ from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import BrokerError, StoreError
 from fedmill_shared.job import Job, Labels, Signal, Task, Window
+from fedmill_shared.link.base import Done, Rejection
 
 JOB = Job(
     job=Task(name="oven"),
@@ -39,22 +40,26 @@ class Wire:
         self.connected = True
         self.crowded = False
         self.largest = 10_000
-        self.flying: list[tuple[bytes, Callable[[], None]]] = []
+        self.forbidden: set[str] = set()
+        self.flying: list[tuple[bytes, Done, Rejection | None]] = []
         self.heard: list[dict[str, Any]] = []
+        self.refused: list[dict[str, Any]] = []
 
-    def publish(self, kind: str, job: str, payload: bytes, done: Callable[[], None]) -> None:
+    def publish(self, kind: str, job: str, payload: bytes, done: Done) -> None:
         """Take a message."""
         if len(payload) > self.largest:
             raise BrokerError("too large")
         assert self.connected
-        self.flying.append((payload, done))
+        topic = f"gw-1/out/{kind}/{job}"
+        no = Rejection(topic, "Not authorized", "check the ACL") if kind in self.forbidden else None
+        self.flying.append((payload, done, no))
 
     def acknowledge(self, count: int = 1000) -> None:
-        """The broker has the oldest ``count``."""
+        """The broker answers the oldest ``count``."""
         taken, self.flying = self.flying[:count], self.flying[count:]
-        for payload, done in taken:
-            self.heard.append(json.loads(payload))
-            done()
+        for payload, done, no in taken:
+            (self.heard if no is None else self.refused).append(json.loads(payload))
+            done(no)
 
     def ends(self) -> list[int]:
         """Which windows were told of."""
@@ -203,7 +208,7 @@ class TestFlight:
         made.publishing("press")
         made.predict(100)
         made.outlet.pump()
-        jobs = [json.loads(payload)["job"] for payload, _ in made.wire.flying]
+        jobs = [json.loads(payload)["job"] for payload, *_ in made.wire.flying]
         assert [jobs.count(name) for name in ("oven", "press")] == [IN_FLIGHT // 2] * 2
 
     @pytest.mark.parametrize("state", ["connected", "crowded"])
@@ -251,7 +256,12 @@ class TestCrash:
 
     @given(
         steps=st.lists(
-            st.sampled_from(["predict", "pump", "acknowledge", "tick", "crash", "away", "back"]),
+            st.sampled_from(
+                [
+                    *("predict", "pump", "acknowledge", "tick", "crash", "away", "back"),
+                    *("forbid", "allow", "wait"),
+                ]
+            ),
             max_size=30,
         )
     )
@@ -273,14 +283,170 @@ class TestCrash:
                     made.publisher.tick()
                 case "crash":
                     made.crash()
+                case "forbid":
+                    made.wire.forbidden = {"prediction"}
+                case "allow":
+                    made.wire.forbidden = set()
+                case "wait":
+                    made.clock.advance(REFUSED_SECONDS)
                 case _:
                     made.wire.connected = step == "back"
         made.wire.connected = True
+        made.wire.forbidden = set()
+        made.wire.acknowledge()
+        made.clock.advance(REFUSED_SECONDS)
         made.publisher.tick()
         made.deliver()
         first = list(dict.fromkeys(made.wire.ends()))
         assert first == list(range(made.made))
         made.close()
+
+
+class TestRefusal:
+    """A broker that answers, and does not take it."""
+
+    def test_it_is_no_acknowledgement(self, desk: Callable[..., Desk]) -> None:
+        """The rows stay, and come in order once the broker takes them, each once."""
+        made = desk()
+        made.predict(3)
+        made.deliver()
+        made.wire.forbidden = {"prediction"}
+        made.predict(20)
+        made.deliver()
+        made.publisher.tick()
+        assert made.store.publication("predictions") == (3, 0)
+        made.wire.forbidden = set()
+        made.clock.advance(REFUSED_SECONDS)
+        made.deliver()
+        made.publisher.tick()
+        assert made.wire.ends() == list(range(23))
+        assert made.store.publication("predictions") == (23, 0)
+
+    def test_one_is_tried_once_a_minute(self, desk: Callable[..., Desk]) -> None:
+        """However often the loop turns and however many wait: always the oldest."""
+        made = desk()
+        made.wire.forbidden = {"prediction"}
+        made.predict(100)
+        made.deliver()
+        assert [each["time_ns"] for each in made.wire.refused] == list(range(IN_FLIGHT))
+        made.wire.refused.clear()
+        for _ in range(3):
+            for _ in range(6):
+                made.clock.advance(REFUSED_SECONDS / 6)
+                made.predict(1)
+                made.publisher.tick()
+                made.outlet.pump()
+                made.outlet.pump()
+                assert len(made.wire.flying) <= 1
+                made.wire.acknowledge()
+        assert [each["time_ns"] for each in made.wire.refused] == [0, 0, 0]
+
+    def test_it_is_told_once_and_that_it_is_over(self, desk: Callable[..., Desk]) -> None:
+        """Which topic, why, and what to do; and again when it begins again."""
+        made = desk()
+        for _ in range(2):
+            made.wire.forbidden = {"prediction"}
+            made.predict(20)
+            for _ in range(5):
+                made.deliver()
+                made.clock.advance(REFUSED_SECONDS)
+            assert len(made.journal.of("publication.resumed")) < len(
+                told := made.journal.of("publication.refused")
+            )
+            made.wire.forbidden = set()
+            made.deliver()
+            assert len(made.journal.of("publication.resumed")) == len(told)
+        assert len(told) == 2
+        assert (told[0]["kind"], told[0]["topic"]) == ("prediction", "gw-1/out/prediction/oven")
+        assert told[0]["reason"] == "Not authorized"
+        assert told[0]["remedy"].startswith("check the ACL; ")
+
+    @pytest.mark.parametrize(
+        ("forbidden", "told"), [("prediction", ["hot"] * 20), ("alarm", list(range(20)))]
+    )
+    def test_others_go_on(self, desk: Callable[..., Desk], forbidden: str, told: list[Any]) -> None:
+        """Alarms beside refused predictions, and predictions beside refused alarms."""
+        made = desk()
+        made.wire.forbidden = {forbidden}
+        for n in range(20):
+            made.predict(1)
+            made.store.add_alarm("hot", "raised", n, "{}")
+            made.publisher.tick()
+            made.deliver()
+        assert [each.get("name", each["time_ns"]) for each in made.wire.heard] == told
+
+    def test_others_go_on_where_each_job_has_one_place(self, desk: Callable[..., Desk]) -> None:
+        """A refused stream holds none while it waits."""
+        made = desk()
+        for n in range(IN_FLIGHT):
+            made.publishing(f"press-{n}")
+        made.wire.forbidden = {"alarm"}
+        made.store.add_alarm("hot", "raised", 1, "{}")
+        made.predict(3)
+        made.deliver()
+        assert made.outlet.share == 1
+        assert {each["time_ns"] for each in made.wire.heard} == {0, 1, 2}
+
+    def test_some_are_taken_behind_a_refused_one(self, desk: Callable[..., Desk]) -> None:
+        """All behind it are told again, with the same ids; none is passed over."""
+        made = desk()
+        made.predict(8)
+        made.outlet.pump()
+        payload, done, _ = made.wire.flying[3]
+        made.wire.flying[3] = payload, done, Rejection("t", "Quota exceeded", "raise it")
+        made.wire.acknowledge()
+        made.publisher.tick()
+        assert made.store.publication("predictions") == (3, 0)
+        made.clock.advance(REFUSED_SECONDS)
+        made.deliver()
+        assert made.wire.ends() == [0, 1, 2, 4, 5, 6, 7, *range(3, 8)]
+        assert len({each["id"] for each in made.wire.heard}) == 8
+        assert len(made.journal.of("publication.refused")) == 1
+
+    def test_what_is_in_memory_is_bounded(self, desk: Callable[..., Desk]) -> None:
+        """Rows wait in the store alone; those that it gives up meanwhile are counted, not tried."""
+        made = desk(max_bytes=1 << 18)
+        made.wire.forbidden = {"prediction"}
+        for _ in range(10):
+            made.predict(50)
+            made.publisher.tick()
+            made.deliver()
+            [_, stream] = made.publisher._streams
+            assert (stream.flying, len(stream._waiting)) == (0, 0)
+        made.wire.forbidden = set()
+        made.clock.advance(REFUSED_SECONDS)
+        made.deliver()
+        made.publisher.tick()
+        arrived = made.wire.ends()
+        assert arrived == list(range(500 - len(arrived), 500))
+        assert made.store.publication("predictions") == (500, 500 - len(arrived))
+
+    def test_what_became_too_old_meanwhile_is_given_up(self, desk: Callable[..., Desk]) -> None:
+        """And counted; the next one is tried in its place."""
+        made = desk(publish_max_age_seconds=3600.0)
+        made.wire.forbidden = {"prediction"}
+        made.predict(10)
+        made.deliver()
+        made.clock.advance(3601.0)
+        made.predict(5)
+        made.wire.refused.clear()
+        made.publisher.tick()
+        made.deliver()
+        assert [each["time_ns"] for each in made.wire.refused] == [10]
+        made.publisher.tick()
+        assert made.store.publication("predictions") == (10, 10)
+
+    def test_a_crash_forgets_nothing(self, desk: Callable[..., Desk]) -> None:
+        """What was refused before is told after another start."""
+        made = desk()
+        made.wire.forbidden = {"prediction"}
+        made.predict(5)
+        made.deliver()
+        made.crash()
+        made.wire.forbidden = set()
+        made.predict(1)
+        made.deliver()
+        assert made.wire.ends() == list(range(6))
 
 
 class TestBounds:

@@ -5,16 +5,19 @@ import itertools
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
 import pytest
+from tests.agent.sources.live.stands.mosquitto import Mosquitto
 
 from fedmill_shared.link.base import Connected, Link, LinkEvent, Message
 from fedmill_shared.link.memory import MemoryBroker, MemoryLink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
 PATIENCE = 20.0
+FORBIDDEN = "+/forbidden/#"
 E = TypeVar("E", Connected, Message)
 _numbers = itertools.count()
 
@@ -100,6 +103,7 @@ class MemoryWorld(World):
     def __init__(self) -> None:
         super().__init__()
         self._broker = MemoryBroker()
+        self._broker.forbidden = [FORBIDDEN]
 
     def reopen(self, peer: Peer) -> None:
         """The same object again."""
@@ -161,3 +165,21 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         made = MqttWorld(request.getfixturevalue("mosquitto"))
     yield made
     made.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("mqtt", marks=pytest.mark.system)])
+def strict_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Each world in turn, where nobody may publish below ``forbidden``."""
+    if request.param == "memory":
+        made: World = MemoryWorld()
+        yield made
+        made.close()
+        return
+    rules = tmp_path / "acl"
+    rules.write_text(f"topic readwrite #\ntopic deny {FORBIDDEN}\n")
+    broker = Mosquitto(tmp_path / "broker", "allow_anonymous true", f"acl_file {rules}")
+    broker.start()
+    made = MqttWorld(broker.port)
+    yield made
+    made.close()
+    broker.stop()

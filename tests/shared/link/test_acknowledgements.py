@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever waits for an acknowledgement is told once, whichever thread is first."""
+"""Whoever waits for an answer is told once, whichever thread is first."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,40 +9,56 @@ from fedmill_shared.link.acknowledgements import Acknowledgements
 
 class TestAcknowledgements:
     def test_the_usual_order(self) -> None:
-        """Published, then acknowledged."""
-        waiting, told = Acknowledgements(), list[int]()
-        assert not waiting.enter(1, lambda: told.append(1))
-        done = waiting.take(1)
-        assert done is not None
-        done()
-        assert told == [1]
+        """Published, then answered."""
+        waiting, told = Acknowledgements[str](), list[str]()
+        waiting.enter(1, told.append)
+        assert told == []
+        waiting.take(1, "taken")
+        assert told == ["taken"]
 
     def test_the_other_order(self) -> None:
-        """Acknowledged before the publisher knows the number: it is told at once."""
-        waiting = Acknowledgements()
-        assert waiting.take(1) is None
-        assert waiting.enter(1, lambda: None)
-        assert not waiting.enter(1, lambda: None)  # the number is used again
+        """Answered before the publisher knows the number: it is told at once, and what was said."""
+        waiting, told = Acknowledgements[str](), list[str]()
+        waiting.take(1, "refused")
+        waiting.enter(1, told.append)
+        assert told == ["refused"]
+        waiting.enter(1, told.append)  # the number is used again
+        assert told == ["refused"]
 
     def test_nobody_waits(self) -> None:
         """A message without anybody to tell leaves nothing behind for the next of its number."""
-        waiting = Acknowledgements()
-        assert not waiting.enter(1, None)
-        assert waiting.take(1) is None
-        assert not waiting.enter(1, lambda: None)
-        assert waiting.take(1) is not None
+        waiting, told = Acknowledgements[str](), list[str]()
+        waiting.enter(1, None)
+        waiting.take(1, "refused")
+        waiting.take(1, "refused")
+        waiting.enter(1, None)
+        waiting.enter(1, told.append)
+        assert told == []
+        waiting.take(1, "taken")
+        assert told == ["taken"]
+
+    def test_who_is_told_may_publish_again(self) -> None:
+        """Nothing is held while it is told, whichever was first."""
+        waiting, told = Acknowledgements[str](), list[str]()
+        waiting.enter(1, lambda _: waiting.enter(1, told.append))
+        waiting.take(1, "refused")
+        waiting.take(1, "taken")
+        waiting.take(2, "refused")
+        waiting.enter(2, lambda _: waiting.enter(2, told.append))
+        waiting.take(2, "taken")
+        assert told == ["taken", "taken"]
 
     @given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=30))
     def test_each_is_told_once(self, messages: list[tuple[int, bool]]) -> None:
         """Messages one after the other, with numbers that repeat, in either order."""
-        waiting, told = Acknowledgements(), 0
-        for number, early in messages:
+        waiting, told = Acknowledgements[int](), list[int]()
+        for answer, (number, early) in enumerate(messages):
             if early:
-                assert waiting.take(number) is None
-                told += waiting.enter(number, lambda: None)
+                waiting.take(number, answer)
+                waiting.enter(number, told.append)
             else:
-                assert not waiting.enter(number, lambda: None)
-                told += waiting.take(number) is not None
-        assert told == len(messages)
+                waiting.enter(number, told.append)
+                waiting.take(number, answer)
+        assert told == list(range(len(messages)))
         assert not waiting._awaited
         assert not waiting._early

@@ -3,12 +3,19 @@
 
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from fedmill_shared.errors import BrokerError
-from fedmill_shared.link.base import LARGEST_PACKET, PACKET_OVERHEAD, Disconnected, Message
+from fedmill_shared.link.base import (
+    LARGEST_PACKET,
+    PACKET_OVERHEAD,
+    Disconnected,
+    Message,
+    Rejection,
+)
 
 World = Any  # tests/shared/link/conftest.py
 PATIENCE = 20.0
@@ -153,3 +160,58 @@ class TestLink:
         peer.link.stop(Message(world.topic("state"), b"too late"))
         late = world.connect("late", [world.topic("state")])
         assert late.settle() == []
+
+
+class Answers(SimpleQueue[tuple[str, Rejection | None]]):
+    """What the broker said of each message."""
+
+    def ask(self, peer: Any, topic: str, **options: Any) -> None:
+        """Publish on ``topic``."""
+        peer.link.publish(topic, b"1", done=lambda answer: self.put((topic, answer)), **options)
+
+    def next(self) -> tuple[str, Rejection | None]:
+        """The next of them."""
+        return self.get(timeout=PATIENCE)
+
+
+class TestAnswer:
+    """What ``done`` is told, of every link."""
+
+    def test_taken(self, world: World) -> None:
+        """Also where nobody listens: the broker has it, and that is all it says."""
+        peer, answers = world.connect("peer", [world.topic("up")]), Answers()
+        for topic in (world.topic("up"), world.topic("nobody")):
+            answers.ask(peer, topic)
+            assert answers.next() == (topic, None)
+
+    def test_refused(self, strict_world: World) -> None:
+        """No acknowledgement: which topic, why and what to do; nobody gets it, then or later."""
+        topic, answers = strict_world.topic("forbidden/x"), Answers()
+        peer = strict_world.connect("peer", [topic])
+        answers.ask(peer, topic, retain=True)
+        asked, rejection = answers.next()
+        assert rejection is not None
+        assert (rejection.topic, rejection.reason) == (asked, "Not authorized")
+        assert rejection.remedy
+        assert peer.settle() == []
+        assert strict_world.connect("late", [topic]).settle() == []
+
+    def test_one_topic_is_no_other(self, strict_world: World) -> None:
+        """Each message gets its own answer, in order, and the connection goes on."""
+        good, bad = strict_world.topic("good"), strict_world.topic("forbidden/bad")
+        peer, answers = strict_world.connect("peer", [good]), Answers()
+        for _ in range(50):  # more than are in flight at once
+            answers.ask(peer, bad)
+            answers.ask(peer, good)
+        told = [answers.next() for _ in range(100)]
+        assert [topic for topic, _ in told] == [bad, good] * 50
+        assert [rejection is None for _, rejection in told] == [False, True] * 50
+        assert peer.settle() == [Message(good, b"1")] * 50
+        until(lambda: peer.link.backlog == 0)
+
+    def test_nobody_needs_to_ask(self, strict_world: World) -> None:
+        """Without ``done`` a refused message is gone, and leaves the backlog."""
+        peer = strict_world.connect("peer", [])
+        peer.link.publish(strict_world.topic("forbidden/x"), b"1")
+        assert peer.settle() == []
+        until(lambda: peer.link.backlog == 0)

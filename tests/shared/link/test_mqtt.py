@@ -24,7 +24,7 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError
 from fedmill_shared.link import mqtt
 from fedmill_shared.link.backoff import Jitter, full_jitter
-from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
+from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message, Rejection
 from fedmill_shared.link.mqtt import MALFORMED, Endpoint, MqttLink, read_text
 
 pytestmark = pytest.mark.system
@@ -116,6 +116,34 @@ def _usurper() -> Iterator[int]:
         yield port
         ended.set()
         socket.create_connection(("127.0.0.1", port)).close()
+        thread.join()
+
+
+@contextmanager
+def _grudging(reason: int) -> Iterator[int]:
+    """A broker that lets one client in, and answers whatever it publishes with ``reason``.
+
+    Only packets of less than 128 bytes: MQTT 5.0, sections 2.1 and 3.4.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as incoming:
+                while len(head := incoming.read(2)) == 2:
+                    body = incoming.read(head[1])
+                    if head[0] == 0x10:
+                        connection.sendall(_packet(0x20, b"\0\0\0"))
+                    elif head[0] == 0x82:
+                        connection.sendall(_packet(0x90, body[:2] + b"\0\1"))
+                    elif head[0] == 0x32:
+                        at = 2 + int.from_bytes(body[:2], "big")
+                        connection.sendall(_packet(0x40, body[at : at + 2] + bytes([reason, 0])))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port: int = server.getsockname()[1]
+        yield port
         thread.join()
 
 
@@ -391,6 +419,46 @@ class TestRefusal:
         assert told.reason == "Not authorized"
         assert "without user name and password" in told.remedy
         assert isinstance(one.hear(), Disconnected)
+
+
+class TestAnswer:
+    @pytest.mark.parametrize(
+        ("code", "reason", "remedy"),
+        [
+            (0x87, "Not authorized", "check the broker's ACL: one must be allowed to publish to"),
+            (0x97, "Quota exceeded", "raise what the broker lets one publish"),
+            (0x99, "Payload format invalid", "look into the broker's own log"),
+            (0x80, "Unspecified error", "look into the broker's own log"),
+        ],
+    )
+    def test_every_failure_is_a_refusal(
+        self, client: Callable[..., Client], code: int, reason: str, remedy: str
+    ) -> None:
+        """With the broker's reason and what to do; what was refused waits for nothing more."""
+        answers: SimpleQueue[Rejection | None] = SimpleQueue()
+        with _grudging(code) as port:
+            one = client(port, "one")
+            one.link.start()
+            one.link.publish(TOPIC, b"1", done=answers.put)
+            told = answers.get(timeout=PATIENCE)
+            assert told is not None
+            assert (told.topic, told.reason) == (TOPIC, reason)
+            assert told.remedy.startswith(remedy)
+            one.settled()
+            one.link.stop()
+
+    @pytest.mark.parametrize("code", [0x00, 0x10])
+    def test_nobody_who_listens_is_no_failure(
+        self, client: Callable[..., Client], code: int
+    ) -> None:
+        """MQTT 5.0, section 3.4.2.1: 0x10 says that there is no subscriber."""
+        answers: SimpleQueue[Rejection | None] = SimpleQueue()
+        with _grudging(code) as port:
+            one = client(port, "one")
+            one.link.start()
+            one.link.publish(TOPIC, b"1", done=answers.put)
+            assert answers.get(timeout=PATIENCE) is None
+            one.link.stop()
 
 
 class TestProbe:

@@ -2,15 +2,17 @@
 """The way out of all that an agent publishes: a few messages at a time, behind what rounds need."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fedmill_agent.line import Line
+from fedmill_shared.link.base import Done
 
 if TYPE_CHECKING:
     from fedmill_agent.publishing.node import SparkplugNode
 
 IN_FLIGHT = 8
-"""Publications that the broker has not acknowledged yet, of all jobs; one of each job at least."""
+"""Publications that the broker has not answered yet, of all jobs; one of each job at least."""
 CLOSE_SECONDS = 1.0
 
 
@@ -82,13 +84,13 @@ class Outlet:
         for teller in self._tellers:
             teller.pump()
 
-    def send(self, kind: str, job: str, payload: bytes, done: Callable[[], None]) -> None:
-        """Publish; ``done`` is called on the loop once the broker has it.
+    def send(self, kind: str, job: str, payload: bytes, done: Done) -> None:
+        """Publish; ``done`` is called on the loop with the broker's answer.
 
         Raises:
             BrokerError: it is larger than the broker takes.
         """
-        self._line.publish(kind, job, payload, lambda: self._soon(done))
+        self._line.publish(kind, job, payload, lambda answer: self._soon(partial(done, answer)))
 
     def close(self) -> None:
         """Show nothing more."""

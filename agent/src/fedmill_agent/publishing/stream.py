@@ -5,6 +5,10 @@ The place up to which the broker has acknowledged is kept in the store, with the
 once a second, so a crash tells at most what went out in the last second, and what was in flight, a
 second time, with the same ``id``. A broker that is away leaves the rows where they are; what the
 store's bounds give up meanwhile, or what becomes too old, is counted.
+
+A broker may answer that it does not take a row, because its ACL misses the topic or a quota is used
+up. That is no acknowledgement: the rows stay where they are, and one of them is tried once a minute
+until the broker takes it. Other tables go on meanwhile.
 """
 
 from collections import deque
@@ -19,11 +23,14 @@ from fedmill_agent.store.cursors import Published
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError
+from fedmill_shared.link.base import Rejection
 from fedmill_shared.log import Logger
 
 READ_AHEAD = 64
 TOLD_SECONDS = 60.0
 """How often it is told that some are given up."""
+REFUSED_SECONDS = 60.0
+"""How long nothing is sent to a broker that has refused a row."""
 
 
 class Numbered(Protocol):
@@ -58,7 +65,7 @@ class Kind(Generic[Row]):
     made_ns: Callable[[Row], int] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
     """A row that was sent, or given up."""
 
@@ -99,13 +106,15 @@ class Stream(Generic[Row]):
         self._new = True
         self._lost = 0
         self._told_due = -inf
+        self._refused = False
+        self._again = -inf
         store.begin_publishing(kind.table)
         self._known_lost = store.publication(kind.table)[1]
         self._rewind(store.publication(kind.table)[0] or 0)
 
     @property
     def flying(self) -> int:
-        """Messages that the broker has not acknowledged yet."""
+        """Messages that the broker has not answered yet."""
         return len(self._flights)
 
     def note(self) -> None:
@@ -118,7 +127,7 @@ class Stream(Generic[Row]):
         Raises:
             StoreError: the rows cannot be read.
         """
-        while self._outlet.open and self._room() and self._look():
+        while self._outlet.open and self._room() and not self._held() and self._look():
             row = self._waiting.popleft()
             flight = _Flight(row.id)
             self._flights.append(flight)
@@ -157,6 +166,10 @@ class Stream(Generic[Row]):
         self._flights.clear()
         self._kept = self._place = self._read_to = place
 
+    def _held(self) -> bool:
+        """Whether the broker has refused a row, and it is not time to try one, or one is tried."""
+        return self._refused and (bool(self._flights) or self._clock.monotonic() < self._again)
+
     def _look(self) -> bool:
         """Whether a row waits to be sent."""
         if not self._waiting and self._new:
@@ -182,10 +195,34 @@ class Stream(Generic[Row]):
         flight.done = True
         self._lost += 1
 
-    def _arrive(self, flight: _Flight) -> None:
-        """The broker has it."""
+    def _arrive(self, flight: _Flight, rejection: Rejection | None) -> None:
+        """The broker has answered."""
+        if flight not in self._flights:
+            return  # it was sent before a rejection or a rewind, and is sent again
+        if rejection is not None:
+            self._hold(rejection)
+            return
+        if self._refused:
+            self._refused = False
+            self._log.info("publication.resumed", kind=self._kind.name)
         flight.done = True
         self._land()
+
+    def _hold(self, rejection: Rejection) -> None:
+        """Send nothing for a while, then go on behind what the broker has, from the store."""
+        self._waiting.clear()
+        self._flights.clear()
+        self._read_to, self._new = self._place, True
+        self._again = self._clock.monotonic() + REFUSED_SECONDS
+        if not self._refused:
+            self._refused = True
+            self._log.error(
+                "publication.refused",
+                kind=self._kind.name,
+                topic=rejection.topic,
+                reason=rejection.reason,
+                remedy=f"{rejection.remedy}; what is made meanwhile waits in the store",
+            )
 
     def _land(self) -> None:
         while self._flights and self._flights[0].done:

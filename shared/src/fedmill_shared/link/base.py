@@ -44,8 +44,22 @@ class Message:
     retained: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The broker has answered a message, and passes it on to nobody.
+
+    ``reason`` is the broker's, ``remedy`` the operator's next action.
+    """
+
+    topic: str
+    reason: str
+    remedy: str
+
+
 LinkEvent = Connected | Disconnected | Message
 Sink = Callable[[LinkEvent], None]
+Done = Callable[[Rejection | None], None]
+"""Told of the broker's answer to a message: None if it has it."""
 
 
 class Link(Protocol):
@@ -53,7 +67,7 @@ class Link(Protocol):
 
     @property
     def backlog(self) -> int:
-        """Messages given to ``publish`` that the broker has not acknowledged yet."""
+        """Messages given to ``publish`` that the broker has not answered yet."""
         ...
 
     def start(self) -> None:
@@ -66,11 +80,12 @@ class Link(Protocol):
         payload: bytes,
         *,
         retain: bool = False,
-        done: Callable[[], None] | None = None,
+        done: Done | None = None,
     ) -> None:
-        """Queue a message with QoS 1; ``done`` is called once the broker has it.
+        """Queue a message with QoS 1; ``done`` is called once the broker has answered it.
 
-        That is on the link's own thread, or before this returns; it must not wait.
+        That is on the link's own thread, or before this returns; it must not wait. A message that
+        the broker refuses is lost: whether it is sent again is the caller's to decide.
 
         Raises:
             BrokerError: the message is larger than the broker takes, or the queue is full.

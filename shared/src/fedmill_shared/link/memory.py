@@ -3,13 +3,15 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fedmill_shared.link.base import (
     LARGEST_PACKET,
     Connected,
     Disconnected,
+    Done,
     Message,
+    Rejection,
     Sink,
     check_size,
     topic_matches,
@@ -17,21 +19,32 @@ from fedmill_shared.link.base import (
 
 
 class MemoryBroker:
-    """Routes messages between :class:`MemoryLink` objects; keeps retained ones and sessions."""
+    """Routes messages between :class:`MemoryLink` objects; keeps retained ones and sessions.
+
+    Attributes:
+        forbidden: topic patterns on which nobody may publish, as an ACL has it.
+    """
 
     def __init__(self, *, largest_packet: int = LARGEST_PACKET) -> None:
         """A broker that refuses packets above ``largest_packet`` bytes."""
         self.largest_packet = largest_packet
+        self.forbidden: list[str] = []
         self.retained: dict[str, bytes] = {}
         self.links: list[MemoryLink] = []
         self.lock = threading.RLock()
         self._queue: deque[Message] = deque()
 
-    def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Deliver to every subscriber, or keep for those who are away.
+    def route(self, topic: str, payload: bytes, *, retain: bool) -> Rejection | None:
+        """Deliver to every subscriber, or keep for those who are away; refuse what is forbidden.
 
         What a sink publishes in answer follows behind what it answers, for every subscriber.
         """
+        if any(topic_matches(pattern, topic) for pattern in self.forbidden):
+            return Rejection(topic, "Not authorized", "let this topic be published")
+        self._pass_on(topic, payload, retain=retain)
+        return None
+
+    def _pass_on(self, topic: str, payload: bytes, *, retain: bool) -> None:
         with self.lock:
             if retain and payload:
                 self.retained[topic] = payload
@@ -90,13 +103,13 @@ class MemoryLink:
         payload: bytes,
         *,
         retain: bool = False,
-        done: Callable[[], None] | None = None,
+        done: Done | None = None,
     ) -> None:
         """Deliver at once to every subscriber; see :class:`fedmill_shared.link.base.Link`."""
         check_size(topic, payload, self._broker.largest_packet)
-        self._broker.route(topic, payload, retain=retain)
+        rejection = self._broker.route(topic, payload, retain=retain)
         if done is not None:
-            done()
+            done(rejection)
 
     def stop(self, farewell: Message | None = None) -> None:
         """Say farewell and leave; the broker keeps the session."""

@@ -13,9 +13,10 @@ character that MQTT only advises against, and the broker then sends the same mes
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from math import inf
 from typing import Any
@@ -29,7 +30,9 @@ from fedmill_shared.link.base import (
     LARGEST_PACKET,
     Connected,
     Disconnected,
+    Done,
     Message,
+    Rejection,
     Sink,
     check_size,
     lost_in_words,
@@ -84,6 +87,11 @@ _FOREIGN = "look whether host and port below [broker] are those of an MQTT 5 bro
 MALFORMED = (MQTTException, ValueError, LookupError, struct.error)
 """All that paho raises over the bytes of a broker gone mad."""
 _REFUSED = "the broker's own log says why; fedmill signs in without user name and password"
+_UNWELCOME = {
+    0x87: "check the broker's ACL: {client} must be allowed to publish to {topic}",
+    0x97: "raise what the broker lets {client} publish",
+}
+_UNEXPLAINED = "look into the broker's own log why {client} may not publish this to {topic}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +145,14 @@ class MqttLink:
         self._taken_over = False
         self._waiting = 0
         self._counting = threading.Lock()
-        self._acknowledgements = Acknowledgements()
+        self._acknowledgements: Acknowledgements[ReasonCode] = Acknowledgements()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._client = self._make_client()
 
     @property
     def backlog(self) -> int:
-        """Messages given to ``publish`` that the broker has not acknowledged yet."""
+        """Messages given to ``publish`` that the broker has not answered yet."""
         return self._waiting
 
     def start(self) -> None:
@@ -168,7 +176,7 @@ class MqttLink:
         payload: bytes,
         *,
         retain: bool = False,
-        done: Callable[[], None] | None = None,
+        done: Done | None = None,
     ) -> None:
         """Queue a message with QoS 1; see :class:`fedmill_shared.link.base.Link`."""
         check_size(topic, payload, self._largest_packet)
@@ -206,7 +214,7 @@ class MqttLink:
         payload: bytes,
         *,
         retain: bool,
-        done: Callable[[], None] | None = None,
+        done: Done | None = None,
     ) -> MQTTMessageInfo:
         self._count(1)  # before paho has it: the acknowledgement may come at once
         try:
@@ -216,9 +224,19 @@ class MqttLink:
             raise
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             self._count(-1)
-        elif self._acknowledgements.enter(info.mid, done) and done is not None:
-            done()
+        else:
+            answered = None if done is None else partial(self._answer, topic, done)
+            self._acknowledgements.enter(info.mid, answered)
         return info
+
+    def _answer(self, topic: str, done: Done, reason: ReasonCode) -> None:
+        """Tell ``done`` what the broker said of its message; no subscriber is no failure."""
+        if not reason.is_failure:
+            done(None)
+            return
+        remedy = _UNWELCOME.get(reason.value, _UNEXPLAINED)
+        told = remedy.format(client=self._endpoint.client_id, topic=topic)
+        done(Rejection(topic, str(reason), told))
 
     def _count(self, difference: int) -> None:
         with self._counting:
@@ -302,13 +320,11 @@ class MqttLink:
         _client: Client,
         _userdata: object,
         number: int,
-        _reason: ReasonCode,
+        reason: ReasonCode,
         _properties: Properties,
     ) -> None:
         self._count(-1)
-        done = self._acknowledgements.take(number)
-        if done is not None:
-            done()
+        self._acknowledgements.take(number, reason)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         with suppress(UnicodeDecodeError):  # no topic of ours
