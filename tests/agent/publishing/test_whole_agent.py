@@ -11,6 +11,7 @@ from tests.agent.whole import Agent, Plant, joined
 
 from fedmill_agent.changes import changes
 from fedmill_agent.inference.options import InferenceSection
+from fedmill_agent.publishing.stream import REFUSED_SECONDS
 from fedmill_agent.store.reader import WindowReader
 from fedmill_shared.link.memory import MemoryLink
 
@@ -81,6 +82,33 @@ class TestPublishing:
         plant.stop(agent)
         agent = plant.agent(inference=InferenceSection(publish="all"))
         agent.run()
+        assert len(scada.heard) == 12
+
+    def test_a_broker_that_refuses_them_gets_them_later(self, plant: Plant) -> None:
+        """All of them, once it takes them; rounds and the state go on meanwhile."""
+        scada = Scada(plant)
+        broker = plant.coordinator.broker
+        broker.forbidden = ["fedmill/v1/+/out/#"]
+        agent = again(plant, publish="all")
+        assert scada.heard == []
+        [told] = agent.journal.of("publication.refused")
+        assert (told["topic"], told["kind"]) == (TOPIC, "prediction")
+        assert agent.journal.of("broker.refused") == []
+        assert agent.status().connected
+        broker.forbidden = []
+        agent.clock.advance(REFUSED_SECONDS)
+        agent.until(lambda: len(scada.heard) == 12)
+        agent.run()
+        assert len({told["id"] for _, told in scada.heard}) == len(scada.heard) == 12
+        assert len(agent.journal.of("publication.resumed")) == 1
+
+    def test_a_broker_that_refuses_the_protocol(self, plant: Plant) -> None:
+        """It is told, and what others are told goes out all the same."""
+        scada = Scada(plant)
+        plant.coordinator.broker.forbidden = ["fedmill/v1/+/up/#"]
+        agent = again(plant, publish="all")
+        [told, *_] = agent.journal.of("broker.refused")
+        assert told["topic"].startswith("fedmill/v1/a/up/")
         assert len(scada.heard) == 12
 
     def test_it_can_be_switched_on_while_the_agent_works(self, plant: Plant) -> None:
