@@ -65,6 +65,7 @@ class Deployment:
 
     followed: VersionNotice | None = None
     refreshed = 0
+    late: list[Callable[[], None]] | None = None
 
     @property
     def served(self) -> VersionNotice | None:
@@ -74,9 +75,13 @@ class Deployment:
     def __init__(self) -> None:
         self.serving = SimpleNamespace(choice=None, changed=lambda: None)
 
-    def refresh(self) -> None:
-        """What scores is made anew."""
+    def refresh(self, then: Callable[[], None] = lambda: None) -> None:
+        """What scores is made anew: at once, or when a test calls what is ``late``."""
         self.refreshed += 1
+        if self.late is None:
+            then()
+        else:
+            self.late.append(then)
 
     def canary_path(self) -> str:
         """Another file that nobody reads."""

@@ -204,6 +204,39 @@ class TestChosen:
         assert agent.journal.of("model.chosen") == [told]
         assert agent.reports() == [full(2)]
 
+    def test_counts_once_it_scores(self, agent: Chooser) -> None:
+        """Its session is made beside the loop: until then nothing is told, or made once more."""
+        agent.do()
+        agent.round(3)
+        agent.do()
+        agent.do()
+        agent.deployment.late = []
+        agent.sent.clear()
+        agent.usable = False  # as nobody has looked at it yet
+        agent.do()
+        agent.part.tick()
+        assert (agent.tasks, agent.reports()) == ([], [])
+        agent.deployment.serving.choice = SimpleNamespace(
+            number=2, candidate=agent.winner, scores=SCORES
+        )
+        [then] = agent.deployment.late
+        then()
+        assert agent.reports() == [full(2)]
+
+    def test_the_last_one_is_told_together_with_its_version(self, tmp_path: Path) -> None:
+        """Behind the last report a coordinator may end: it waits for the choice to score."""
+        agent = Chooser(tmp_path / "job")
+        agent.deployment.late = []
+        agent.install(4, evaluate=True)
+        agent.part.tick()
+        while agent.tasks:
+            agent.do()
+        agent.part.tick()
+        assert agent.reports() == []
+        [then] = agent.deployment.late
+        then()
+        assert agent.reports() == [full(4)]
+
     def test_one_that_cannot_be_used_is_not_made_again(self, agent: Chooser) -> None:
         """Until the next version, of which it may be another."""
         agent.usable = False

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How versions do on this agent: what the coordinator is told, and which candidate serves."""
 
+from collections.abc import Callable
+from functools import partial
+
 from fedmill_agent.election import Ballot, Election
 from fedmill_agent.inference.deployment import Deployment
 from fedmill_agent.inference.served import GLOBAL
@@ -18,9 +21,20 @@ class Assessment:
     """
 
     def __init__(
-        self, job: str, election: Election, deployment: Deployment, ports: Ports, log: Logger
+        self,
+        job: str,
+        election: Election,
+        deployment: Deployment,
+        ports: Ports,
+        log: Logger,
+        *,
+        settled: Callable[[], None],
     ) -> None:
-        """Nothing is known of any version of ``job`` before the trainer has scored one."""
+        """Nothing is known of any version of ``job`` before the trainer has scored one.
+
+        ``settled`` is called when what was chosen is in force, or cannot be.
+        """
+        self._settled = settled
         self._job = job
         self._election = election
         self._deployment = deployment
@@ -57,8 +71,17 @@ class Assessment:
             version=answer.version[:12],
             scores={name: round(value, 5) for name, value in answer.validation.items()},
         )
+        self._election.settling = True
         self._deployment.serving.changed()
-        self._deployment.refresh()
+        self._deployment.refresh(partial(self._taken, task, answer))
+
+    def _taken(self, task: protocol.Request, answer: protocol.Chosen) -> None:
+        """What was chosen scores, if it can be used."""
+        self._election.settling = False
+        self._report_on(task, answer)
+        self._settled()
+
+    def _report_on(self, task: protocol.Request, answer: protocol.Chosen) -> None:
         choice = self._deployment.serving.choice
         if isinstance(task, protocol.Choose) and (choice is None or choice.number != task.ordinal):
             self._election.failed(task)  # it cannot be used here, and would be made just so again
@@ -84,7 +107,8 @@ class Assessment:
         """Send what has not been told, if nothing more is to come of it."""
         if self._report is None or self._told:
             return
-        if self._election.last and self._election.pending() and not self._ports.obstacle():
+        pending = self._election.pending() and not self._ports.obstacle()
+        if self._election.last and (pending or self._election.settling):
             return
         self._told = True
         self._ports.send("evaluation", self._report)

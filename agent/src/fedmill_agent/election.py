@@ -36,6 +36,7 @@ class Election:
 
     Attributes:
         over: whether the job has ended, so that there will be no other version.
+        settling: whether what was chosen is being put into force.
     """
 
     def __init__(self, job: Job, folder: Path, deployment: Deployment, *, agent: str) -> None:
@@ -45,6 +46,7 @@ class Election:
         self._deployment = deployment
         self._agent = agent
         self.over = False
+        self.settling = False
         self._rounds = -1
         self._failed: dict[type[Ballot], str] = {}
         self._lives = LIVES
@@ -58,7 +60,7 @@ class Election:
     def pending(self) -> type[Ballot] | None:
         """What is to be done for the active version."""
         notice = self._deployment.followed
-        if self._job.serving.candidates != "best" or not self._lives:
+        if self._job.serving.candidates != "best" or not self._lives or self.settling:
             return None
         if notice is None or notice.number == 0:  # nobody has learned anything yet
             return None

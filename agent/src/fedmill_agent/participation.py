@@ -53,7 +53,9 @@ class Participation:
         self._store = str(store)
         self._home = str(folder / HOME_FILE) if keeps_home(job) else ""
         self.election = Election(job, folder, deployment, agent=agent)
-        self._assessment = Assessment(job.name, self.election, deployment, ports, log)
+        self._assessment = Assessment(
+            job.name, self.election, deployment, ports, log, settled=self._settled
+        )
         self.delivery = Delivery(
             folder, ports.send, agent=agent, busy=lambda: self.training, clock=clock, log=log
         )
@@ -237,6 +239,11 @@ class Participation:
         self._log.error("training.failed", kind=answer.error, error=answer.message)
         text = answer.message[:2000]
         self._ports.send("refusal", Refusal(job=self._job.name, reason=answer.error, text=text))
+
+    def _settled(self) -> None:
+        """A choice is in force: there may be time for the next, or nothing more to come."""
+        self._use_spare_time()
+        self._assessment.tell()
 
     def _use_spare_time(self) -> None:
         """Have the trainer go on with the candidates while no round and no report wants it."""

@@ -151,9 +151,12 @@ class Deployment:
         self.installer.tick()
         self._bringing.tick()
 
-    def refresh(self) -> None:
-        """Score with what the trainer has left since the version was installed, if it is sound."""
-        self.installer.refresh()
+    def refresh(self, then: Callable[[], None] = nothing) -> None:
+        """Score with what the trainer has left since the version was installed, if it is sound.
+
+        ``then`` is called on the loop once that is so, or turned out not to be.
+        """
+        self.installer.refresh(then)
 
     def model(self) -> tuple[Manifest, NDArray[np.float32]] | None:
         """Layout and weights (size,) of the version that scores, without the agent's own parts.

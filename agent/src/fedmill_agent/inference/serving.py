@@ -37,10 +37,13 @@ class Faster(Protocol):
     """May have a faster session of the same weights (elements,), which ``version`` names."""
 
     def offer(self, version: str, vector: NDArray[np.float32], plain: OnnxSession) -> None:
-        """These weights may score soon; ``plain`` is how they do without."""
+        """These weights may score soon; ``plain`` is how they do without. On any thread."""
 
     def taken(self, version: str) -> OnnxSession | None:
-        """The session that takes the place of the plain one; None where that stays."""
+        """The session that takes the place of the plain one; None where that stays.
+
+        On any thread.
+        """
 
 
 class Serving:
@@ -69,7 +72,10 @@ class Serving:
         self._layout = ""
 
     def scoring(self, version: Checked) -> Scoring:
-        """What scores where ``version`` serves; the same session as long as it may."""
+        """What scores where ``version`` serves; the same session as long as it may.
+
+        It may take a session's time, and be called on any thread, but not on two at once.
+        """
         if self._layout != version.manifest.digest:
             self._take(version)
         if self.choice is not None and self.choice.number > max(version.number, self.newest):
@@ -80,19 +86,22 @@ class Serving:
 
     def _take(self, version: Checked) -> None:
         """Read the choice from disk, and make its session."""
-        self._layout, self.choice, self._chosen = version.manifest.digest, None, None
+        self._layout = version.manifest.digest
+        self.choice, self._chosen = self._found(version)
+
+    def _found(self, version: Checked) -> tuple[ServedState | None, Scoring | None]:
+        """The choice on disk, without its weights; its session where it is not the common one."""
         if self._job.serving.candidates != "best":
-            return
+            return None, None
         try:
             state = kept.look(self._file, ServedState, version.manifest.digest)
             if state is None:
-                return
-            if state.candidate != GLOBAL:
-                self._chosen = self._bound(version, state)
+                return None, None
+            chosen = self._bound(version, state) if state.candidate != GLOBAL else None
         except FedmillError as error:
             self._log.error("served.refused", error=str(error))
-            return
-        self.choice = structs.replace(state, vectors={}, outputs=b"")
+            return None, None
+        return structs.replace(state, vectors={}, outputs=b""), chosen
 
     def _personal(self, version: Checked) -> Scoring:
         """The version with the agent's own parts in it."""

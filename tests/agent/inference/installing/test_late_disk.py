@@ -155,6 +155,32 @@ class TestTrial:
         assert rig.scores_with(notice) == (rig.report.state == "committed")
 
 
+class TestRefresh:
+    def test_the_old_one_scores_until_the_new_is_made(self, rig: Rig, disk: Later) -> None:
+        """And whoever asked for it hears when it is."""
+        session = rig.installer._stage.scoring.session
+        done: list[int] = []
+        rig.deployment.refresh(lambda: done.append(rig.live()[0].number))
+        assert (rig.live()[0].number, done) == (0, [])
+        settle(rig)
+        assert done == [0]
+        assert rig.installer._stage.scoring.session is not session
+
+    def test_one_behind_another_version_is_of_that(self, rig: Rig, disk: Later) -> None:
+        """What the trainer left is put into what serves by then."""
+        rig.versions.advance()
+        notice = rig.follow()
+        rig.deployment.refresh()
+        settle(rig)
+        assert rig.scores_with(notice)
+
+    def test_without_a_model_nothing_is_made(self, tmp_path: Path) -> None:
+        """Who asked hears all the same."""
+        done: list[int] = []
+        Rig(tmp_path).deployment.refresh(lambda: done.append(1))
+        assert done == [1]
+
+
 class TestProposals:
     def test_waits_while_something_is_written(self, rig: Rig) -> None:
         """Whoever proposes is told so, and tries again."""

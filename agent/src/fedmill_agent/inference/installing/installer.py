@@ -138,7 +138,7 @@ class Installer:
             self._ledger.keep(after)
         else:
             yield from self._ledger.write(after)
-        self._stage.score_with(self._serving.scoring(checked), notice)
+        yield from self._stage.serve(checked, notice)
         return True
 
     def part(self) -> Flow[None]:
@@ -190,17 +190,17 @@ class Installer:
         if isinstance(error, ModelError) and self.soaking:
             self._fall_back(Verdict(Gate.SOAK, ok=False, reason=error.message))
 
-    def refresh(self) -> None:
+    def refresh(self, then: Callable[[], None]) -> None:
         """Score with what the trainer has left since the version was installed, if it is sound."""
+        self._flows.start(self._refreshing(then))
+
+    def _refreshing(self, then: Callable[[], None]) -> Flow[None]:
         current = self.served
-        if current is None:
-            return
-        try:
-            checked = self._assembly.checked(current, self._shelf.vector(current.version))
-        except FedmillError as error:
-            self._around.log.error("served.refused", error=str(error))  # noqa: TRY400  no fault of ours
-            return
-        self._stage.score_with(self._serving.scoring(checked), current)
+        if current is not None:
+            checked = yield from beside(partial(self._stage.load, current))
+            if checked is not None:
+                yield from self._stage.serve(checked, current)
+        then()
 
     def receive(self, block: Block) -> None:
         """Take one block of a release.
@@ -264,7 +264,7 @@ class Installer:
         if checked is None:
             self._passage.bring(new)
         else:
-            self._passage.examine(checked)
+            yield from self._passage.examine(checked)
 
     def _take_on(self, release: ReleaseNotice, *, retained: bool) -> Flow[None]:
         """Take on a release, unless a higher one came before."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from fedmill_agent.flows import Flow
+from fedmill_agent.flows import Flow, beside
 from fedmill_agent.inference.assembly import Assembly, Checked
 from fedmill_agent.inference.bringing import Bringing
 from fedmill_agent.inference.fetch import lacking
@@ -104,7 +104,7 @@ class Passage:
         if self.examined is not None:
             self.examined.tick()
 
-    def examine(self, checked: Checked) -> None:
+    def examine(self, checked: Checked) -> Flow[None]:
         """Measure it against what serves; what served before need not be compared again.
 
         What the coordinator goes back to is not measured at all: it may differ from what serves as
@@ -114,7 +114,8 @@ class Passage:
         back = slots.new is not None and slots.new.back
         known = slots.new is not None and alike(slots.old, slots.new.notice)
         against = None if known or back else self._stage.scoring
-        examined = self.take_up(checked, self._serving.scoring(checked), against)
+        scoring = yield from beside(partial(self._serving.scoring, checked))
+        examined = self.take_up(checked, scoring, against)
         if back:
             self._passed(examined)
         else:
@@ -170,7 +171,7 @@ class Passage:
             new = structs.replace(new, notice=structs.replace(new.notice, canary_outputs=outputs))
         verified = new.to(InstallState.VERIFIED, self._around.clock.now_ns())
         yield from self._ledger.write(structs.replace(slots, new=verified))
-        self.examine(checked)
+        yield from self.examine(checked)
 
     def _measured(self, verdict: Verdict | None, evidence: Evidence) -> None:
         examined = self.examined

@@ -65,6 +65,11 @@ class Stage:
         self.scoring = scoring
         self._scorer.swap(scoring.version, scoring.session, number=notice.number)
 
+    def serve(self, checked: Checked, notice: VersionNotice) -> Flow[None]:
+        """Score with what stands for ``notice``, from the next window on."""
+        scoring = yield from beside(partial(self._serving.scoring, checked))
+        self.score_with(scoring, notice)
+
     def make_do(self) -> Flow[None]:
         """What served cannot be read any more: what was before serves, and it is fetched again."""
         slots = self._ledger.slots
@@ -118,7 +123,8 @@ class Stage:
         before = self.before
         if before is None:
             checked = yield from beside(partial(self.load, slots.old))
-            before = self._serving.scoring(checked) if checked is not None else None
+            if checked is not None:
+                before = yield from beside(partial(self._serving.scoring, checked))
         if before is None:
             return False
         after = slots

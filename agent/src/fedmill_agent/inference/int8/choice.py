@@ -109,8 +109,9 @@ class Int8:
             return
         due = self._clock.monotonic() + SETTLE_SECONDS
         serving = self._subjects.get(self._scorer.version)
-        self._subjects = {each.version: each for each in (serving,) if each is not None}
-        self._subjects[version] = _Subject(version, vector, plain, due)
+        kept = {serving.version: serving} if serving is not None else {}
+        # In one step: the loop may look at it meanwhile.
+        self._subjects = kept | {version: _Subject(version, vector, plain, due)}
 
     def tick(self) -> None:
         """Fetch the form, and try the version that serves once it is due; about once a second."""
