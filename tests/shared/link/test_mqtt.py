@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -129,7 +129,11 @@ def _grudging(reason: int) -> Iterator[int]:
 
         def serve() -> None:
             connection, _ = server.accept()
-            with connection, connection.makefile("rb") as incoming:
+            with (
+                connection,
+                connection.makefile("rb") as incoming,
+                suppress(ConnectionError),  # the client may leave before it has read an answer
+            ):
                 while len(head := incoming.read(2)) == 2:
                     body = incoming.read(head[1])
                     if head[0] == 0x10:
