@@ -13,6 +13,7 @@ from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import LinkVoice
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import BrokerError
+from fedmill_shared.link.base import Done, Rejection
 from fedmill_shared.link.packet import PUBACK_BYTES, publish_bytes
 from fedmill_shared.messages import AgentState, RoundNotice, Wait, encode
 
@@ -26,13 +27,18 @@ class Link:
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes, bool]] = []
-        self.refusing = False
+        self.refusing = self.forbidding = False
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, done: Done | None = None
+    ) -> None:
         """To the list."""
         if self.refusing:
             raise BrokerError("no room")
         self.published.append((topic, payload, retain))
+        if done is not None:
+            no = Rejection(topic, "Not authorized", "check the ACL")
+            done(no if self.forbidding else None)
 
     def start(self) -> None:
         """Nothing to do."""
@@ -44,11 +50,12 @@ class Link:
 @pytest.fixture
 def world() -> SimpleNamespace:
     """A voice, two agents that hear it and one that is away."""
-    fleet, traffic, link = Fleet(MemoryStore(), ManualClock()), Traffic(), Link()
+    clock = ManualClock()
+    fleet, traffic, link = Fleet(MemoryStore(), clock), Traffic(), Link()
     for agent in ("a", "b", "c"):
         fleet.hear(agent, AgentState(online=agent != "c"))
-    voice = LinkVoice(link, fleet, traffic, structlog.get_logger())
-    return SimpleNamespace(fleet=fleet, traffic=traffic, link=link, voice=voice)
+    voice = LinkVoice(link, fleet, traffic, clock, structlog.get_logger())
+    return SimpleNamespace(fleet=fleet, traffic=traffic, link=link, voice=voice, clock=clock)
 
 
 def down(world: SimpleNamespace) -> dict[str, int]:
@@ -119,3 +126,29 @@ class TestUnsent:
         assert down(world) == {}
         world.traffic.came("d")
         assert down(world) == {}
+
+
+class TestRefused:
+    def test_is_told_once_a_minute(self, world: SimpleNamespace) -> None:
+        """Which topic, why, what to do and how many; nobody fails over it."""
+        world.link.forbidding = True
+        with capture_logs() as logs:
+            for _ in range(3):
+                world.voice.broadcast("rig", "round", NOTICE)
+            world.clock.advance(60.0)
+            world.voice.tell("rig", "a", "block", b"block")
+        assert [(event["event"], event["messages"]) for event in logs] == [
+            ("broker.refused", 1),
+            ("broker.refused", 3),
+        ]
+        assert [event["topic"] for event in logs] == [
+            "fedmill/v1/all/round/rig",
+            "fedmill/v1/a/down/block",
+        ]
+        assert (logs[0]["reason"], logs[0]["remedy"]) == ("Not authorized", "check the ACL")
+
+    def test_what_is_taken_is_not_told(self, world: SimpleNamespace) -> None:
+        """Nor is anything else."""
+        with capture_logs() as logs:
+            world.voice.broadcast("rig", "round", NOTICE)
+        assert logs == []

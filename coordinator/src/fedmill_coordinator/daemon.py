@@ -68,7 +68,7 @@ class Daemon:
             spool=config.spool,
             fleet=fleet,
             traffic=traffic,
-            voice=LinkVoice(self._link, fleet, traffic, log),
+            voice=LinkVoice(self._link, fleet, traffic, clock, log),
             clock=clock,
             log=log,
         )

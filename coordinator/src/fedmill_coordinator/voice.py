@@ -8,8 +8,10 @@ from msgspec import Struct
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.traffic import Traffic
 from fedmill_shared import topics
+from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError
-from fedmill_shared.link.base import Link
+from fedmill_shared.link.base import Link, Rejection
+from fedmill_shared.link.rejections import Rejections
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import encode
 
@@ -33,12 +35,15 @@ class Voice(Protocol):
 class LinkVoice:
     """The voice over a link."""
 
-    def __init__(self, link: Link, fleet: Fleet, traffic: Traffic, log: Logger) -> None:
+    def __init__(
+        self, link: Link, fleet: Fleet, traffic: Traffic, clock: Clock, log: Logger
+    ) -> None:
         """Speak over ``link`` to ``fleet``, and count in ``traffic``."""
         self._link = link
         self._fleet = fleet
         self._traffic = traffic
         self._log = log
+        self._rejections = Rejections(self._tell_of, clock)
 
     def tell(self, job: str, agent: str, kind: str, message: Struct | bytes) -> None:
         """Publish to one agent."""
@@ -62,11 +67,21 @@ class LinkVoice:
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> bool:
         """What cannot be sent now is announced again, or asked for, after the next connection."""
         try:
-            self._link.publish(topic, payload, retain=retain)
+            self._link.publish(topic, payload, retain=retain, done=self._rejections.hear)
         except BrokerError as error:
             self._log.warning("message.unsent", topic=topic, error=str(error))
             return False
         return True
+
+    def _tell_of(self, rejection: Rejection, messages: int) -> None:
+        """Log what the broker refuses, on the link's thread."""
+        self._log.error(
+            "broker.refused",
+            topic=rejection.topic,
+            reason=rejection.reason,
+            messages=messages,
+            remedy=rejection.remedy,
+        )
 
 
 def _payload(message: Struct | bytes) -> bytes:
