@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 from tests import exported
 
 NOBODY = 65534
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("fedmill", deadline=None)
+settings.load_profile("fedmill")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

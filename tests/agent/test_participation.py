@@ -935,6 +935,4 @@ class TestCourse:
             pass
 
         Run.power = power
-        run_state_machine_as_test(
-            Run, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
-        )
+        run_state_machine_as_test(Run, settings=settings(max_examples=60, stateful_step_count=30))

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_agent.probabilities import probabilities, shares
 
 
 class TestProbabilities:
-    @settings(deadline=None)
     @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=2, max_size=5))
     def test_they_are_shares_of_one(self, row: list[float]) -> None:
         """However large a logit is; the largest one has the largest share."""
@@ -16,7 +15,6 @@ class TestProbabilities:
         assert found.sum() == pytest.approx(1.0)
         assert found[0, int(np.argmax(row))] == found.max()
 
-    @settings(deadline=None)
     @given(st.lists(st.floats(-50, 50), min_size=2, max_size=9), st.floats(0.05, 20.0))
     def test_of_one_window_they_are_the_same(self, row: list[float], temperature: float) -> None:
         """Computed without an array."""

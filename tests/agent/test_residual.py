@@ -146,7 +146,7 @@ class TestFate:
         np.testing.assert_allclose(total, raw(1) + raw(2), atol=1e-6)
         assert np.abs(first_decoded).max() > 0.1
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6))
     def test_nothing_is_lost_or_doubled(
         self, tmp_path_factory: pytest.TempPathFactory, fates: list[tuple[bool, bool]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_agent import sealed
@@ -72,7 +72,6 @@ class TestFile:
         with pytest.raises(StoreError, match="cannot be read"):
             book.read(tmp_path / "alarms.msgpack")
 
-    @settings(deadline=None)
     @given(st.binary(max_size=100))
     def test_any_bytes(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
         """Whatever stands there."""

@@ -316,4 +316,4 @@ def a_version(job: str, number: int, version: str, base: str | None) -> VersionR
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestTwins.settings = settings(max_examples=40, stateful_step_count=40)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.bench.decoders import Decoder, decoders, inputs, spoiled
 
@@ -78,7 +78,6 @@ class TestHostile:
             for data in islice(inputs(decoder, random.Random(decoder.name), foreign), 100):
                 swallow(decoder, data)
 
-    @settings(deadline=None)
     @given(seed=st.integers(0, 1 << 32), number=st.integers(0, 1000))
     def test_any_mutation_of_any_seed(self, table: list[Decoder], seed: int, number: int) -> None:
         """Hypothesis looks for the number that does it, and remembers it."""
@@ -86,7 +85,6 @@ class TestHostile:
         data = spoiled(random.Random(seed).choice(decoder.seeds), random.Random(seed))
         swallow(decoder, decoder.repaired(data) if seed % 2 else data)
 
-    @settings(deadline=None)
     @given(data=st.binary(max_size=300))
     def test_noise(self, table: list[Decoder], data: bytes) -> None:
         """Bytes that mean nothing, and bytes behind the right first four."""
@@ -94,7 +92,6 @@ class TestHostile:
             swallow(decoder, data)
             swallow(decoder, decoder.seeds[0][:4] + data)
 
-    @settings(deadline=None)
     @given(document=DOCUMENTS)
     def test_documents(self, table: list[Decoder], document: object) -> None:
         """Well-formed MessagePack and JSON of another shape than any of ours."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_agent.alarms.condition import Verdict
@@ -194,7 +194,6 @@ def played(rules: Rules, steps: Iterable[tuple[Verdict | None, float]]) -> Line:
 
 
 class TestAlways:
-    @settings(deadline=None)
     @given(ANY_RULES, STEPS)
     def test_never_more_than_allowed_in_an_hour(self, rules: Rules, steps: Steps) -> None:
         """Whatever hour one looks at."""
@@ -202,7 +201,6 @@ class TestAlways:
         for first in times if rules.per_hour else ():
             assert sum(first <= each < first + HOUR_NS for each in times) <= rules.per_hour
 
-    @settings(deadline=None)
     @given(ANY_RULES, STEPS)
     def test_never_raised_without_a_row(self, rules: Rules, steps: Steps) -> None:
         """By brute force: each raise lies behind n windows in a row that say so, unended."""
@@ -220,7 +218,6 @@ class TestAlways:
                 raised = False
             assert line.state.raised == raised
 
-    @settings(deadline=None)
     @given(ANY_RULES, STEPS)
     def test_people_hear_one_thing_after_the_other(self, rules: Rules, steps: Steps) -> None:
         """It is raised, perhaps repeated, then cleared; and in the end they know what is."""
@@ -232,7 +229,6 @@ class TestAlways:
         line.pause(61)
         assert line.state.heard == line.state.raised
 
-    @settings(deadline=None)
     @given(ANY_RULES, STEPS)
     def test_nothing_is_forgotten(self, rules: Rules, steps: Steps) -> None:
         """Every time that it was raised or due again is told or counted."""
@@ -250,7 +246,6 @@ class TestAlways:
             assert raised + unsaid == times
         assert raised + unsaid >= times
 
-    @settings(deadline=None)
     @given(ANY_RULES, STEPS)
     def test_a_restart_is_no_restart(self, rules: Rules, steps: Steps) -> None:
         """Between any two windows: the state on disk is all there is."""

@@ -218,7 +218,6 @@ class TestRecord:
         assert [record.cause for record in plant.told] == [""]
         assert plant.logged == ["alarm.unexplained", "alarm.raised"]
 
-    @settings(deadline=None)
     @given(text=st.text(max_size=600), many=st.integers(0, 500))
     def test_it_fits_its_row_whatever_is_in_it(self, text: str, many: int) -> None:
         """Names come from outside."""
@@ -412,7 +411,7 @@ class TestRestart:
         again.watch.close()
         assert list(read(plant.folder / FILE).entries) == ["other"]
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         steps=st.lists(
             st.tuples(st.sampled_from([5.0, 15.0, 50.0]), st.booleans(), st.integers(0, 1)),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.agent.explaining.test_occlusion import a_job
@@ -107,7 +107,6 @@ class TestSignals:
         found = explained(a_job("a", "b"), run, constant(0, 0), constant(1, 1))
         assert found.text == "a carries 50 % of it, b 50 %"
 
-    @settings(deadline=None)
     @given(st.integers(15, 256), st.data())
     def test_one_of_very_many_is_found(self, count: int, data: st.DataObject) -> None:
         """By groups, and never with more rows than promised."""
@@ -303,7 +302,6 @@ class TestWords:
         """As exact as they are wide."""
         assert band(low, high, unit) == text
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.builds(Cause, signal=st.text(max_size=400), share=st.floats(-10, 10)), max_size=3

@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -83,7 +83,6 @@ class TestScores:
 
 
 class TestEffects:
-    @settings(deadline=None)
     @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
     def test_of_a_linear_model_each_signal_has_its_own_part(self, rows: int, seed: int) -> None:
         """Weight times difference, and together all of the change."""
@@ -141,7 +140,6 @@ class TestParts:
             "rms",
         ]
 
-    @settings(deadline=None)
     @given(st.integers(1, 40), st.integers(1, 20))
     def test_groups_hold_every_part_once(self, count: int, most: int) -> None:
         """Neighbours together, and no more groups than wanted."""
@@ -152,7 +150,6 @@ class TestParts:
         sizes = [len(group.positions) for group in groups]
         assert max(sizes) - min(sizes) <= 1
 
-    @settings(deadline=None)
     @given(st.integers(64, 300), st.integers(0, 2**32 - 1))
     def test_all_bands_are_the_whole_signal(self, length: int, seed: int) -> None:
         """Exchanged one after the other, nothing of the window is left, and no other row moved."""
@@ -165,7 +162,6 @@ class TestParts:
         np.testing.assert_allclose(target[1], source[1], atol=1e-5)
         np.testing.assert_array_equal(target[0], untouched)
 
-    @settings(deadline=None)
     @given(st.integers(0, 2**32 - 1))
     def test_of_a_linear_model_bands_add_up(self, seed: int) -> None:
         """To what the signal does: the spectrum is linear."""

@@ -60,7 +60,7 @@ class TestSolve:
 
 class TestStep:
     @given(seed=st.integers(0, 99), cuts=st.lists(st.integers(0, 12), max_size=4))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_any_portions_in_any_order_are_the_batch(self, seed: int, cuts: list[int]) -> None:
         """One at a time, some at a time, mixed up: the same sums, and the same solution."""
         rows, targets, weights, anchor = examples(seed)

@@ -27,7 +27,7 @@ def windows(count: int, length: int = LENGTH) -> list[np.ndarray]:
 
 class TestInfer:
     @given(counts=st.lists(st.integers(1, 20), min_size=1, max_size=4), batch=st.integers(1, 8))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_any_number_in_any_batch(
         self, session: OnnxSession, counts: list[int], batch: int
     ) -> None:

@@ -84,7 +84,7 @@ class TestTake:
             assert book.newest > newest
             assert truths(book, newest) == ["worn"]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(RECORDS, min_size=1, max_size=10), st.data())
     def test_any_order_leaves_the_same(self, found: list[LabelRecord], data: st.DataObject) -> None:
         """Of records with a time or revision; batches and repetitions make no difference."""

@@ -93,7 +93,7 @@ class TestClosedForm:
         found = told(a_job(unit="K"), samples(values), units={"heat": "degF"})
         assert found == {("oven", 3): pytest.approx(333.15, abs=1e-4)}
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 14), st.booleans()), max_size=5),
         st.data(),

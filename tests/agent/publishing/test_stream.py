@@ -265,7 +265,7 @@ class TestCrash:
             max_size=30,
         )
     )
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_at_least_once_in_order(
         self, tmp_path_factory: pytest.TempPathFactory, steps: list[str]
     ) -> None:

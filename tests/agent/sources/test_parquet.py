@@ -126,7 +126,7 @@ class TestColumns:
 
 
 class TestLikeCsv:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         st.lists(
             st.tuples(
@@ -288,7 +288,7 @@ class TestDamage:
         with pytest.raises(DataError, match=r"is damaged.*"):
             events(path, ["a"])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5))
     def test_changed_bytes(
         self, tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]

@@ -193,7 +193,7 @@ class TestPublication:
 
     @pytest.mark.parametrize("discard", ["oldest", "thin", "newest"])
     @given(steps=st.lists(st.tuples(st.integers(1, 70), st.integers(0, 70)), max_size=8))
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def test_every_row_is_told_or_counted(
         self,
         tmp_path_factory: pytest.TempPathFactory,

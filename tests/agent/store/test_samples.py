@@ -176,7 +176,7 @@ class TestRead:
             ("part", "B"): ([4, 5], NOW),
         }
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_any_order_of_arrival(
         self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

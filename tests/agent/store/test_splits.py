@@ -68,7 +68,7 @@ RUNS = st.lists(
 
 
 class TestNoLeak:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(
         RUNS,
         st.sampled_from(["unit", "run", "block"]),

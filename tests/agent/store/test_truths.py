@@ -157,7 +157,7 @@ def _number(record: LabelRecord, window: Window) -> float:
 
 
 class TestInterleavings:
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=120)
     @given(data=st.data(), given_=st.lists(records(), min_size=1, max_size=12), joining=JOININGS)
     def test_any_of_them_gives_the_same_joined_set(
         self, data: st.DataObject, given_: list[LabelRecord], joining: Joining
@@ -190,7 +190,7 @@ class TestInterleavings:
             assert found[key][1] == pytest.approx(number)
 
     @given(given_=st.lists(records(), min_size=2, max_size=6), data=st.data())
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_bit_for_bit(self, given_: list[LabelRecord], data: st.DataObject) -> None:
         """Two orders, one result, without any tolerance of the test's own."""
         other = data.draw(st.permutations(given_))

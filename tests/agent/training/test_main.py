@@ -18,7 +18,7 @@ from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerPr
 from fedmill_agent.training.worker import Worker
 from fedmill_shared.clock import SystemClock
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 MISBEHAVING = """
 import os, signal, subprocess, sys, types
 from fedmill_agent.training import protocol

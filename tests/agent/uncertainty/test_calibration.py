@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 from tests.agent.kit import a_job
@@ -150,7 +150,6 @@ class TestKnown:
         assert Known(path).get("old") is not None
         assert Known(path).get("0") is None
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
         """A damaged file counts as none: it is made again."""

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_agent.probabilities import probabilities
@@ -36,7 +36,6 @@ def bound(trials: int, share: float) -> float:
 
 
 class TestQuantile:
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 8), min_size=2, max_size=30), COVERAGES)
     def test_of_any_n_plus_1_scores_enough_conform_to_the_others(
         self, scores: list[int], coverage: float
@@ -49,7 +48,6 @@ class TestQuantile:
         ]
         assert np.mean(conform) >= coverage - 1e-9
 
-    @settings(deadline=None)
     @given(st.integers(1, 40), COVERAGES)
     def test_of_different_scores_no_more_than_needed(self, count: int, coverage: float) -> None:
         """Coverage exceeds what was asked for by less than one in n + 1."""

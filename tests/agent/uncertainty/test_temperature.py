@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -74,7 +74,6 @@ class TestFit:
         logits = np.zeros((100, 3), np.float32)
         assert fit_temperature(logits, np.zeros(100, np.int64)) == 1.0
 
-    @settings(deadline=None)
     @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e6))
     def test_it_stays_in_its_bounds(self, seed: int, scale: float) -> None:
         """Whatever the model says."""

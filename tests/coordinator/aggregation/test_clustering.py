@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmill_coordinator.aggregation.clustering import (
@@ -107,7 +107,6 @@ class TestSplits:
         assert found.across == min(largest_across(similarity, each) for each in every)
 
     @given(similarities(most=6))
-    @settings(deadline=None)
     def test_so_are_more(self, similarity: Numbers) -> None:
         """Splitting again and again finds the best partition into any number of clusters."""
         for parts, found in enumerate(splits(similarity), start=2):

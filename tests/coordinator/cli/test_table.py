@@ -94,7 +94,6 @@ class TestRoom:
     )
     @settings(
         max_examples=60,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     def test_nothing_is_cut(

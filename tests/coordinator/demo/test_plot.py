@@ -113,7 +113,7 @@ class TestChart:
             st.lists(st.tuples(st.integers(0, 1000), st.floats(-1e6, 1e6)), max_size=8), max_size=5
         )
     )
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_every_point_is_inside(self, lines: list[list[tuple[int, float]]]) -> None:
         """Whatever is drawn stays between the axes."""
         curves = [Curve(f"c{i}", line) for i, line in enumerate(lines)]
@@ -150,7 +150,6 @@ class TestTicks:
         assert len(set(found)) == len(found) <= 8
 
     @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
-    @settings(deadline=None)
     def test_they_enclose_and_are_even(self, low: float, span: float) -> None:
         """Few, rising by one step, from below the lowest to the highest value."""
         span = max(span, 1e-6 * abs(low))

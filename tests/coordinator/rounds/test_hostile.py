@@ -31,9 +31,7 @@ from fedmill_shared.signals.moments import Cell, Moments
 Make = Callable[..., SimpleNamespace]
 A, B, C = "agent-a", "agent-b", "agent-c"
 STRANGER = "stranger"
-MANY = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MANY = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

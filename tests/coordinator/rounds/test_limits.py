@@ -51,9 +51,7 @@ class TestClocks:
         world.wait(1)
         assert world.rows.rounds("tiny")[0].included == [A, B]
 
-    @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.tuples(st.integers(1, 20), st.floats(-90, 90)), min_size=1, max_size=6))
     def test_no_jump_makes_a_round_wait_for_ever(
         self, make_world: Make, jumps: list[tuple[int, float]]

@@ -70,7 +70,7 @@ class TestRoundTrip:
             "00000000" + "01000000" + "0900000000000000" + "2639f4cb" + b"123456789".hex()
         )
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(size=st.sampled_from(SIZES), seed=st.integers(0, 1 << 32))
     def test_any_order_with_repeats(self, size: int, seed: int) -> None:
         """MQTT may repeat and several sessions may mix: the blob comes out once, and is right."""

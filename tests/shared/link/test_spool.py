@@ -73,9 +73,7 @@ class TestArrival:
         assert spool.read(name) == blob
         assert _files(tmp_path) == []
 
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(size=st.sampled_from(SIZES), seed=st.integers(0, 1 << 32))
     def test_any_order_with_repeats(self, tmp_path: Path, size: int, seed: int) -> None:
         """MQTT may repeat and several senders may mix: the blob is whole once, and right."""
@@ -346,9 +344,7 @@ class TestRestart:
         spool.expect(name, FOUR)
         assert spool.missing(name) == [1, 2]
 
-    @settings(
-        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_no_damage_gives_a_wrong_blob(self, tmp_path: Path, data: st.DataObject) -> None:
         """Whatever a power cut left of both files, what is still asked for makes it whole."""

@@ -54,7 +54,7 @@ def cell(key: tuple[int, ...] = (), count: int = 10, mean: float = 1.0, m2: floa
 
 
 class TestPooled:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.integers(0, 2**32), st.integers(1, 5), st.floats(-1e4, 1e4), st.floats(0.01, 100))
     def test_equals_pooled_samples(
         self, seed: int, agents: int, level: float, spread: float
@@ -261,7 +261,7 @@ class TestValidate:
             with pytest.raises(msgspec.ValidationError):
                 msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Moments)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.lists(
             st.builds(

@@ -23,6 +23,8 @@ from fedmill_shared.errors import ConfigError, SourceError
 
 SEQUENCE, PART_REGISTER, SAMPLES = 0, 1, 2
 SECONDS = 20.0
+ARRIVE_SECONDS = 0.05
+"""How long it may take to accept a client."""
 MOST_LINES = 247
 """Ids that a device may have."""
 _FULL = 1 << 16
@@ -114,6 +116,12 @@ class ModbusDevice:
         await server.serve_forever(background=True)
         self._ready.set()
         await self._end.wait()
+        # A connection that is being accepted while the server closes is never closed
+        # (https://github.com/python/cpython/issues/109564): first nobody else comes.
+        if isinstance(server.transport, asyncio.Server):
+            for listening in server.transport.sockets:
+                self._loop.remove_reader(listening.fileno())
+        await asyncio.sleep(ARRIVE_SECONDS)
         await server.shutdown()  # type: ignore[no-untyped-call]
         await asyncio.sleep(0)
 

@@ -240,7 +240,7 @@ class TestFollowing:
         assert len(rig.journal.of("version.installed")) == 2  # version 0 was one
 
     @given(data=st.data())
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_whatever_comes_in_whatever_order_it_ends_in_order(
         self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
     ) -> None:

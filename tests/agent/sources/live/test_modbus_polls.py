@@ -106,7 +106,7 @@ class TestRefusals:
         assert [(each.address, each.count) for each in bench.memory.asked] == [(0, 2), (9, 2)]
         assert bench.problems == {}
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(registers_drawn, st.sets(st.integers(0, 410), max_size=30))
     def test_whatever_is_refused_the_rest_comes(
         self, registers: list[Register], holes: set[int]

@@ -128,7 +128,7 @@ class TestGrowth:
             append(log, "\r\n6,")
             assert follower.values() == [12.5]
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.lists(st.integers(1, 40), max_size=12))
     def test_any_pieces_give_the_same_rows(
         self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
@@ -303,7 +303,7 @@ class TestRows:
         assert found == [7, 8]
         assert peak < 20 << 20
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.binary(max_size=300))
     def test_arbitrary_bytes(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
         """Are rows or garbage, and end nothing."""
@@ -544,7 +544,7 @@ class TestPosition:
         with Follower(tmp_path / "log*", **own) as follower:
             assert follower.values() == [0, 1, 2, 3, 4]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         st.lists(
             st.sampled_from(["rows", "half", "rotate", "truncate", "copy", "restart", "read"]),

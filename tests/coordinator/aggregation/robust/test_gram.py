@@ -51,7 +51,7 @@ class TestGram:
         found = gram(_openers(rows), np.array([1.0, 0.5, 1.0]))
         assert found.tolist() == [[5, 5.5, -2], [5.5, 6.25, -3], [-2, -3, 4]]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         st.lists(st.sampled_from(KINDS), min_size=1, max_size=7),
         st.sampled_from([1, 100, BLOCK, BLOCK + 1, 8 * BLOCK, 8 * BLOCK + 4097]),
@@ -63,7 +63,7 @@ class TestGram:
         factors = np.random.default_rng(seed).uniform(0.1, 1, len(kinds))
         assert _close(gram(_openers(payloads), factors), _exact(payloads, factors))
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.integers(1, 9), st.integers(1, 40_000), st.floats(0.001, 0.9), seeds)
     def test_sparse_updates(self, count: int, elements: int, share: float, seed: int) -> None:
         """However many columns they share, none or all."""

@@ -167,9 +167,9 @@ class FleetOfEach(Fleet):
 
 
 TestInterleavings = Fleet.TestCase
-TestInterleavings.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestInterleavings.settings = settings(max_examples=60, stateful_step_count=30)
 TestEach = FleetOfEach.TestCase
-TestEach.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestEach.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_draws_differ_from_release_to_release() -> None:
