@@ -64,13 +64,7 @@ class Assessment:
         )
 
     def chosen(self, task: protocol.Request, answer: protocol.Chosen) -> None:
-        """The candidates of a version were made, and one of them won: it scores from now on."""
-        self._log.info(
-            "model.chosen",
-            candidate=answer.served,
-            version=answer.version[:12],
-            scores={name: round(value, 5) for name, value in answer.validation.items()},
-        )
+        """The candidates of a version were made, and one of them won: it is to score."""
         self._election.settling = True
         self._deployment.serving.changed()
         self._deployment.refresh(partial(self._taken, task, answer))
@@ -78,6 +72,12 @@ class Assessment:
     def _taken(self, task: protocol.Request, answer: protocol.Chosen) -> None:
         """What was chosen scores, if it can be used."""
         self._election.settling = False
+        self._log.info(
+            "model.chosen",
+            candidate=answer.served,
+            version=answer.version[:12],
+            scores={name: round(value, 5) for name, value in answer.validation.items()},
+        )
         self._report_on(task, answer)
         self._settled()
 

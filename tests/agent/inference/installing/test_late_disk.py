@@ -174,6 +174,22 @@ class TestRefresh:
         settle(rig)
         assert rig.scores_with(notice)
 
+    def test_one_that_cannot_be_made_is_told(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What scored goes on, and whoever asked hears that it is over."""
+
+        def no_room(_: object) -> None:
+            raise MemoryError
+
+        done: list[int] = []
+        monkeypatch.setattr(rig.deployment.serving, "scoring", no_room)
+        rig.deployment.refresh(lambda: done.append(rig.live()[0].number))
+        settle(rig)
+        assert done == [0]
+        [told] = rig.journal.of("served.refused")
+        assert "too little memory" in told["error"]
+
     def test_without_a_model_nothing_is_made(self, tmp_path: Path) -> None:
         """Who asked hears all the same."""
         done: list[int] = []

@@ -195,11 +195,8 @@ class Installer:
         self._flows.start(self._refreshing(then))
 
     def _refreshing(self, then: Callable[[], None]) -> Flow[None]:
-        current = self.served
-        if current is not None:
-            checked = yield from beside(partial(self._stage.load, current))
-            if checked is not None:
-                yield from self._stage.serve(checked, current)
+        if self.served is not None:
+            yield from self._stage.renew(self.served)
         then()
 
     def receive(self, block: Block) -> None:

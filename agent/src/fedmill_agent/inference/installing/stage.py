@@ -70,6 +70,16 @@ class Stage:
         scoring = yield from beside(partial(self._serving.scoring, checked))
         self.score_with(scoring, notice)
 
+    def renew(self, notice: VersionNotice) -> Flow[None]:
+        """Make what stands for ``notice``, which serves, anew; what cannot be made is told."""
+        try:
+            checked = yield from beside(partial(self.load, notice))
+            if checked is not None:
+                yield from self.serve(checked, notice)
+        except FedmillError as error:
+            version, told = notice.version[:12], str(error)
+            self._around.log.error("served.refused", version=version, error=told)  # noqa: TRY400  no fault of ours
+
     def make_do(self) -> Flow[None]:
         """What served cannot be read any more: what was before serves, and it is fetched again."""
         slots = self._ledger.slots
