@@ -2,7 +2,7 @@
 """From predictions to what people are told of alarms, across restarts and disks that fail."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.agent.kit import Journal, a_job
 
 from fedmill_agent.alarms import book
@@ -119,7 +120,7 @@ class Plant:
             )
             row = np.array([np.atleast_1d(each)], np.float32)
             scored = Scored([window], row, None, "v" * 64, self.clock.now_ns(), 7)
-            self.watch.observe(replace(scored, sure=describe(self.job, row, None)))
+            self.watch.observe(structs.replace(scored, sure=describe(self.job, row, None)))
 
     def wait(self, seconds: float) -> None:
         """Time goes by."""
@@ -456,7 +457,7 @@ class TestFullDisk:
             window = Window("run", "m2", 0, 1, np.zeros((1, 8), np.float32), 1.0, 0)
             row = np.array([[99.0]], np.float32)
             scored = Scored([window], row, None, "v" * 64, plant.clock.now_ns(), 7)
-            plant.watch.observe(replace(scored, sure=describe(plant.job, row, None)))
+            plant.watch.observe(structs.replace(scored, sure=describe(plant.job, row, None)))
         assert len(tried) == 1
         plant.wait(1.0)
         assert len(tried) == 2

@@ -29,7 +29,7 @@ def nothing_said(rig: Plant, count: int) -> Any:
     """Windows of which the model says NaN."""
     scored = rig.scored(steady(9, count))
     features = np.full_like(scored.features, np.nan)
-    return replace(scored, outputs=np.full_like(scored.outputs, np.nan), features=features)
+    return structs.replace(scored, outputs=np.full_like(scored.outputs, np.nan), features=features)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -15,6 +15,7 @@ MOST_BYTES = 1 << 20
 """Of the buffer for windows, as far as one window does not have more."""
 
 Values = NDArray[np.float32]
+FLOAT = np.dtype(np.float32)
 
 
 class Runtime:
@@ -49,7 +50,7 @@ class Runtime:
                 "windows of one batch differ in shape",
                 remedy="score windows of one job together, (signals, samples)",
             )
-        plain = len(shape) == 2 and all(each.dtype == np.float32 for each in windows)
+        plain = len(shape) == 2 and all([each.dtype == FLOAT for each in windows])  # noqa: C419  a third of a microsecond
         if not plain or self.session.outputs is None:
             return self.session.run(np.stack(windows)), None
         if self._windows.shape[1:] != shape:

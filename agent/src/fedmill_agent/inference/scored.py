@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from fedmill_shared.signals.windows import Window
@@ -43,8 +44,7 @@ UNKNOWN: Sure = _Unknown()
 """Nothing is claimed."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
+class Scored(Struct, frozen=True, eq=False):
     """What one version said of some windows, in their order.
 
     Attributes:

@@ -3,11 +3,10 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msgspec import json
+from msgspec import Struct, json
 from numpy.typing import NDArray
 
 _COLUMNS = (
@@ -26,8 +25,7 @@ _CHANGING = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+class Prediction(Struct, frozen=True, eq=False):
     """What one model version said of one window.
 
     Attributes:
