@@ -32,8 +32,6 @@ RATE_HZ = 20.0
 AWAY_SAMPLES = 10
 FOLDER = Path(__file__).parent / "stands"
 AWAY = ("waiting", "silent")
-AT_FIRST = {"modbus": {0.0}}
-"""What registers hold that nobody has written."""
 
 
 def _stands() -> dict[str, type[Any]]:
@@ -60,7 +58,8 @@ class Line:
     def __init__(self, kind: str, folder: Path, journal: Journal) -> None:
         self.stand = stand = STANDS[kind](folder)
         self.rows: list[tuple[int, list[float]]] = []
-        self.said: dict[str, set[float]] = {tag: set(AT_FIRST.get(kind, ())) for tag in stand.tags}
+        at_first: dict[str, float] = getattr(stand, "at_first", {})
+        self.said = {tag: {at_first[tag]} if tag in at_first else set() for tag in stand.tags}
         self.failed: list[FedmillError] = []
         self._changed = threading.Condition()
         self.hub = Hub(

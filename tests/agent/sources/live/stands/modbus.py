@@ -183,6 +183,8 @@ class Stand:
     """A controller with two floats, for the contract of live sources."""
 
     tags: ClassVar = ["temperature", "speed"]
+    at_first: ClassVar = {"temperature": 0.0, "speed": 0.0}
+    """What registers hold that nobody has written."""
 
     def __init__(self, _folder: Path) -> None:
         self.server = Server()

@@ -59,6 +59,7 @@ class Stand:
 
     Attributes:
         tags: two that are numbers.
+        at_first: what a client reads of them that is there before anything was said.
         port: where it listens, before and after a restart.
         server: asyncua's, once it was started.
     """
@@ -72,6 +73,7 @@ class Stand:
         certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self.tags = [TEMPERATURE, SPEED]
+        self.at_first = {tag: START[tag] for tag in self.tags}
         self.port = free_port()
         self.server: Server | None = None
         self._folder = folder
