@@ -30,8 +30,8 @@ demo: setup
 
 # Hundreds of processes are started: without bytecode on disk each would compile its modules anew.
 # A run leaves half a GiB of state folders, in memory where there are some GiB: they fsync much.
-# What fails (1: pytest ran to its end) runs once more, alone: a fault of the code fails again; what
-# only a loaded machine upset, among thousands of tests with real processes, is named and passes.
+# What fails (1: pytest ran to its end) runs once more, alone: among thousands of tests with real
+# processes a loaded machine may upset one. Its failure stays in the output.
 test: setup
 	@export PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT="$${PYTEST_DEBUG_TEMPROOT:-$(ROOMY)}"; \
 	code=0; $(BIN)/pytest -n 2 --dist worksteal || code=$$?; \
