@@ -21,6 +21,20 @@ from fedmill_coordinator.cli import listing
             "fedmill: No such command 'stop'. (see `fedmill models --help`)",
         ),
         (["serve"], "fedmill: Missing argument 'CONFIG'. (see `fedmill serve --help`)"),
+        (
+            ["models", "promote", "coordinator.toml", "bearings"],
+            (
+                "fedmill: Got unexpected extra argument (bearings) "
+                "(a job is named by --job, see `fedmill models promote --help`)"
+            ),
+        ),
+        (
+            ["rounds", "coordinator.toml", "bearings"],
+            (
+                "fedmill: Got unexpected extra argument (bearings) "
+                "(a job is named by --job, see `fedmill rounds list --help`)"
+            ),
+        ),
         (["job", "check"], "fedmill: Missing argument 'FILE'. (see `fedmill job check --help`)"),
     ],
 )

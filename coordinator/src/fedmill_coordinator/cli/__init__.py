@@ -58,8 +58,7 @@ class LazyGroup(click.Group):
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
-            path = (error.ctx or context).command_path
-            click.echo(f"fedmill: {error.format_message()} (see `{path} --help`)", err=True)
+            click.echo(f"fedmill: {_in_words(error, error.ctx or context)}", err=True)
             sys.exit(UsageError.exit_code)
         except PermissionError as error:
             if error.filename is None:
@@ -77,6 +76,15 @@ class LazyGroup(click.Group):
             # what is left in the buffer would fail once more at the exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FedmillError.exit_code)
+
+
+def _in_words(error: click.UsageError, context: click.Context) -> str:
+    """What is wrong with the command line, and where to look; jobs are named by an option."""
+    told, command = error.format_message(), context.command
+    options = {name for each in command.params for name in each.opts}
+    if told.startswith("Got unexpected extra argument (") and "--job" in options:
+        return f"{told} (a job is named by --job, see `{context.command_path} --help`)"
+    return f"{told} (see `{context.command_path} --help`)"
 
 
 @click.command("fedmill", cls=LazyGroup)

@@ -30,9 +30,10 @@ class ListingGroup(click.Group):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Put ``list`` before anything that is neither a command nor a plea for help.
 
-        A listing takes one argument: what another one follows was meant for a command.
+        A listing takes one argument, a file: what another one follows was meant for a command.
         """
-        unknown = bool(args[1:]) and not args[0].startswith("-") and not args[1].startswith("-")
+        words = [each for each in args[:2] if not each.startswith("-")]
+        unknown = len(words) == 2 and not words[0].endswith(".toml")
         if args and args[0] not in (*self.commands, "--help") and not unknown:
             args = ["list", *args]
         return super().parse_args(context, args)
