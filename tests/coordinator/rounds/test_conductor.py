@@ -11,6 +11,7 @@ from tests.assembler import Assembler
 
 from fedmill_shared.codec.frame import decode_frame
 from fedmill_shared.errors import FrameError
+from fedmill_shared.job import Robustness
 from fedmill_shared.link.blocks import parse_block
 from fedmill_shared.messages import BlobRequest, MomentsReport, Refusal, encode
 from fedmill_shared.metrics import Statistic
@@ -128,6 +129,14 @@ class TestWholeJob:
         assert (details["report"]["agents"], details["report"]["examples"]) == (2, 32)
         assert world.traffic.total("tiny") == (0, 0)
         assert (opened.state, opened.base) == ("open", world.rows.versions("tiny")[1].version)
+
+    def test_claims_weigh_the_loss_as_they_weigh_the_sum(self, make_world: Make) -> None:
+        """By ``robustness.claim`` of the job: here one agent counts as much as the other."""
+        world = make_world(robustness=Robustness(clip=1e6, claim=1.0)).running(A, B)
+        world.deliver(A, examples=8, loss=0.5)
+        world.deliver(B, examples=32, loss=1.0)
+        [closed, _] = world.rows.rounds("tiny")
+        assert json.decode(closed.report)["loss"] == pytest.approx(0.75)
 
 
 class TestAggregation:

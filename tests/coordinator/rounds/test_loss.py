@@ -33,6 +33,12 @@ class TestLossOfRound:
         found = loss_of_round(updates((0.5, 100), (0.5, 100), (1.0, 2**32)))
         assert found == pytest.approx((0.5 * 2 + 1.0 * 5) / 7)
 
+    def test_claims_count_as_the_job_says(self) -> None:
+        """An update counts as it does in the sum."""
+        told = updates((0.5, 100), (0.5, 100), (1.0, 800))
+        assert loss_of_round(told, claim=1e6) == pytest.approx(0.9)
+        assert loss_of_round(told, claim=1.0) == pytest.approx(2 / 3)
+
     @pytest.mark.parametrize(("lie", "counts"), [(1e308, 7.0), (-5.0, 0.0), (float("inf"), 7.0)])
     def test_absurd_losses(self, lie: float, counts: float) -> None:
         """Count as ten times the median, or as nothing."""

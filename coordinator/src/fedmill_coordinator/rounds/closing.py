@@ -73,7 +73,7 @@ def close(
         traffic=means.services.traffic,
         tally=Tally(tally.rejected, tally.discarded + overdue),
         quarantine=after,
-        excluded=excluded,
+        loss=loss_of_round(found.used, excluded, claim=job.robustness.claim),
     )
     made = _advance(means, closed, found, result)
     return Closed(closed, made, Past(closed.round, newest_of(found.used)), before, after)
@@ -106,17 +106,17 @@ def closed_record(
     now_ns: int,
     traffic: Traffic,
     tally: Tally,
-    quarantine: Sequence[Quarantine] = (),
-    excluded: Collection[str] = (),
+    quarantine: Sequence[Quarantine],
+    loss: float,
 ) -> RoundRecord:
     """``current`` as it ends now with ``used``, and with the bytes that ``traffic`` counted.
 
-    ``quarantine`` is of the next round; agents of this one that count for nothing are ``excluded``.
+    ``quarantine`` is of the next round, ``loss`` the training loss of this one.
     """
     up, down = traffic.total(current.job)
     details = {
         "report": report,
-        "loss": loss_of_round(used, excluded),
+        "loss": loss,
         "rejected": dict(tally.rejected),
         "discarded": dict(tally.discarded),
         "quarantine": quarantine,
