@@ -26,10 +26,7 @@ def carry_out(order: OrderRecord, parts: Parts, herald: Herald, step: Callable[[
         return close_now(parts, step, order.given_ns)
     if parts.stage.ended:
         return f"{REFUSED_ORDER}the job is {parts.stage.state}"
-    command = COMMANDS.get(order.verb)
-    if command is None:
-        return f"{REFUSED_ORDER}it is not known here"
-    return command(parts, herald)
+    return COMMANDS[order.verb](parts, herald)
 
 
 def pause(parts: Parts, herald: Herald) -> str:
