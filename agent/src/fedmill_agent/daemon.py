@@ -74,7 +74,7 @@ class Daemon:
         self._file = file
         make_folder(Path(config.agent.state))
         self._inbox: Inbox[Event] = Inbox(LANES)
-        self._line = Line(config, connect, self._hear, log)
+        self._line = Line(config, connect, self._hear, log, clock)
         self._trainer = GovernedTrainer(config.training, self._hear, clock, log, turned=self._hurry)
         self._plant = Plant(config, clock, log, failed=self._fail)
         self._background, self._disk = Background(self._soon), Background(self._soon)

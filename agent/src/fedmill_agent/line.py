@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from fedmill_agent.config import AgentConfig
 from fedmill_shared import topics
-from fedmill_shared.clock import Clock, SystemClock
+from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FrameError
 from fedmill_shared.link.base import (
     Connected,
@@ -65,13 +65,13 @@ class Line:
         connect: Connect,
         sink: Sink,
         log: Logger,
-        clock: Clock | None = None,
+        clock: Clock,
     ) -> None:
         """Nothing is connected yet; ``connect(sink, will)`` makes the link."""
         self._agent = config.agent.id
         self._broker = f"{config.broker.host}:{config.broker.port}"
         self._log = log
-        self._rejections = Rejections(self._tell, clock or SystemClock())
+        self._rejections = Rejections(self._tell, clock)
         self.connected = False
         self._link = connect(sink, self._word(AgentState(online=False, newest=NEWEST)))
 

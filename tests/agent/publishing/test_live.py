@@ -103,7 +103,7 @@ class Gateway:
             self.links.append(MqttLink(endpoint, sink, jitter=lambda _: 0.05))
             return self.links[0]
 
-        self.line = Line(config, connect, self.events.put, self.journal)
+        self.line = Line(config, connect, self.events.put, self.journal, SystemClock())
         self.store = WindowStore(
             folder / "w.sqlite", clock=SystemClock(), max_bytes=1 << 24, max_age_seconds=1e9
         )

@@ -14,6 +14,7 @@ from fedmill_agent.inference.options import InferenceSection
 from fedmill_agent.publishing.stream import REFUSED_SECONDS
 from fedmill_agent.store.reader import WindowReader
 from fedmill_shared.link.memory import MemoryLink
+from fedmill_shared.link.rejections import TOLD_SECONDS
 
 TOPIC = "fedmill/v1/a/out/prediction/press"
 
@@ -103,13 +104,15 @@ class TestPublishing:
         assert len(agent.journal.of("publication.resumed")) == 1
 
     def test_a_broker_that_refuses_the_protocol(self, plant: Plant) -> None:
-        """It is told, and what others are told goes out all the same."""
+        """It is told, each minute anew, and what others are told goes out all the same."""
         scada = Scada(plant)
         plant.coordinator.broker.forbidden = ["fedmill/v1/+/up/#"]
         agent = again(plant, publish="all")
-        [told, *_] = agent.journal.of("broker.refused")
+        [told, *more] = agent.journal.of("broker.refused")
         assert told["topic"].startswith("fedmill/v1/a/up/")
         assert len(scada.heard) == 12
+        agent.clock.advance(TOLD_SECONDS)
+        agent.until(lambda: len(agent.journal.of("broker.refused")) > 1 + len(more))
 
     def test_it_can_be_switched_on_while_the_agent_works(self, plant: Plant) -> None:
         """What was made before is not told."""
