@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.link.blocks import blocks_of, parse_block
 from fedmill_shared.models.manifest import vector_bytes
+
+
+def read_only(*_: object, **__: object) -> None:
+    """What such a disk says to any change."""
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
 @pytest.fixture
@@ -36,6 +42,19 @@ class TestBlobs:
         assert not shelf.has(digest)
         with pytest.raises(StoreError, match="cannot be read"):
             shelf.get(digest)
+
+    def test_a_damaged_one_on_a_disk_that_cannot_be_written(
+        self, shelf: VersionShelf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A disk that damages files often turns read-only: that is still told as damage."""
+        digest = shelf.put(b"blob")
+        shelf.activate(Versions().notice())
+        for path in (shelf.path(digest), shelf.folder / "active.msgpack"):
+            path.write_bytes(path.read_bytes()[:-1])
+        monkeypatch.setattr(Path, "unlink", read_only)
+        with pytest.raises(StoreError, match="damaged"):
+            shelf.get(digest)
+        assert shelf.active() is None
 
     def test_a_vector_must_be_float32(self, shelf: VersionShelf) -> None:
         """Another number of bytes is refused, not rounded down."""

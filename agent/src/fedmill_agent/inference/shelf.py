@@ -79,7 +79,8 @@ class VersionShelf:
         """The blob named ``digest``.
 
         Raises:
-            StoreError: it is missing, or damaged, and then removed so that it is fetched again.
+            StoreError: it is missing, or damaged, and then removed, if the disk lets us, so that it
+                is fetched again.
         """
         path = self.path(digest)
         try:
@@ -87,7 +88,8 @@ class VersionShelf:
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
         if sha256(blob) != digest:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has turned read-only keeps it, damaged
+                path.unlink(missing_ok=True)
             raise StoreError(f"{path}: damaged", remedy="it will be fetched again")
         return blob
 
@@ -138,7 +140,8 @@ class VersionShelf:
         except OSError:
             return None
         except FrameError:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it is read, and found damaged, once more
+                path.unlink(missing_ok=True)
             return None
 
     def _prune(self, keep: set[str]) -> None:
