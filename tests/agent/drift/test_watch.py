@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec import json, to_builtins
-from tests.agent.drift.kit import LENGTH, Plant, a_watched_job, steady, windows
+from tests.agent.drift.kit import LENGTH, WIDTH, Plant, a_watched_job, steady, windows
 
 from fedmill_agent import kept
 from fedmill_agent.background import Background
-from fedmill_agent.drift import keeping
+from fedmill_agent.drift import keeping, signals
 from fedmill_agent.drift.keeping import DriftState
 from fedmill_agent.drift.told import DriftTold
 from fedmill_agent.drift.watch import NO_FEATURES, Watch
@@ -69,6 +69,19 @@ class TestLearning:
             "input-ks",
             "input-psi",
         ]
+
+    def test_wide_features_have_a_shorter_reference(
+        self, plant: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is held in memory and on disk: of 300 stored windows the newest 150 have room."""
+        monkeypatch.setattr(signals, "MOST_NUMBERS", 150 * WIDTH)
+        rig = plant('watch = ["representation"]\nreference_windows = 300')
+        watch = armed(rig)
+        assert rig.log.of("drift.armed") == [{"signal": "representation", "windows": 150}]
+        _, features = rig.look(list(steady(2, 300)))
+        assert features is not None
+        reference = watch._signals["representation"].reference
+        assert np.array_equal(reference, features[150:])
 
     def test_from_what_comes_where_nothing_is_stored(self, plant: Made) -> None:
         """Until there is enough of it, it says that it is learning."""

@@ -146,9 +146,11 @@ class Signal:
         for rows in stored():
             portion = [each for each in rows if np.isfinite(each[1]).all()]
             runs += [run for run, _ in portion]
-            self._runs.update(run for run, _ in portion)
             self._learned += [row.astype(np.float32) for _, row in portion]
+            most = self._most(len(self._learned))  # only a row tells how wide features are
+            del self._learned[:-most], runs[:-most]
             yield True
+        self._runs.update(runs)
         if self.trends is not None and runs:
             left = detrended(runs, np.stack(self._learned).astype(np.float64))
             self._learned = list(left.astype(np.float32))
