@@ -69,6 +69,14 @@ class TestSignals:
         assert found.causes[0].share == pytest.approx(0.7)
         assert (found.explained, found.change) == (pytest.approx(1.0), pytest.approx(10.0))
 
+    def test_of_an_alarm_on_every_class_it_is_the_likely_one_that_counts(self) -> None:
+        """That of the window, in every comparison: the odds of all classes would be endless."""
+        explainer = Explainer(a_job("force", "heat"), weighing(7, 3), lambda _: None)
+        explainer.note(constant(0, 0))
+        found = explainer.explain(constant(1, 1), ["good", "worn", "broken"])
+        assert found == explainer.explain(constant(1, 1), ["broken"])
+        assert found.text == "force carries 70 % of it, heat 30 %"
+
     def test_where_no_single_one_does_that_is_said(self) -> None:
         """The largest are named all the same."""
         job = a_job("a", "b", "c", "d")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmill_agent.explaining.explanation import UNEXPLAINED, Cause, Explanation
-from fedmill_agent.explaining.occlusion import Score, effects, ends
+from fedmill_agent.explaining.occlusion import Score, effects
 from fedmill_agent.explaining.parts import (
     Band,
     Rows,
@@ -78,16 +78,19 @@ class Explainer:
         values, usual = window.values, self._usual_for(window)
         if usual is None:
             return UNEXPLAINED
+        pair = self._run(np.stack([usual, values]))
         chosen = [self._job.labels.classes.index(name) for name in classes]
+        if len(chosen) == pair.shape[1]:  # all of them raise it: what speaks for the most likely
+            chosen = [int(pair[1].argmax())]
 
         def score(rows: Values) -> NDArray[np.float64]:
             return scores(self._run(rows), chosen)
 
-        known = ends(score, values, usual)
-        change = known[1] - known[0]
-        if not abs(change) > _NOTHING * max(1.0, abs(known[0])) or (chosen and change < 0.0):
+        usually, now = scores(pair, chosen).tolist()
+        change = now - usually
+        if not abs(change) > _NOTHING * max(1.0, abs(usually)) or (chosen and change < 0.0):
             return Explanation("with usual values the model says the same", change=change)
-        return _Search(self._job, score, values, usual, known).explanation()
+        return _Search(self._job, score, values, usual, (usually, now)).explanation()
 
     def _usual_for(self, window: Window) -> Values | None:
         """The usual window in the operating condition of ``window``."""

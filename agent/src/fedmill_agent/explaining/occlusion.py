@@ -25,12 +25,6 @@ BATCH_BYTES = 1 << 20
 """Of windows that are scored at a time."""
 
 
-def ends(score: Score, window: Values, usual: Values) -> tuple[float, float]:
-    """Scores of the usual window and of the one that is explained."""
-    low, high = score(np.stack([usual, window])).tolist()
-    return low, high
-
-
 def effects(
     score: Score,
     window: Values,
@@ -45,7 +39,7 @@ def effects(
         window: is explained.
         usual: the same shape; what parts are exchanged for.
         parts: do not overlap.
-        known: what ``ends`` gave.
+        known: scores of ``usual`` and of ``window``.
     """
     batch = max(2, BATCH_BYTES // window.nbytes) // 2
     found = []

@@ -13,16 +13,13 @@ def scores(outputs: NDArray[np.float32], chosen: Sequence[int]) -> NDArray[np.fl
     Of classes it is the logarithm of the odds that one of those at ``chosen`` is the true one, by
     which M. Robnik-Šikonja and I. Kononenko explain ("Explaining Classifications For Individual
     Instances", IEEE Transactions on Knowledge and Data Engineering 20 (2008) 589). Without any it
-    is the number itself.
+    is the number itself; all of them have no odds.
     """
     values = outputs.astype(np.float64)
     if not chosen:
         return values[:, 0]
     others = np.ones(values.shape[1], np.bool_)
     others[list(chosen)] = False
-    if not others.any():  # all of them raise it: what speaks for the most likely one
-        others[:] = True
-        others[int(values[0].argmax())] = False
     return _log_sum(values[:, ~others]) - _log_sum(values[:, others])
 
 
