@@ -9,6 +9,7 @@ from msgspec import json
 from fedmill_coordinator.cli.listing import when
 from fedmill_coordinator.cli.presence import presence
 from fedmill_coordinator.cli.table import Column, Row, digest, number, value
+from fedmill_coordinator.registry.rollout.progress import FAILED
 from fedmill_coordinator.registry.rollout.served import came_later, standing
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records_releases import LAST_WORDS, InstallRecord, ReleaseRecord
@@ -17,7 +18,6 @@ from fedmill_shared.errors import UsageError
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.messages import InstallReport, JobPhase
 
-WENT_WRONG = ("rejected", "rolled_back", "timed_out")
 IN_WORDS = {"aborted": "back after an abort"}
 """Why a release began, where the word alone would be taken for its state."""
 
@@ -121,7 +121,7 @@ def release_row(store: Store, release: ReleaseRecord) -> Row:
         "ended": when(release.ended_ns),
         "asked": len(words),
         "committed": words.count("committed"),
-        "failed": sum(word in WENT_WRONG for word in words),
+        "failed": sum(word in FAILED for word in words),
         "waiting": sum(word not in LAST_WORDS for word in words),
         "reason": release.reason or _way_back(store, release),
     }

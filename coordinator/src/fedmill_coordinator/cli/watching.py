@@ -17,6 +17,7 @@ from rich.text import Text
 from fedmill_coordinator.cli.listing import chosen_job, config_argument, job_option, opened
 from fedmill_coordinator.cli.reported import agent_rows, chosen_release, headline, release_row
 from fedmill_coordinator.cli.table import Row
+from fedmill_coordinator.registry.rollout.progress import FAILED
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records_releases import ReleaseRecord
 from fedmill_coordinator.store.rules_releases import GOING
@@ -112,7 +113,7 @@ class Events:
 def picture(snapshot: Snapshot) -> Group:
     """The release and its agents as the live view shows them: those that are waited for first."""
     release = snapshot.release
-    order = {"rejected": 1, "rolled_back": 1, "timed_out": 1, "committed": 3, "not asked": 4}
+    order = {**dict.fromkeys(FAILED, 1), "committed": 3, "not asked": 4}
     rows = sorted(snapshot.agents, key=lambda row: order.get(str(row["state"]), 2))
     table = Table(box=None, pad_edge=False)
     headings = ("agent", "there", "state", "gate", "reason")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fedmill_coordinator.registry.notices import blobs_of, version_notice
 from fedmill_coordinator.registry.offers import Offers
+from fedmill_coordinator.registry.rollout.progress import FAILED
 from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.records import Alias
 from fedmill_coordinator.store.records_releases import BACK, InstallRecord, ReleaseRecord
@@ -99,7 +100,7 @@ def log_ahead(log: Logger, release: ReleaseRecord, reports: Mapping[str, Install
 def log_word(log: Logger, release: ReleaseRecord, install: InstallRecord) -> None:
     """Note how far an agent is with a release; loudly where that is not what was wanted."""
     told = {"agent": install.agent, "release": release.release, "state": install.state}
-    if install.state in ("rejected", "rolled_back", "timed_out"):
+    if install.state in FAILED:
         reason = {"gate": install.gate, "reason": install.reason}
         log.warning("release.refused", **told, **reason, evidence=install.evidence)
     elif install.state == "committed":
