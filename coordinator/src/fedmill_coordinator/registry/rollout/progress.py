@@ -128,12 +128,10 @@ def timed_out(view: View) -> list[InstallRecord]:
 
 
 def abort_reason(installs: Iterable[InstallRecord]) -> str:
-    """How many could not use it, and the first of them."""
+    """How many could not use it, and the first of them; there is one at least."""
     told = list(installs)
     failed = sorted((i for i in told if i.state in FAILED), key=lambda i: i.heard_ns)
     done = sum(install.state in LAST_WORDS for install in told)
-    if not failed:
-        return f"0 of {done} agents"
     first = failed[0]
     why = ": ".join(part for part in (first.gate, first.reason) if part)
     return f"{len(failed)} of {done} agents could not use it; {first.agent}: {first.state}, {why}"
