@@ -2,6 +2,7 @@
 """``fedmill models``: what agents are to serve, as tables, JSON, orders and a live view."""
 
 import io
+import re
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -371,6 +372,14 @@ class TestWatch:
         assert result.stdout == (
             "release 1 of version 2: done, promoted by anna; canary -> [fleet]\n"
         )
+        told = re.findall(r"event=release\.(\S+)(?: agent=(\S+))?.* state=\W?(\w+)", result.stderr)
+        assert told == [
+            ("progress", "", "open"),
+            ("agent", "press-1", "rejected"),
+            ("agent", "press-2", "not"),
+            ("progress", "", "done"),
+            ("agent", "press-2", "committed"),
+        ]
 
     def test_one_that_was_aborted(self, run: Run, rolling: SimpleNamespace) -> None:
         """Is an error, so that a script notices; with the reason."""

@@ -45,9 +45,11 @@ def int8_outputs(quantised: Quantised, weights: np.ndarray, inputs: np.ndarray) 
     return bind(quantised, weights, scales_for(quantised, weights, inputs)).run(inputs)
 
 
-def template_of(nodes: list[Any], tensors: dict[str, np.ndarray], length: int) -> bytes:
+def template_of(
+    nodes: list[Any], tensors: dict[str, np.ndarray], length: int, groups: int = 1
+) -> bytes:
     """A template (B, channels, length) -> (B, outputs), weights external in the given order."""
-    channels = next(iter(tensors.values())).shape[1]
+    channels = groups * next(iter(tensors.values())).shape[1]
     graph = helper.make_graph(
         [
             *nodes,
@@ -137,11 +139,11 @@ class TestArithmetic:
         statistics = ["gamma", "beta", "mean", "variance"]
         nodes = [
             helper.make_node("Identity", ["windows"], ["first"]),
-            helper.make_node("Conv", ["first", "weight"], ["sums"], strides=[2], group=1),
+            helper.make_node("Conv", ["first", "weight"], ["sums"], strides=[2], group=2),
             helper.make_node("BatchNormalization", ["sums", *statistics], ["last"], epsilon=1e-3),
         ]
-        template = template_of(nodes, tensors, 31)
-        inputs = generator.normal(0, 1, (8, 2, 31)).astype(np.float32)
+        template = template_of(nodes, tensors, 31, groups=2)
+        inputs = generator.normal(0, 1, (8, 4, 31)).astype(np.float32)
         plain = OnnxSession.from_template(template, flat(tensors)).run(inputs)
         quantised = quantised_of(template)
         outputs = int8_outputs(quantised, flat(tensors), inputs)
