@@ -58,11 +58,12 @@ class Twins(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """A job with one version and an open round, so that most calls have something to meet."""
+        """A job, a version, a round and a release, so that most calls have something to meet."""
         self.add_job("bearings")
         first = sha256(bytes([0]))
         self.add_version("bearings", 0, first, None)
         self.open_round("bearings", 0, first)
+        self.add_release("bearings", 1, first, None)
 
     @rule(job=JOBS)
     def add_job(self, job: str) -> None:
@@ -229,21 +230,27 @@ class Twins(RuleBasedStateMachine):
 
     @rule(
         job=JOBS,
-        number=st.integers(1, 4),
+        back=st.integers(1, 2),
         state=st.sampled_from(["open", "paused", "done", "aborted", "superseded"]),
         agents=st.lists(AGENTS, max_size=2, unique=True),
         word=st.sampled_from(["asked", "shadowing", "committed", "timed_out"]),
     )
-    def save_release(self, job: str, number: int, state: Any, agents: list[str], word: str) -> None:
-        """Any release that is there goes on or ends, and agents say something."""
-        stored = self.stores[0].release(job, number)
-        if stored is None:
+    def save_release(self, job: str, back: int, state: Any, agents: list[str], word: str) -> None:
+        """The newest release or the one before goes on or ends, and agents say something."""
+        found = self.stores[0].releases(job)[-back:]
+        if not found:
             return
         over = state in ("done", "aborted", "superseded")
-        changed = structs.replace(stored, state=state, ended_ns=30 if over else None)
+        changed = structs.replace(found[0], state=state, ended_ns=30 if over else None)
         told = [
             InstallRecord(
-                job=job, release=number, agent=agent, ring=1, state=word, asked_ns=1, heard_ns=2
+                job=job,
+                release=changed.release,
+                agent=agent,
+                ring=1,
+                state=word,
+                asked_ns=1,
+                heard_ns=2,
             )
             for agent in agents
         ]
