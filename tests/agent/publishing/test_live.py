@@ -20,6 +20,7 @@ from fedmill_agent.inference.options import InferenceSection, SparkplugSection
 from fedmill_agent.line import Line
 from fedmill_agent.publishing import stream
 from fedmill_agent.publishing.node import Shown, SparkplugNode
+from fedmill_agent.publishing.opening import open_outlet, tellers
 from fedmill_agent.publishing.outlet import Outlet
 from fedmill_agent.publishing.publisher import Publisher
 from fedmill_agent.sources.sparkplug import payload
@@ -386,6 +387,29 @@ class TestSparkplug:
         eventually(born_again)
         assert host.values()["oven/confidence"] == 0.5
         assert _born(host.births()[-1]) > _born(host.births()[0])
+
+    def test_as_the_configuration_wants_it(
+        self, broker: Mosquitto, host: Host, tmp_path: Path
+    ) -> None:
+        """The node alone, if nothing is to be published; it goes with the agent."""
+        section = SparkplugSection(group="plant", node="gateway")
+        config = AgentConfig(
+            agent=AgentSection(id="gw-2"),
+            broker=BrokerSection(port=broker.port),
+            inference=InferenceSection(sparkplug=section),
+        )
+        clock, log, newest = SystemClock(), Journal(), said(5)
+        store = WindowStore(tmp_path / "w", clock=clock, max_bytes=1 << 24, max_age_seconds=1e9)
+        outlet = open_outlet(config, Gone(), lambda call: call(), clock, log)
+        [shown] = tellers(config, job("oven"), store, outlet, lambda: newest, clock=clock, log=log)
+        outlet.start()
+        outlet.pump()
+        eventually(lambda: host.values().get("oven/class") == "burnt")
+        assert log.of("sparkplug.connected") == [{"group": "plant", "node": "gateway"}]
+        shown.close()
+        outlet.close()
+        eventually(lambda: host.messages()[-1][0] == "NDEATH")
+        store.close()
 
     def test_a_farewell_is_a_death(self, host: Host, node: SparkplugNode) -> None:
         """With the number of the birth that it ends."""
