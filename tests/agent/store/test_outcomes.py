@@ -88,6 +88,18 @@ class TestPrediction:
             assert (first.id, first.end_ns, first.scored_ns) == (1, 0, 5)
             assert (first.confidence, first.number, second.id) == (0.5, 3, 2)
 
+    @pytest.mark.parametrize("damaged", ['["good"', '["good",1]', '"good"', "\ufffd", ""])
+    def test_classes_that_cannot_be_read(self, tmp_path: Path, damaged: str) -> None:
+        """A wrong bit in them costs them alone: nobody fails over it, at each start again."""
+        with open_store(tmp_path / "s") as store:
+            sure = Prediction("r", 0, "v", OUTPUTS, 5, confidence=0.5, plausible=("good", "worn"))
+            store.add_predictions([sure, *predictions(1, 3)])
+            change = "UPDATE predictions SET plausible = ? WHERE id = 1"
+            store._write(lambda database: database.execute(change, (damaged,)))
+            first, *others = store.predictions_after(0)
+            assert (first.confidence, first.plausible) == (0.5, None)
+            assert [each.end_ns for each in others] == [1, 2]
+
 
 class TestAlarms:
     def test_every_turn_is_a_row(self, tmp_path: Path) -> None:

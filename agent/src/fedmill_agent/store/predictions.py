@@ -9,6 +9,8 @@ import numpy as np
 from msgspec import Struct, json
 from numpy.typing import NDArray
 
+from fedmill_shared.messages import UNREADABLE
+
 _COLUMNS = (
     "run, end_ns, version, outputs, scored_ns, unit, start_ns, good_share, number,"
     " confidence, low, high, plausible"
@@ -129,6 +131,14 @@ def _prediction(row: tuple[Any, ...]) -> Prediction:
         confidence=confidence,
         low=low,
         high=high,
-        plausible=None if plausible is None else tuple(json.decode(plausible, type=list[str])),
+        plausible=None if plausible is None else _plausible(plausible),
         id=place,
     )
+
+
+def _plausible(text: str) -> tuple[str, ...] | None:
+    """Classes as they were stored; None where that cannot be read any more."""
+    try:
+        return tuple(json.decode(text, type=list[str]))
+    except UNREADABLE:  # one wrong bit of a file costs what it is in, and not all that come with it
+        return None
