@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import structlog
-from msgspec import Struct, msgpack, structs
+from msgspec import Struct, msgpack
 from structlog.testing import CapturingLogger
 
 from fedmill_coordinator.fleet import Fleet
@@ -233,8 +233,3 @@ class Rig:
     def stable(self, number: int) -> None:
         """Version ``number`` is what the fleet serves."""
         self.store.set_alias(NAME, "stable", version(number), updated_ns=1)
-
-
-def plain(release: ReleaseRecord, **fields: Any) -> ReleaseRecord:
-    """``release`` with other fields."""
-    return structs.replace(release, **fields)
