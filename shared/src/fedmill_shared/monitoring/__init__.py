@@ -13,13 +13,11 @@ from fedmill_shared.monitoring.limits import (
     t2_limit,
 )
 from fedmill_shared.monitoring.scatter import Scatter, merge, merge_all, of_rows
-from fedmill_shared.monitoring.smoothing import causal_mean
 
 __all__ = [
     "Components",
     "Scatter",
     "box_limit",
-    "causal_mean",
     "fit",
     "jackson_mudholkar_limit",
     "merge",

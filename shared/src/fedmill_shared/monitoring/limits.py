@@ -6,7 +6,7 @@ from rows that fitted nothing (:func:`rank_limit`) hold where these do not. Limi
 that the components were fitted to look better, and raise several times as many false alarms.
 """
 
-from math import ceil, floor, inf, sqrt
+from math import ceil, inf, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -101,8 +101,3 @@ def empirical_limit(
     if not unseen.size or not np.isfinite(unseen).all():
         raise DataError(f"monitoring: {unseen.size} values give no limit, or one is not finite")
     return margin * min(rank_limit(unseen, false_alarms), float(unseen.max()))
-
-
-def fewest(false_alarms: float) -> int:
-    """Values from which on :func:`rank_limit` is finite."""
-    return max(1, floor(1 / false_alarms - 1 + 1e-9))
