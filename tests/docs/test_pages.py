@@ -92,6 +92,16 @@ class TestReadme:
         assert "make test" in (ROOT / ".ci/run").read_text()
 
 
+class TestAgent:
+    def test_names_every_small_file_of_its_state(self) -> None:
+        """Who backs up or cleans a state folder finds there what each file is."""
+        sources = (path.read_text() for path in (ROOT / "agent/src").rglob("*.py"))
+        files = {name for text in sources for name in re.findall(r'"([a-z]+\.msgpack)"', text)}
+        page = (ROOT / "docs/agent.md").read_text()
+        assert len(files) > 5
+        assert {name for name in files if f"{name}`" not in page} == set()
+
+
 class TestVersions:
     def test_all_are_in_step(self) -> None:
         """Four projects, the code, the pins between them and the changelog agree."""
