@@ -49,13 +49,17 @@ class Releasing:
         while plant.state()[1]:
             for agent in ("a", "b"):
                 plant.update(agent)
-        newest = plant.store.versions("tiny")[-1].version
-        right = ClassificationStatistic(3, (9, 0, 0, 0, 0, 0, 0, 0, 0), 0.1)
         for agent in ("a", "b"):
-            report = EvaluationReport(job="tiny", version=newest, statistic=right, last=right)
-            plant.say(agent, "evaluation", report)
+            self.evaluate(agent)
         plant.wait(SETTLED)
         assert self.state == "finished"
+
+    def evaluate(self, agent: str) -> None:
+        """An agent finds that the newest version is always right."""
+        newest = self.plant.store.versions("tiny")[-1].version
+        right = ClassificationStatistic(3, (9, 0, 0, 0, 0, 0, 0, 0, 0), 0.1)
+        report = EvaluationReport(job="tiny", version=newest, statistic=right, last=right)
+        self.plant.say(agent, "evaluation", report)
 
     @property
     def state(self) -> str:
@@ -352,6 +356,20 @@ class TestBetter:
         """The first version that enough of them have scored is released by itself."""
         one = make(Rollout(release="better"))
         one.finish()
+        one.plant.wait(SETTLED)
+        assert one.notices()[-1].notice.number == 1
+
+    def test_what_an_agent_evaluates_after_the_end(self, make: Callable[..., Releasing]) -> None:
+        """It was away when the job finished; with it there are enough of them."""
+        one = make(Rollout(release="better"))
+        one.plant.running()
+        for agent in ("a", "b"):
+            one.plant.update(agent)
+        one.evaluate("a")
+        one.plant.wait(70)
+        one.plant.wait(SETTLED)
+        assert (one.state, one.plant.store.releases("tiny")) == ("finished", [])
+        one.evaluate("b")
         one.plant.wait(SETTLED)
         assert one.notices()[-1].notice.number == 1
 

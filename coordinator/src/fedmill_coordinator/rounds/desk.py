@@ -47,6 +47,7 @@ class Desk:
         self._rounds = parts.rounds
         self._reception = parts.reception
         self._versions = parts.versions
+        self._rollout = parts.rollout
         self._statistics = parts.statistics
         self._wishes = parts.wishes
         self._schema = schema_hash(parts.job)
@@ -116,6 +117,8 @@ class Desk:
             return
         for record in evaluation_records(self._job, agent, report, self._clock.now_ns()):
             self._store.save_evaluation(record)
+        if self._stage.state == "finished":  # before, the end of the round or the job looks at it
+            self._rollout.versions_changed()
         if self._rounds.current is None and report.version == self._versions.version:
             self._agents.deliver(agent, fresh=True)
 
