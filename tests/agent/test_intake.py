@@ -17,7 +17,7 @@ from fedmill_agent.sources.csv import CsvOptions
 from fedmill_agent.sources.runner import SourceEnded, SourceEvent
 from fedmill_agent.store.windows import WindowStore
 from fedmill_shared.clock import ManualClock
-from fedmill_shared.errors import DataError, SchemaError
+from fedmill_shared.errors import DataError, SchemaError, StoreError
 from fedmill_shared.job import Evaluation, Job, Labels, Signal, Task, Window
 
 LENGTH = 4
@@ -165,6 +165,23 @@ class TestBacklog:
             self.take(made, n, more=True)
             counts.append(made.store.prediction_count())
         assert counts == [0, 2, 2, 4, 4]
+
+    def test_what_cannot_be_kept_is_shown_all_the_same(
+        self, line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who shows the newest prediction needs no disk for it."""
+        made = line()
+        made.scorer.swap("v", Session(1.0))
+
+        def full(_: object) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(made.store, "add_predictions", full)
+        for n in range(2):
+            with pytest.raises(StoreError, match="full"):
+                self.take(made, n, more=False)
+            assert made.intake.newest is not None
+            assert made.intake.newest.outputs[1] == n
 
     def test_the_end_of_a_source_settles(self, line: Callable[..., Line]) -> None:
         """Who looks then whether there is enough to learn from finds all windows."""

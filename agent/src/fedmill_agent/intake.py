@@ -243,8 +243,8 @@ class Intake:
         if not waiting:
             return
         said = self._backlog.score()
-        self._store.add_predictions(said)
         self.newest = said[-1] if said else self.newest
+        self._store.add_predictions(said)
         parts: dict[StoredSplit, list[Window]] = {}
         for feed, windows in waiting:
             for split, members in self._divided(feed.options.split, windows).items():
