@@ -66,6 +66,7 @@ class TestBackground:
         closing.join(10.0)
         calls.get(timeout=10.0)()
         background.submit(lambda: 3, done.append, fail)
+        assert background._thread is None
         assert done == [1]
         assert calls.empty()
 
