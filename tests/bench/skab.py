@@ -22,6 +22,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 from tests.bench.harness import Figure, at_least, at_most, figure
+from tests.bench.smoothing import causal_mean
 from tests.laboratory import monitoring
 from tests.laboratory.rigs import SKAB_SIGNALS, Experiment, folder_of, skab
 
@@ -31,7 +32,7 @@ from fedmill_shared.learning.alone import fit_pooled
 from fedmill_shared.learning.examples import make_examples
 from fedmill_shared.models import build, initial_vector
 from fedmill_shared.models.flat import FlatModel
-from fedmill_shared.monitoring import causal_mean, fit, of_rows
+from fedmill_shared.monitoring import fit, of_rows
 from fedmill_shared.monitoring.inputs import rows_of
 from fedmill_shared.monitoring.limits import box_limit, empirical_limit, t2_limit
 from fedmill_shared.monitoring.version import read

@@ -14,9 +14,10 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 from tests.bench.harness import Figure, at_least, at_most, figure
+from tests.bench.smoothing import causal_mean
 from tests.laboratory.rigs import TEP_BEGIN, Rows, folder_of, tep
 
-from fedmill_shared.monitoring import Components, causal_mean, fit, of_rows
+from fedmill_shared.monitoring import Components, fit, of_rows
 from fedmill_shared.monitoring.limits import empirical_limit
 
 SUMMARY = "faults of the Tennessee Eastman process: share of rows that T2 or Q finds"
