@@ -31,13 +31,12 @@ class Hotelling:
 
     mean: Array
     whitening: Array
-    weight: float = WEIGHT
 
     @classmethod
-    def fit(cls, rows: Array, weight: float = WEIGHT) -> Self:
+    def fit(cls, rows: Array) -> Self:
         """The chart of the reference ``rows`` (n, columns)."""
         mean = rows.mean(0)
-        return cls(mean, whitening(rows - mean), weight)
+        return cls(mean, whitening(rows - mean))
 
     @property
     def span(self) -> int:
@@ -51,8 +50,8 @@ class Hotelling:
     def step(self, state: Array, row: Array) -> tuple[Array, Reading | None]:
         """Fold ``row`` (columns,) in."""
         white = limited((row - self.mean) @ self.whitening)
-        state = state + self.weight * (white - state)
-        return state, Reading(float(state @ state) / variance(self.weight), -1)
+        state = state + WEIGHT * (white - state)
+        return state, Reading(float(state @ state) / variance(WEIGHT), -1)
 
     def maxima(self, rows: Array, draws: Draws, paths: int) -> Array:
         """As ``Detector`` says; paths are drawn in the directions of the reference."""
@@ -63,9 +62,9 @@ class Hotelling:
         level, highest = np.zeros(mean.shape), np.zeros(paths)
         for row in draws.walk(white, paths, SPAN):
             turned = np.matmul((row - mean)[:, None, :], turn)[:, 0]
-            level += self.weight * (limited(turned) - level)
+            level += WEIGHT * (limited(turned) - level)
             highest = np.maximum(highest, (level * level).sum(1))
-        return highest / variance(self.weight)
+        return highest / variance(WEIGHT)
 
 
 def shrunk(centred: Array) -> Array:
