@@ -15,7 +15,12 @@ from tests.agent.kit import Journal
 from fedmill_agent.inference.options import InferenceSection
 from fedmill_agent.publishing.outlet import IN_FLIGHT, Outlet
 from fedmill_agent.publishing.publisher import RETRY_SECONDS, Publisher
-from fedmill_agent.publishing.stream import READ_AHEAD, REFUSED_SECONDS, TOLD_SECONDS
+from fedmill_agent.publishing.stream import (
+    MOST_GIVEN_UP,
+    READ_AHEAD,
+    REFUSED_SECONDS,
+    TOLD_SECONDS,
+)
 from fedmill_agent.store import cursors
 from fedmill_agent.store.bounds import Rules
 from fedmill_agent.store.predictions import Prediction
@@ -491,6 +496,21 @@ class TestBounds:
         made.publisher.tick()
         assert made.wire.ends() == [3, 4]
         assert made.store.publication("predictions") == (5, 3)
+
+    def test_many_that_are_too_old_hold_up_no_window(self, desk: Callable[..., Desk]) -> None:
+        """After weeks without a broker they are given up some at a time; none is passed over."""
+        made = desk(publish_max_age_seconds=3600.0)
+        made.predict(2 * MOST_GIVEN_UP + 1)
+        made.clock.advance(3601.0)
+        made.predict(1)
+        for turn in range(1, 3):
+            made.outlet.pump()
+            made.publisher.tick()
+            given_up = turn * MOST_GIVEN_UP
+            assert made.store.publication("predictions") == (given_up, given_up)
+        assert made.wire.flying == []
+        made.deliver()
+        assert made.wire.ends() == [2 * MOST_GIVEN_UP + 1]
 
     def test_what_is_too_large_for_the_broker_is_given_up(self, desk: Callable[..., Desk]) -> None:
         """It would hold up all that comes behind it, for ever."""

@@ -27,6 +27,8 @@ from fedmill_shared.link.base import Rejection
 from fedmill_shared.log import Logger
 
 READ_AHEAD = 64
+MOST_GIVEN_UP = 256
+"""Rows in one turn: after weeks without a broker there may be very many, and windows wait."""
 TOLD_SECONDS = 60.0
 """How often it is told that some are given up."""
 REFUSED_SECONDS = 60.0
@@ -127,7 +129,10 @@ class Stream(Generic[Row]):
         Raises:
             StoreError: the rows cannot be read.
         """
-        while self._outlet.open and self._room() and not self._held() and self._look():
+        most = self._lost + MOST_GIVEN_UP
+        while self._lost < most and self._outlet.open and self._room():
+            if self._held() or not self._look():
+                return
             row = self._waiting.popleft()
             flight = _Flight(row.id)
             self._flights.append(flight)
