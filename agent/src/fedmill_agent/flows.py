@@ -55,8 +55,7 @@ class Flows:
         if self._closed:
             return
         self._waiting.append(flow)
-        if self._running is None:
-            self._next()
+        self._next()
 
     def at_once(self, flow: Flow[None]) -> None:
         """Run ``flow`` through here and now, and then what it has started."""
