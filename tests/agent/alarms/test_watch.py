@@ -291,6 +291,17 @@ class TestMachines:
             plant.say(9, 9, unit=f"part-{n}")
         assert [each["unit"] for each in plant.journal.of("alarm.forgotten")] == ["part-0"]
 
+    def test_a_machine_at_rest_takes_no_room(self, plant: Plant) -> None:
+        """Neither where a row has come to nothing, nor where an alarm has ended."""
+        plant.say(9, unit="once")
+        plant.say(9, 9)
+        plant.watch.close()
+        assert list(read(plant.folder / FILE).entries["short-life"]) == ["once", "m1"]
+        plant.say(50, unit="once")
+        plant.say(50, 50)
+        plant.watch.close()
+        assert read(plant.folder / FILE).entries == {}
+
 
 class TestTime:
     def test_what_the_limit_held_back_is_told_when_it_may(self, tmp_path: Path) -> None:
