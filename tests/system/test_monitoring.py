@@ -28,6 +28,8 @@ pytestmark = pytest.mark.system
 
 RUNS = 10
 SAMPLES = {1: 160, 2: 320}
+TURN = 20
+"""Live windows of a healthy pump, which come again and again."""
 TEXT = """
 [job]
 name = "pumps"
@@ -187,6 +189,23 @@ class TestAgents:
             )
             assert np.median(scores(finished, agent, "healthy")) < 0.8
             assert np.median(scores(finished, agent, "blocked")) > 1.5
+
+    def test_scores_are_over_that_limit(self, finished: Fleet) -> None:
+        """What is told of a window is what the model says of it over the agent's own limit."""
+        manifest, vector = served(finished)
+        version = finished.stable()[:12]
+        for number, agent in enumerate(finished.agents, start=1):
+            live = pumps(number + 7, 160).reshape(3, -1, 8).swapaxes(0, 1).astype(np.float32)
+            rows = rows_of(finished.job, manifest, vector, live)
+            said = read(manifest, vector).distances(rows).max(1)
+            [found] = finished.events(agent, "limit.found", version=version)
+            expected = pytest.approx(np.sort(said / float(found["limit"])), rel=1e-3)
+            finished.wait(
+                f"scores of {agent}",
+                lambda agent=agent, expected=expected: (
+                    sorted(scores(finished, agent, "healthy")[-TURN:]) == expected
+                ),
+            )
 
     def test_people_hear_of_it(self, finished: Fleet) -> None:
         """Each agent raises the job's alarm for its live pump, and names the signal."""
