@@ -455,6 +455,27 @@ class TestWishes:
         one.plant.wait(SETTLED)
         assert one.plant.state() == ("running", 2)
 
+    def test_are_granted_once(
+        self, make: Callable[..., Releasing], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where the coordinator is killed before it could note that they were."""
+        one = make(rounds_on_wish=2, wish_seconds=1.0)
+        one.finish()
+        one.plant.clock.advance(2)
+
+        def dies(*_: object, **__: object) -> None:
+            raise StoreError("killed")
+
+        with monkeypatch.context() as killing:
+            killing.setattr(one.plant.store, "settle_wishes", dies)
+            one.plant.say("a", "wish", Wish(job="tiny", kind="round"))
+            one.plant.wait(0.2)
+        one.restart()
+        one.plant.wait(SETTLED)
+        assert one.state == "running"
+        [granted] = one.plant.store.wishes("tiny")
+        assert granted.settled_ns is not None
+
     def test_that_wait_outlive_a_restart(self, make: Callable[..., Releasing]) -> None:
         """An agent wishes once for one shift: nobody may forget it."""
         one = make(rounds_on_wish=2, wish_seconds=600.0)
@@ -477,6 +498,14 @@ class TestWishes:
         assert one.plant.state() == ("running", 2)
         [granted] = one.plant.store.wishes("tiny")
         assert (granted.settled_ns is not None, granted.rounds) == (True, 2)
+
+    def test_of_an_agent_whose_signals_are_others(self, make: Callable[..., Releasing]) -> None:
+        """Its data says nothing of this job's."""
+        one = make(rounds_on_wish=2, wish_seconds=1.0)
+        one.finish()
+        one.plant.say("b", "join", Join(job="tiny", schema="0" * 64, windows={}))
+        one.plant.say("b", "wish", Wish(job="tiny", kind="round"))
+        assert one.plant.store.wishes("tiny") == []
 
     def test_are_bounded_in_a_day(self, make: Callable[..., Releasing]) -> None:
         """Rounds on wishes come to so many, the rest the day after."""

@@ -6,7 +6,11 @@ import pytest
 from msgspec import msgpack
 from tests.coordinator.registry.rollout.rig import NAME, Rig, version
 
-from fedmill_coordinator.registry.rollout.choosing import CLEAR_ERRORS, clearly_worse
+from fedmill_coordinator.registry.rollout.choosing import (
+    CLEAR_ERRORS,
+    better_version,
+    clearly_worse,
+)
 from fedmill_coordinator.store.records import EvaluationRecord
 from fedmill_shared.metrics import RegressionStatistic
 
@@ -60,3 +64,15 @@ def test_as_often_as_two_standard_errors_say() -> None:
     share = float((new / old > high).mean())
     assert 0.01 < share < 0.04
     assert pytest.approx(2.0) == CLEAR_ERRORS
+
+
+def test_as_many_agents_as_a_round_needs() -> None:
+    """Fewer than ``federation.minimum`` that evaluated both versions make none of them better."""
+    rig = Rig(agents=0)
+    rig.evaluate(0, 5)
+    rig.evaluate(2, 9, "gw-0", "somebody-else")
+    assert better_version(rig.store, NAME, version(0), 2) is None
+    rig.evaluate(2, 9, "gw-1")
+    found = better_version(rig.store, NAME, version(0), 2)
+    assert found is not None
+    assert found.version == version(2)

@@ -212,6 +212,17 @@ class TestLastWords:
         assert rig.installs[first].state == "committed"
         assert "already" in rig.installs[first].reason
 
+    def test_what_was_said_before_it_began_counts(self) -> None:
+        """Agents that have said which version they serve are not waited for to say it again."""
+        rig = Rig('release = "manual"')
+        rig.promote(1)
+        rig.commit()
+        rig.promote(2)
+        rig.promote(1)
+        rig.wait()
+        assert (rig.release.release, rig.release.state) == (3, "done")
+        assert rig.states() == {"committed"}
+
 
 class TestAbort:
     def test_the_canary_refuses(self, rig: Rig) -> None:
@@ -480,6 +491,18 @@ class TestRestart:
             rig.commit()
         assert rig.release.state == "done"
         assert {each.state for each in rig.installs.values()} <= {*LAST_WORDS}
+
+    def test_with_a_clock_that_was_set_back(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody has a day more time because of it."""
+        rig.promote()
+        right = rig.clock.now_ns
+        monkeypatch.setattr(rig.clock, "now_ns", lambda: right() - 86400 * 10**9)
+        rig.start()
+        rig.wait(3700)
+        [first] = rig.store.installs(NAME, 1)
+        assert first.state == "timed_out"
 
     def test_a_database_from_a_backup(self, rig: Rig) -> None:
         """Agents know higher releases than it does: the next one is beyond those."""
