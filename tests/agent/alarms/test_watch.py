@@ -275,6 +275,18 @@ class TestMachines:
         plant.say(9, 9, 1)
         assert [record.alarm for record in plant.told] == ["short-life", "now"]
 
+    def test_alarms_of_one_moment_have_numbers_of_their_own(self, tmp_path: Path) -> None:
+        """Each larger than the one before, and each is in the log; also after a restart."""
+        both = [structs.replace(LIMIT, windows=1, name=name) for name in ("one", "two")]
+        plant = Plant(tmp_path, numbers(*both))
+        plant.say(9)
+        plant.clock.advance(-1.0)  # it was set back
+        plant.restart()
+        plant.say(50)
+        told = [record.number for record in plant.told]
+        assert told == sorted(set(told))
+        assert plant.logged == ["alarm.raised"] * 2 + ["alarm.cleared"] * 2
+
     def test_usual_windows_are_noted(self, plant: Plant) -> None:
         """Only those of a machine without an alarm, that raise none."""
         plant.say(50, 15, 9, 9, 50, 50, 50)

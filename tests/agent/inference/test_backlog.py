@@ -82,6 +82,7 @@ class TestBatches:
             made % batch
         )
         assert len(gateway.backlog) == 0
+        assert gateway.journal.entries == []
 
     def test_nobody_watches_history(self) -> None:
         """Recordings to learn from are scored like all others, and no alarm comes of them."""
