@@ -291,6 +291,18 @@ class TestOrders:
         assert order.outcome == "release 2 of version 1 goes to canary, fleet"
         assert one.order("rollback") == ("refused: release 3 has gone back already; name a version")
 
+    @pytest.mark.parametrize("verb", ["promote", "rollback"])
+    def test_of_a_version_that_was_forgotten(
+        self, make: Callable[..., Releasing], verb: Verb
+    ) -> None:
+        """There is nothing to send to agents any more."""
+        one = make(Rollout(release="manual"))
+        one.finish()
+        newest = one.plant.store.versions("tiny")[-1].version
+        one.plant.store.forget_weights("tiny", [newest])
+        told = "refused: the weights of version 0 are no longer kept"
+        assert one.order(verb, '{"version":"0"}') == told
+
     def test_of_an_unknown_ring(self, make: Callable[..., Releasing]) -> None:
         """It is not taken for one that was left out."""
         one = make(Rollout(release="manual", rings=RINGS))
@@ -498,6 +510,19 @@ class TestWishes:
         assert one.plant.state() == ("running", 2)
         [granted] = one.plant.store.wishes("tiny")
         assert (granted.settled_ns is not None, granted.rounds) == (True, 2)
+
+    def test_that_come_too_often(self, make: Callable[..., Releasing]) -> None:
+        """One that waits is not written down anew with each word of a nervous agent."""
+        one = make(rounds_on_wish=2, wish_seconds=600.0)
+        one.finish()
+        wish = Wish(job="tiny", kind="round", reason="first")
+        one.plant.say("a", "wish", wish)
+        one.plant.clock.advance(50)
+        one.plant.say("a", "wish", structs.replace(wish, reason="again"))
+        assert [each.reason for each in one.plant.store.wishes("tiny")] == ["first"]
+        one.plant.clock.advance(20)
+        one.plant.say("a", "wish", structs.replace(wish, reason="later"))
+        assert [each.reason for each in one.plant.store.wishes("tiny")] == ["later"]
 
     def test_of_an_agent_whose_signals_are_others(self, make: Callable[..., Releasing]) -> None:
         """Its data says nothing of this job's."""
