@@ -47,6 +47,17 @@ class TestRings:
         assert numbers == sorted(numbers)
         assert rig.store.releases(NAME)[0].state == "superseded"
 
+    def test_who_came_after_the_end_is_not_waited_for_in_the_next(self) -> None:
+        """It was asked for a release that was done, and another one took its place."""
+        rig = Rig('release = "manual"', agents=2)
+        rig.promote(1)
+        rig.commit()
+        rig.come("late")
+        rig.wait(5)
+        rig.promote(2)
+        states = {each.agent: each.state for each in rig.store.installs(NAME, 1)}
+        assert states == {"gw-0": "committed", "gw-1": "committed", "late": "withdrawn"}
+
     def test_another_canary_the_next_time(self, rig: Rig) -> None:
         """The risk is not always the same agent's."""
         first = rig.promote(2).canary

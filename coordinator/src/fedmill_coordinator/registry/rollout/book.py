@@ -9,12 +9,18 @@ from msgspec import structs
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import VersionRecord
 from fedmill_coordinator.store.records_releases import (
+    LAST_WORDS,
     InstallRecord,
     ReleaseChanges,
     ReleaseRecord,
     Why,
 )
-from fedmill_coordinator.store.rules_releases import GIVEN_UP, GOING
+from fedmill_coordinator.store.rules_releases import (
+    GIVEN_UP,
+    GOING,
+    SUPERSEDED_REASON,
+    WITHDRAWN,
+)
 from fedmill_shared.job import Job
 from fedmill_shared.protocol import MOST_AHEAD
 
@@ -62,7 +68,7 @@ class Book:
         ``newest`` is the number of the job's newest version.
 
         Raises:
-            StoreError: it cannot be stored; nothing has changed.
+            StoreError: it cannot be stored; no release has begun.
         """
         last = self.release.release if self.release is not None else 0
         ahead = max((each for each in known if each <= last + MOST_AHEAD), default=0)
@@ -79,9 +85,19 @@ class Book:
             created_ns=now_ns,
             reason=reason,
         )
+        self._withdraw_latecomers()
         self._store.add_release(release)
         self.release, self.installs = release, {}
         return release
+
+    def _withdraw_latecomers(self) -> None:
+        """Who came when the newest release was done, and has no last word, is not waited for."""
+        if self.release is None or self.release.state != "done":
+            return
+        late = [each for each in self.installs.values() if each.state not in LAST_WORDS]
+        if late:
+            words = {"state": WITHDRAWN, "reason": SUPERSEDED_REASON}
+            self.change([structs.replace(each, **words) for each in late])
 
     def change(
         self, installs: Sequence[InstallRecord] = (), **fields: Unpack[ReleaseChanges]

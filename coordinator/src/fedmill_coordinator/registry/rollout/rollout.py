@@ -102,7 +102,7 @@ class Rollout:
         """Begin to release ``version``, through the job's rings or others.
 
         Raises:
-            StoreError: it cannot be stored; nothing has changed.
+            StoreError: it cannot be stored; no release has begun.
         """
         reports, newest = self._fleet.installs(self._job.name), self._versions.newest
         release = self._book.begin(
