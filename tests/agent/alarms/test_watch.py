@@ -31,7 +31,7 @@ from fedmill_shared.signals.windows import Window
 
 SECOND = 10**9
 LIMIT = Alarm(name="short-life", below=10.0, clear=20.0, windows=2, per_hour=0, remedy="order one")
-EXPLANATION = Explanation("vibration carries all of it", (Cause("vibration", 1.0),), 1.0, -40.0)
+EXPLANATION = Explanation("vibration carries all of it", (Cause("vibration", 1.0),))
 
 
 def numbers(*alarms: Alarm) -> Job:

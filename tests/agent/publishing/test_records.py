@@ -104,6 +104,12 @@ class TestAlarm:
             "record": {"number": 1, "text": "größer"},
         }
 
+    @pytest.mark.parametrize("record", ['{"number":1,"te', "", "{} {}", "\x00"])
+    def test_a_record_that_the_disk_has_damaged(self, record: str) -> None:
+        """It is null: the message is JSON all the same."""
+        told = json.loads(alarm("gw-1", "oven", AlarmRow(3, "hot", "raised", END, record)))
+        assert (told["name"], told["state"], told["record"]) == ("hot", "raised", None)
+
 
 class TestIdentity:
     @given(

@@ -15,13 +15,15 @@ from msgspec import json, structs
 from rich.console import Console
 from tests.coordinator.cli.test_orders import stored
 
-from fedmill_coordinator.cli import orders, watching
+from fedmill_coordinator.cli import comparing, orders, watching
 from fedmill_coordinator.cli.reported import agent_rows, release_row
 from fedmill_coordinator.cli.watching import Snapshot, picture
 from fedmill_coordinator.store.records import OrderRecord
 from fedmill_coordinator.store.records_releases import InstallRecord, ReleaseRecord
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared.messages import InstallReport, JobPhase
+from fedmill_shared.metrics.classification import of_classes
+from fedmill_shared.metrics.regression import of_numbers
 
 Run = Callable[..., Result]
 REASON = "12 of 40 windows differ\x1b[31m"
@@ -322,6 +324,19 @@ class TestDiff:
             for words in ("weights by role", "by tensor", "evaluations", "are the same")
         ]
         assert places == sorted(places)
+
+    def test_tasks_that_are_judged_by_different_metrics(
+        self, run: Run, plant: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both metrics are named: the numbers beside each other are not of the same kind."""
+        add_manifest(plant)
+        numbers = of_numbers(np.ones(2), np.zeros(2))
+        told = iter([{"press-1": of_classes(np.eye(2), np.arange(2))}, {"press-1": numbers}])
+        monkeypatch.setattr(comparing, "statistics_of", lambda *_: next(told))
+        [first, _] = json.decode(run("models", "diff", plant.config, "1", "2", "--json").stdout)[
+            "evaluations"
+        ]
+        assert (first["metric"], first["a"], first["b"]) == ("accuracy -> rmse", 1.0, 1.0)
 
     def test_one_that_was_forgotten(self, run: Run, plant: SimpleNamespace) -> None:
         """Its weights are no longer there to be compared."""

@@ -89,7 +89,7 @@ class Explainer:
         usually, now = scores(pair, chosen).tolist()
         change = now - usually
         if not abs(change) > _NOTHING * max(1.0, abs(usually)) or (chosen and change < 0.0):
-            return Explanation("with usual values the model says the same", change=change)
+            return Explanation("with usual values the model says the same")
         return _Search(self._job, score, values, usual, (usually, now)).explanation()
 
     def _usual_for(self, window: Window) -> Values | None:
@@ -122,14 +122,13 @@ class _Search:
         all_signals = signal_parts(self._job)
         signals = grouped(all_signals, MOST_SIGNALS)
         shares = [1.0] if len(signals) == 1 else self._shares(signals)
-        explained = sum(shares)
         top = max(range(len(shares)), key=shares.__getitem__)
         causes = [Cause(_called(part), share) for part, share in zip(signals, shares, strict=True)]
         if shares[top] >= LEAST_SHARE:
             causes[top : top + 1] = self._within(signals[top], all_signals, causes[top])
         causes.sort(key=lambda cause: -cause.share)
         told = tuple(each for each in causes if each.share >= WORTH_TELLING)[:MOST_CAUSES]
-        return Explanation(sentence(told, explained), told, explained, self._change)
+        return Explanation(sentence(told, sum(shares)), told)
 
     def _shares(self, parts: Sequence[Rows | Band]) -> list[float]:
         found = effects(self._score, self._values, self._usual, parts, self._known)

@@ -30,14 +30,10 @@ class Explanation(Struct, frozen=True, omit_defaults=True):
     Attributes:
         text: one sentence; empty where nothing can be said.
         causes: at most three parts, the largest share first.
-        explained: what the shares of all signals add up to; 1 where each acts for itself.
-        change: of the score: log-odds of the classes, or the number in its unit.
     """
 
     text: str = ""
     causes: tuple[Cause, ...] = ()
-    explained: float = 0.0
-    change: float = 0.0
 
 
 UNEXPLAINED = Explanation()

@@ -10,8 +10,8 @@ from fedmill_agent.explaining.explanation import UNEXPLAINED, Cause, Explanation
 from fedmill_agent.explaining.words import WORTH_TELLING, sentence
 from fedmill_shared.job import Job
 from fedmill_shared.models.manifest import Manifest
-from fedmill_shared.monitoring.inputs import contributions, rows_of
-from fedmill_shared.monitoring.version import Vector, read
+from fedmill_shared.monitoring.inputs import contributions
+from fedmill_shared.monitoring.version import Vector
 from fedmill_shared.signals.windows import Window
 
 MOST_CAUSES = 3
@@ -39,11 +39,8 @@ class ComponentsExplainer:
         if model is None:
             return UNEXPLAINED
         manifest, vector = model
-        values = window.values[None]
-        rows = rows_of(self._job, manifest, vector, values)
-        score = float(read(manifest, vector).distances(rows).max())
-        [parts] = contributions(self._job, manifest, vector, values)
+        [parts] = contributions(self._job, manifest, vector, window.values[None])
         explained = sum(share for _, share in parts)
         causes = tuple(Cause(name, share) for name, share in parts if share >= WORTH_TELLING)
         told = causes[:MOST_CAUSES]
-        return Explanation(sentence(told, explained or 1.0), told, explained, score)
+        return Explanation(sentence(told, explained or 1.0), told)

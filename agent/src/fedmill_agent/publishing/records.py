@@ -4,7 +4,7 @@
 from hashlib import blake2b
 
 import numpy as np
-from msgspec import UNSET, Raw, Struct, UnsetType, field, json
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, field, json
 
 from fedmill_agent.sources.timeline import utc
 from fedmill_agent.store.alarms import AlarmRow
@@ -71,7 +71,7 @@ class AlarmMessage(Origin, frozen=True, kw_only=True):
     Attributes:
         name: of the alarm.
         state: what it is in since ``time``.
-        record: all that is said of it.
+        record: all that is said of it; null where the disk has damaged it.
     """
 
     name: str
@@ -116,9 +116,18 @@ def alarm(agent: str, job: str, turn: AlarmRow) -> bytes:
         time_ns=turn.at_ns,
         name=turn.name,
         state=turn.state,
-        record=Raw(turn.record.encode()),
+        record=_whole(turn.record),
     )
     return json.encode(record)
+
+
+def _whole(record: str) -> Raw:
+    """``record``, or null: what is no JSON would spoil the message that carries it."""
+    try:
+        json.decode(record)
+    except DecodeError:
+        return Raw(b"null")
+    return Raw(record.encode())
 
 
 def identity(*parts: str | int) -> str:

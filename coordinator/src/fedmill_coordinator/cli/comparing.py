@@ -70,12 +70,12 @@ def _evaluations(store: Store, first: VersionRecord, second: VersionRecord) -> l
     rows: list[Row] = []
     for name, members in groups.items():
         a, b = (merged_metric(each[m] for m in members if m in each) for each in told)
-        known = a or b
-        if known is not None:
+        metrics = dict.fromkeys(each.name for each in (a, b) if each)
+        if metrics:
             rows.append(
                 {
                     "agent": name,
-                    "metric": known.name,
+                    "metric": " -> ".join(metrics),
                     "a": a.value if a else None,
                     "b": b.value if b else None,
                     "windows_a": a.windows if a else 0,
