@@ -19,6 +19,15 @@ FORBIDDEN = {
     "fedmill_coordinator": {"fedmill_agent"},
 }
 ONLY_IN = {
+    "cryptography": (
+        "fedmill_shared.crypto",
+        "fedmill_agent.sources.opcua",
+        "fedmill_coordinator.pki",
+        "fedmill_coordinator.trust",
+    ),
+    "tuf": ("fedmill_agent.trust", "fedmill_coordinator.trust"),
+    "securesystemslib": ("fedmill_agent.trust", "fedmill_coordinator.trust"),
+    "prometheus_client": ("fedmill_coordinator.exposition",),
     "paho": ("fedmill_shared.link",),
     "torch": (
         "fedmill_shared.models",
@@ -36,7 +45,13 @@ ONLY_IN = {
     "rich": ("fedmill_coordinator",),
 }
 # Distributions by import name; onnx_ir is the data model that onnxscript hands out and depends on.
-DISTRIBUTIONS = {"paho": "paho-mqtt", "tomli_w": "tomli-w", "onnx_ir": "onnxscript"}
+DISTRIBUTIONS = {
+    "paho": "paho-mqtt",
+    "tomli_w": "tomli-w",
+    "onnx_ir": "onnxscript",
+    "prometheus_client": "prometheus-client",
+    "securesystemslib": "tuf",
+}
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:

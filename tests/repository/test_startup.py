@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnxscript", "rich", "click", "sqlalchemy", "scipy")
+HEAVY = (
+    "torch",
+    "cryptography",
+    "tuf",
+    "onnx",
+    "onnxscript",
+    "rich",
+    "click",
+    "sqlalchemy",
+    "scipy",
+)
 
 
 def _run(code: str) -> str:

@@ -17,8 +17,15 @@ FOLDERS = {
     **{f"fedmill-{side}": side for side in ("shared", "agent", "coordinator")},
 }
 GATEWAY = {
-    "fedmill-shared": {"msgspec", "numpy", "onnxruntime", "paho-mqtt", "structlog"},
-    "fedmill-agent": {"fedmill-shared", "psutil"},
+    "fedmill-shared": {
+        "cryptography",
+        "msgspec",
+        "numpy",
+        "onnxruntime",
+        "paho-mqtt",
+        "structlog",
+    },
+    "fedmill-agent": {"fedmill-shared", "psutil", "tuf"},
 }
 EXTRAS = {
     "fedmill-shared": {"train": {"torch"}},

@@ -16,6 +16,9 @@
     ├── StoreError (21)                 a state folder or database
     ├── TrainerError (22)               the training process
     ├── SourceError (23)                a device or server that a source reads
+    ├── IdentityError (24)              a key, a certificate or an enrolment
+    ├── TrustError (25)                 signed metadata, a bundle or a signature
+    ├── AuditError (26)                 an audit log whose chain is broken
     └── Interrupted (130)               Ctrl-C or SIGTERM ended the work early
 
 The table in ``docs/exit-codes.md`` is generated from these classes.
@@ -107,6 +110,24 @@ class SourceError(FedmillError):
     """A device or server that a source reads cannot be reached, or refuses us."""
 
     exit_code = 23
+
+
+class IdentityError(FedmillError):
+    """A key or certificate is missing, expired, revoked or not ours; or an enrolment failed."""
+
+    exit_code = 24
+
+
+class TrustError(FedmillError):
+    """What should be signed is not, not by whom we trust, too old, or was tampered with."""
+
+    exit_code = 25
+
+
+class AuditError(FedmillError):
+    """An audit log was changed, shortened or cannot be read."""
+
+    exit_code = 26
 
 
 class Interrupted(FedmillError):  # noqa: N818  named for what happened
