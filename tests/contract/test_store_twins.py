@@ -19,6 +19,7 @@ from fedmill_coordinator.store.records import (
     UpdateRecord,
     VersionRecord,
 )
+from fedmill_coordinator.store.records_pki import CertificateRecord, EnrolmentRecord
 from fedmill_coordinator.store.records_releases import InstallRecord, ReleaseRecord
 from fedmill_coordinator.store.records_wishes import WishRecord
 from fedmill_coordinator.store.sql import SqlStore
@@ -281,6 +282,42 @@ class Twins(RuleBasedStateMachine):
         )
         self.both(lambda store: store.save_evaluation(record))
 
+    @rule(agent=AGENTS, proof=NUMBERS)
+    def add_enrolment(self, agent: str, proof: int) -> None:
+        """Any agent with any code."""
+        record = EnrolmentRecord(
+            proof=bytes([proof]) * 32, agent=agent, created_ns=proof, expires_ns=9
+        )
+        self.both(lambda store: store.add_enrolment(record))
+
+    @rule(
+        proof=NUMBERS,
+        state=st.sampled_from(["pending", "accepted", "issued", "rejected", "expired"]),
+        request=st.sampled_from([b"a", b"b"]),
+        serial=st.none() | NUMBERS,
+    )
+    def save_enrolment(self, proof: int, state: Any, request: bytes, serial: int | None) -> None:
+        """Any word on any code, with a certificate or without."""
+        found = [e for e in self.stores[0].enrolments() if e.proof == bytes([proof]) * 32]
+        if not found:
+            return
+        named = "" if serial is None else f"{serial:x}"
+        changed = structs.replace(found[0], state=state, request=request, serial=named)
+        made = None if serial is None else a_certificate(named, changed.agent)
+        self.both(lambda store: store.save_enrolment(changed, made))
+
+    @rule(agent=AGENTS, serial=NUMBERS)
+    def add_certificate(self, agent: str, serial: int) -> None:
+        """Any certificate."""
+        record = a_certificate(f"{serial:x}", agent)
+        self.both(lambda store: store.add_certificate(record))
+
+    @rule(agent=AGENTS, serial=st.none() | NUMBERS)
+    def revoke(self, agent: str, serial: int | None) -> None:
+        """Any agent, of one certificate or all."""
+        named = None if serial is None else f"{serial:x}"
+        self.both(lambda store: store.revoke(agent, revoked_ns=7, reason="lost", serial=named))
+
 
 def listings(store: Store) -> list[object]:
     """All that the calls above can change."""
@@ -296,7 +333,22 @@ def listings(store: Store) -> list[object]:
         told += [store.releases(job), store.releases(job, last=1)]
         told += [store.installs(job, number) for number in range(5)]
         told.append(store.wishes(job))
-    return told
+    return [*told, store.certificates(), store.enrolments()]
+
+
+def a_certificate(serial: str, agent: str) -> CertificateRecord:
+    """A certificate of ``agent``."""
+    return CertificateRecord(
+        serial=serial,
+        agent=agent,
+        public_key=bytes(32),
+        fingerprint=sha256(serial.encode()),
+        request=sha256(b"request"),
+        certificate=b"",
+        not_before_ns=1,
+        not_after_ns=9,
+        issued_ns=1,
+    )
 
 
 def a_traffic(job: str, number: int, agents: list[str]) -> list[TrafficRecord]:

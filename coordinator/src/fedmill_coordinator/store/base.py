@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from fedmill_coordinator.store.base_pki import PkiRows
 from fedmill_coordinator.store.base_releases import ReleaseRows
 from fedmill_coordinator.store.base_wishes import WishRows
 from fedmill_coordinator.store.records import (
@@ -38,7 +39,7 @@ KEPT_TRAFFIC = 256
 """Rounds of a job whose bytes are kept apart; of those before them the sums are kept."""
 
 
-class Store(ReleaseRows, WishRows):
+class Store(ReleaseRows, WishRows, PkiRows):
     """The coordinator's rows.
 
     One object belongs to one thread. Several processes may have a store of the same rows: the

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from fedmill_coordinator.store import rules
 from fedmill_coordinator.store.base import KEPT_REFUSALS
+from fedmill_coordinator.store.memory_pki import MemoryPki
 from fedmill_coordinator.store.memory_releases import MemoryReleases
 from fedmill_coordinator.store.memory_wishes import MemoryWishes
 from fedmill_coordinator.store.records import (
@@ -33,7 +34,7 @@ from fedmill_coordinator.store.records import (
 )
 
 
-class MemoryStore(MemoryReleases, MemoryWishes):
+class MemoryStore(MemoryReleases, MemoryWishes, MemoryPki):
     """Rows in dictionaries by their key; nothing survives the process."""
 
     def __init__(self) -> None:

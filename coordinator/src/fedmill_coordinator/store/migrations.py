@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -178,6 +179,46 @@ def _installs_of_4() -> list[Column[Any] | ForeignKeyConstraint]:
     ]
 
 
+def _to_5(connection: Connection) -> None:
+    """Certificates, enrolments, and who signed an update."""
+    added: dict[str, list[Column[Any]]] = {
+        "updates": [
+            Column("key", Text, nullable=False, server_default=""),
+            *(Column(name, LargeBinary) for name in ("origin", "signature")),
+        ]
+    }
+    _add_columns(connection, added)
+    metadata = MetaData()
+    certificates = Table(
+        "certificates",
+        metadata,
+        Column("serial", Text, primary_key=True),
+        *(Column(name, Text, nullable=False) for name in ("agent", "role")),
+        Column("public_key", LargeBinary, nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("fingerprint", "request")),
+        Column("certificate", LargeBinary, nullable=False),
+        *(Column(name, BigInteger, nullable=False) for name in ("not_before_ns", "not_after_ns")),
+        *(Column(name, BigInteger, nullable=False) for name in ("issued_ns", "revoked_ns")),
+        Column("reason", Text, nullable=False),
+    )
+    enrolments = Table(
+        "enrolments",
+        metadata,
+        Column("proof", LargeBinary, primary_key=True),
+        Column("agent", Text, nullable=False),
+        *(Column(name, BigInteger, nullable=False) for name in ("created_ns", "expires_ns")),
+        Column("confirm", Boolean, nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("state", "by")),
+        Column("request", LargeBinary, nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("software", "serial")),
+        Column("settled_ns", BigInteger, nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("settled_by", "reason")),
+    )
+    for table in (certificates, enrolments):
+        Index(f"{table.name}_by_agent", table.c.agent)
+        table.create(connection)
+
+
 def _add_columns(connection: Connection, added: Mapping[str, list[Column[Any]]]) -> None:
     for table, columns in added.items():
         for column in columns:
@@ -185,5 +226,5 @@ def _add_columns(connection: Connection, added: Mapping[str, list[Column[Any]]])
             connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4, 5: _to_5}
 """For each schema after the first: the step that leads to it from the one before."""

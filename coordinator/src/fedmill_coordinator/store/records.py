@@ -243,6 +243,9 @@ class UpdateRecord(Struct, frozen=True, kw_only=True):
         norm: Euclidean norm of its delta, measured at reception.
         steps: local steps behind it as FedNova counts them; 0: not told.
         shift: how far its windows are from those of the fleet, as JSON text.
+        key: short name of the key that signed it; empty where it is unsigned.
+        origin: what was signed, MessagePack; empty where it is unsigned.
+        signature: Ed25519 signature over ``origin``; empty where it is unsigned.
     """
 
     job: str
@@ -263,6 +266,9 @@ class UpdateRecord(Struct, frozen=True, kw_only=True):
     norm: Amount | None = None
     steps: Amount = 0.0
     shift: str = "{}"
+    key: str = ""
+    origin: bytes = b""
+    signature: bytes = b""
 
 
 class EvaluationRecord(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # Raise with every change of a table, together with the migration from the number before.
-VERSION = 4
+VERSION = 5
 
 
 class Measure(TypeDecorator[float]):
@@ -36,6 +36,17 @@ class Measure(TypeDecorator[float]):
     def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002  the interface
         """NULL is not a number."""
         return nan if value is None else value
+
+
+class Payload(TypeDecorator[bytes]):
+    """Bytes that rows of before do not have: a default of bytes is spelt by each database alone."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes:  # noqa: ARG002  the interface
+        """NULL is no byte."""
+        return value or b""
 
 
 class Names(TypeDecorator[list[str]]):
@@ -185,6 +196,9 @@ updates = Table(
     Column("norm", Double),
     Column("steps", Double, nullable=False, server_default="0"),
     Column("shift", Text, nullable=False, server_default="{}"),
+    Column("key", Text, nullable=False, server_default=""),
+    Column("origin", Payload),
+    Column("signature", Payload),
     ForeignKeyConstraint(["job", "round"], ["rounds.job", "rounds.round"]),
 )
 Index("updates_by_state", updates.c.state, updates.c.job)
@@ -270,6 +284,43 @@ evaluations = Table(
     Column("received_ns", BigInteger, nullable=False),
     ForeignKeyConstraint(["job", "version"], ["versions.job", "versions.version"]),
 )
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", Text, primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("not_before_ns", BigInteger, nullable=False),
+    Column("not_after_ns", BigInteger, nullable=False),
+    Column("issued_ns", BigInteger, nullable=False),
+    Column("revoked_ns", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+Index("certificates_by_agent", certificates.c.agent)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("proof", LargeBinary, primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("confirm", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("software", Text, nullable=False),
+    Column("serial", Text, nullable=False),
+    Column("settled_ns", BigInteger, nullable=False),
+    Column("settled_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+Index("enrolments_by_agent", enrolments.c.agent)
 
 refusals = Table(
     "refusals",

@@ -35,12 +35,13 @@ from fedmill_coordinator.store.schema import (
     versions,
 )
 from fedmill_coordinator.store.sql_models import append_version, change_job, move_alias
+from fedmill_coordinator.store.sql_pki import SqlPki
 from fedmill_coordinator.store.sql_releases import SqlReleases
 from fedmill_coordinator.store.sql_traffic import replace_traffic, sums_by_agent
 from fedmill_coordinator.store.sql_wishes import SqlWishes
 
 
-class SqlStore(SqlReleases, SqlWishes):
+class SqlStore(SqlReleases, SqlWishes, SqlPki):
     """Rows in SQLite or, by its URL, in another database."""
 
     @classmethod
