@@ -4,9 +4,12 @@
 #   make demo [DATA=dir] [SEED=n] [ARGS=...]    a whole federation on this machine
 #   make demo SOURCE=opcua|modbus|sparkplug     the same, its machines behind a real protocol
 #   make test                     all tests
-#   make lint                     ruff and mypy
+#   make test-deploy              the deployment, on machines that boot systemd; as root, else skipped
+#   make lint                     ruff, mypy, and what deploys
 #   make bench [NAME=name] [ARGS=...]           one measurement; without NAME the list of them
 #   make wheels                   the four wheels into dist/
+#   make bundle [ARCH=x86_64|aarch64]           all that a plant without internet needs, into dist/
+#   make pins                     deploy/requirements: what a bundle is made of
 #   make clean                    remove caches and dist/; .venv and runs/ stay
 
 PYTHON ?= python3
@@ -18,10 +21,11 @@ PROJECTS := pyproject.toml $(PACKAGES:./%=%/pyproject.toml)
 STAMP := $(VENV)/.setup-done
 # where the demo and the tests look for it
 BROKER_PATH := /usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin
+ARCH ?= $(shell uname -m)
 # /dev/shm, if it is writable and has 4 GiB free
 ROOMY = $(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 4194304 { print "/dev/shm" }')
 
-.PHONY: setup demo test lint bench wheels clean mosquitto
+.PHONY: setup demo test test-deploy lint bench wheels bundle pins clean mosquitto machines
 
 setup: mosquitto $(STAMP)
 
@@ -39,6 +43,10 @@ test: setup
 	echo "test: what failed runs once more, alone"; \
 	$(BIN)/pytest --exitfirst --last-failed --last-failed-no-failures none
 
+# One after the other, in one process: the steps of a file are one plant's history.
+test-deploy: setup machines
+	@$(BIN)/pytest -m deploy --timeout=900 --durations=15 tests/deploy $(ARGS)
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -50,6 +58,12 @@ bench: setup
 wheels: setup
 	@$(PIP) wheel --no-deps --wheel-dir dist $(PACKAGES) .
 	@ls dist/*.whl
+
+bundle: setup
+	@$(BIN)/python deploy/requirements/bundle.py --arch $(ARCH)
+
+pins: setup
+	@$(BIN)/python deploy/requirements/pins.py
 
 clean:
 	@rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
@@ -78,3 +92,7 @@ mosquitto:
 	echo "setup: installing mosquitto"; \
 	$$root apt-get -qq update && \
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install mosquitto >/dev/null
+
+# as another user than root, or without apt-get, the tests skip and say what is missing
+machines:
+	@[ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || exit 0; 	PATH=$(BROKER_PATH):/bin:/sbin; 	command -v debootstrap systemd-nspawn ip ssh pgrep | [ $$(wc -l) -eq 5 ] && exit 0; 	echo "test-deploy: installing debootstrap, systemd-container, iproute2, openssh-client"; 	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install 	  debootstrap systemd-container iproute2 openssh-client procps >/dev/null; } || true
