@@ -15,6 +15,7 @@ RESTART = frozenset(
         "agent.log_level",
         "broker.host",
         "broker.port",
+        "broker.tls",
         "store.min_free_bytes",
         "inference.sparkplug",
     }

@@ -18,6 +18,7 @@ from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.store.ring import LEAST_BYTES, Discard
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
+from fedmill_shared.link.options import TlsSection, settled, tls_faults
 from fedmill_shared.selector import AGENT, LABEL_NAME, valid_label_name
 from fedmill_shared.toml.faults import Fault, name_of, section_of
 from fedmill_shared.toml.place import Table
@@ -59,10 +60,12 @@ class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         host: name or address of the broker.
         port: its TCP port.
+        tls: how the two prove who they are, as ``[broker.tls]``; none for a link in the clear.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    tls: TlsSection | None = None
 
 
 class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +76,9 @@ class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         idle_seconds: how long it is kept warm after its last work.
         timeout_seconds: longest time one piece of work may take before the process is ended.
         nice: scheduling priority, so that control work goes first.
+        socket: where a training process is to be had from the service manager, as in
+            ``"/run/fedmill/trainer.sock"``: it then lives in a service of its own, whose limits
+            count, and ``nice`` does not; empty for a child process of the agent.
         max_cpu_percent: no training while the machine's processors are busier than this with other
             work; work with a ``nice`` above 0 does not count; 100 for no limit.
         min_free_bytes: no training while less memory than this is available; the training process
@@ -91,6 +97,7 @@ class TrainingSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     idle_seconds: Annotated[float, Meta(ge=0)] = 600.0
     timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
     nice: Annotated[int, Meta(ge=0, le=19)] = 10
+    socket: Annotated[str, Meta(max_length=100)] = ""
     max_cpu_percent: Annotated[float, Meta(ge=0, le=100)] = 100.0
     min_free_bytes: Annotated[int, Meta(ge=0)] = 300_000_000
     max_temperature_celsius: Annotated[float, Meta(ge=0, le=150)] = 0.0
@@ -176,7 +183,11 @@ def load(path: Path, *, copy: Path | None = None) -> AgentConfig:
     section = msgspec.structs.replace(config.agent, state=str(folder / config.agent.state))
     sources = [_absolute(source, folder) for source in config.sources]
     labels = [_absolute(each, folder) for each in config.labels]
-    return msgspec.structs.replace(config, agent=section, sources=sources, labels=labels)
+    tls = settled(config.broker.tls, folder, Path(section.state))
+    broker = msgspec.structs.replace(config.broker, tls=tls)
+    return msgspec.structs.replace(
+        config, agent=section, broker=broker, sources=sources, labels=labels
+    )
 
 
 def _faults(config: AgentConfig) -> Iterator[Fault]:
@@ -184,6 +195,11 @@ def _faults(config: AgentConfig) -> Iterator[Fault]:
         problem = f"agent.id is {show(config.agent.id)}: the name means every agent"
         yield Fault(("agent", "id"), problem, "choose another")
     yield from _label_faults(config.agent)
+    yield from tls_faults(config.broker.tls)
+    if config.broker.tls is not None and config.inference.sparkplug is not None:
+        problem = "[inference.sparkplug] needs a session of its own beside that of [broker.tls]"
+        remedy = "leave one of the two out: the broker lets a certificate have one session"
+        yield Fault(("inference", "sparkplug"), problem, remedy)
     yield from _shift_faults(config.training)
     yield from _store_faults(config.store)
     yield from _name_faults("sources", [source.name for source in config.sources])

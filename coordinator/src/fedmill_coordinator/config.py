@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, structs
 
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
+from fedmill_shared.link.options import TlsSection, settled, tls_faults
 
 
 class CoordinatorSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,11 +38,13 @@ class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         port: its TCP port.
         connect_seconds: give up (exit code 20) when the broker has not answered for this long
             after the start; 0 waits for ever. A later loss is always waited out.
+        tls: how the two prove who they are, as ``[broker.tls]``; none for a link in the clear.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
     connect_seconds: Annotated[float, Meta(ge=0)] = 10.0
+    tls: TlsSection | None = None
 
 
 class CoordinatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +75,10 @@ def load(path: Path) -> CoordinatorConfig:
     Raises:
         ConfigError: naming file, line, field, value and what is allowed.
     """
-    config = toml.load(path, CoordinatorConfig, ConfigError)
+    text = toml.read(path, ConfigError)
+    config = toml.decode(text, CoordinatorConfig, path=str(path), error=ConfigError)
+    for fault in tls_faults(config.broker.tls):
+        raise toml.fault_error(fault, text, str(path), ConfigError)
     folder = path.resolve().parent
     section = structs.replace(
         config.coordinator,
@@ -80,4 +86,7 @@ def load(path: Path) -> CoordinatorConfig:
         jobs=[str(folder / job) for job in config.coordinator.jobs],
         golden={job: str(folder / path) for job, path in config.coordinator.golden.items()},
     )
-    return structs.replace(config, coordinator=section)
+    tls = settled(config.broker.tls, folder, Path(section.state))
+    return structs.replace(
+        config, coordinator=section, broker=structs.replace(config.broker, tls=tls)
+    )

@@ -76,8 +76,7 @@ def _tables(region: re.Match[str]) -> str:
 def _section(field: inspect.Field) -> Iterator[str]:
     name = field.encode_name
     if not isinstance(bare(field.type), inspect.CollectionType):
-        for struct in structs(field.type):
-            yield from _table(f"`[{name}]`", struct.cls, _fields(struct.cls))
+        yield from _tables_of(name, field)
         return
     kinds = sorted((struct.cls for struct in structs(field.type)), key=_tag)
     shared = _common_base(kinds)
@@ -89,6 +88,16 @@ def _section(field: inspect.Field) -> Iterator[str]:
     for kind in kinds:
         title = f'`[[{name}]]` with `{kind.__struct_config__.tag_field} = "{_tag(kind)}"`'
         yield from _table(title, kind, _added(kind))
+
+
+def _tables_of(name: str, field: inspect.Field) -> Iterator[str]:
+    """The table of a section, and of those inside it."""
+    for struct in structs(field.type):
+        fields = _fields(struct.cls)
+        yield from _table(f"`[{name}]`", struct.cls, fields)
+        for inner in fields:
+            if not isinstance(bare(inner.type), inspect.CollectionType):
+                yield from _tables_of(f"{name}.{inner.encode_name}", inner)
 
 
 def _families(kinds: list[type[Struct]], shared: type[Struct]) -> list[type[Struct]]:
