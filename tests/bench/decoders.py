@@ -42,6 +42,7 @@ from fedmill_shared.link.spool import Spool
 from fedmill_shared.messages import (
     ALL,
     DOWN,
+    ENROL,
     UP,
     EvaluationReport,
     MomentsReport,
@@ -247,14 +248,17 @@ def _recorded(pattern: str) -> tuple[bytes, ...]:
 
 
 def _messages() -> Iterator[Decoder]:
-    for way, kinds in {"up": UP, "down": DOWN, "all": ALL}.items():
+    for way, kinds in {"up": UP, "down": DOWN, "all": ALL, "enrol": ENROL}.items():
         for kind, type_ in kinds.items():
             name = f"{way}-{kind}"
             recorded = _recorded(f"{name}.bin") + _recorded(f"{name}-*.bin")
             seeds = (*recorded, _complete(type_, *recorded[:1]))
             yield Decoder(name, _message(type_), seeds)
-    topic = topics.up("agent-1", "update").encode()
-    yield Decoder("topic", lambda data: topics.parse_up(data.decode("utf-8", "replace")), (topic,))
+    for name, parse, topic in (
+        ("topic", topics.parse_up, topics.up("agent-1", "update")),
+        ("enrol-topic", topics.parse_enrol_up, topics.enrol_up("0f" * 16)),
+    ):
+        yield Decoder(name, _text(parse), (topic.encode(),))
 
 
 _TYPICAL: dict[str, Any] = {
@@ -276,6 +280,10 @@ def _complete(type_: type[Struct], recorded: bytes = b"") -> bytes:
     if recorded:
         fields = msgspec.to_builtins(decode(recorded, type_), builtin_types=(bytes,)) | fields
     return encode(msgspec.convert(fields, type_))
+
+
+def _text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: parse(data.decode("utf-8", "replace"))
 
 
 def _message(type_: type[Struct]) -> Callable[[bytes], object]:

@@ -15,6 +15,7 @@ from fedmill_shared.files import sha256
 from fedmill_shared.messages import (
     ALL,
     DOWN,
+    ENROL,
     UP,
     BlobName,
     BlobRequest,
@@ -84,7 +85,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
 
 def types(*, without: Collection[str] = ()) -> dict[str, type[msgspec.Struct]]:
     """Type of each kind of message but those ``without``, by the name of its recording."""
-    directions = {"up": UP, "down": DOWN, "all": ALL}
+    directions = {"up": UP, "down": DOWN, "all": ALL, "enrol": ENROL}
     every = {f"{way}-{kind}": of for way, kinds in directions.items() for kind, of in kinds.items()}
     return {name: of for name, of in every.items() if name not in without}
 

@@ -29,7 +29,10 @@ from fedmill_shared.messages import (
 )
 from fedmill_shared.metrics import ClassificationStatistic, RegressionStatistic
 
-LATER = {"down-request", "down-wait", "all-release", "up-wish"}
+LATER = {
+    *("down-request", "down-wait", "all-release", "up-wish"),
+    *("up-renew", "down-certificate", "enrol-up", "enrol-down"),
+}
 """Kinds that software of protocol 1 has no use for."""
 VECTOR = (np.arange(-50, 50, dtype=np.float32) / 64).astype(np.float32)
 MESSAGES: dict[str, msgspec.Struct] = {

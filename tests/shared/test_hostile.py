@@ -20,7 +20,7 @@ from tests.bench.decoders import Decoder, decoders, inputs, spoiled
 from fedmill_agent.residual import Residual, ResidualState
 from fedmill_agent.training import protocol
 from fedmill_shared.errors import FedmillError, TrainerError
-from fedmill_shared.messages import ALL, DOWN, UP
+from fedmill_shared.messages import ALL, DOWN, ENROL, UP
 
 NUMBERS = st.integers(-(1 << 63), (1 << 64) - 1) | st.floats()
 LEAVES = st.none() | st.booleans() | NUMBERS | st.text() | st.binary()
@@ -47,7 +47,7 @@ class TestTable:
     def test_every_message_is_in_it(self, table: list[Decoder]) -> None:
         """A message that is added to the wire is fuzzed from then on."""
         names = {each.name for each in table}
-        ways = {"up": UP, "down": DOWN, "all": ALL}
+        ways = {"up": UP, "down": DOWN, "all": ALL, "enrol": ENROL}
         assert {f"{way}-{kind}" for way, kinds in ways.items() for kind in kinds} <= names
         assert len(names) == len(table)
 

@@ -13,11 +13,14 @@ from fedmill_shared.messages import (
     ALL,
     COUNT_LIMIT,
     DOWN,
+    ENROL,
     MESSAGE_LIMIT,
     UP,
     AgentState,
     BlobName,
     BlobRequest,
+    EnrolmentAnswer,
+    EnrolmentRequest,
     EvaluationReport,
     InstallReport,
     InstallState,
@@ -29,6 +32,8 @@ from fedmill_shared.messages import (
     Receipt,
     Refusal,
     ReleaseNotice,
+    RenewalAnswer,
+    RenewalRequest,
     RoundNotice,
     UpdateOffer,
     VersionNotice,
@@ -93,6 +98,8 @@ OFFER = UpdateOffer(
 )
 STATISTIC = {"type": "classification", "classes": 1, "counts": [1], "log_loss": 0.5}
 LABELS = {"line": "A", "spare": False, "axes": 5, "load": 0.5, "tags": ["press", "old"]}
+ENROLMENT = EnrolmentRequest(agent="gw7", csr=b"csr", proof=bytes(64), software="0.1.0")
+RENEWAL = RenewalRequest(csr=b"csr", key="0123456789abcdef", signature=bytes(64))
 MESSAGES: tuple[Struct, ...] = (
     AgentState(
         online=True,
@@ -145,6 +152,10 @@ MESSAGES: tuple[Struct, ...] = (
     ReleaseNotice(
         job="rig", release=2, notice=NOTICE, agents=["press-1", "press-2"], signature=b"\0\1"
     ),
+    ENROLMENT,
+    EnrolmentAnswer(state="issued", certificate=b"pem", ca=b"ca", reason="welcome", sent_ns=5),
+    RENEWAL,
+    RenewalAnswer(state="pending", reason="it is too early", retry_after=3600.0, sent_ns=5),
 )
 TYPES = [type(message) for message in MESSAGES]
 NAMES = [kind.__name__ for kind in TYPES]
@@ -179,7 +190,7 @@ def _encode(message: Struct, body: object) -> bytes:
 class TestRoundTrip:
     def test_every_kind_has_an_example(self) -> None:
         """The three tables and the examples here name the same types."""
-        assert set(TYPES) == {*UP.values(), *DOWN.values(), *ALL.values()}
+        assert set(TYPES) == {*UP.values(), *DOWN.values(), *ALL.values(), *ENROL.values()}
 
     @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
     def test_unchanged(self, message: Struct) -> None:
@@ -200,7 +211,7 @@ class TestRoundTrip:
         """A person who subscribes with mosquitto_sub reads it; a will has one field to set."""
         assert encode(AgentState(online=False)) == (
             b'{"online":false,"software":"","protocol":1,"newest":0,"sent_ns":0,'
-            b'"resident_bytes":0,"labels":{},"jobs":{}}'
+            b'"resident_bytes":0,"labels":{},"jobs":{},"disk_free_bytes":0}'
         )
         assert decode(b'{"online": false}', AgentState) == AgentState(online=False)
 
@@ -380,6 +391,24 @@ class TestLimits:
             (MESSAGES[6], "missing", [-1]),
             (MESSAGES[11], "included", {"Press 1": B}),
             (MESSAGES[11], "included", {"press-1": "b"}),
+            (ENROLMENT, "agent", "Gw7"),
+            (ENROLMENT, "agent", "gw7\n"),
+            (ENROLMENT, "csr", bytes(4097)),
+            (ENROLMENT, "proof", bytes(63)),
+            (ENROLMENT, "proof", bytes(65)),
+            (ENROLMENT, "software", "x" * 65),
+            (MESSAGES[15], "state", "perhaps"),
+            (MESSAGES[15], "certificate", bytes(16_385)),
+            (MESSAGES[15], "ca", bytes(16_385)),
+            (MESSAGES[15], "reason", "x" * 2001),
+            (MESSAGES[15], "retry_after", -1.0),
+            (MESSAGES[15], "sent_ns", 1 << 63),
+            (RENEWAL, "csr", bytes(4097)),
+            (RENEWAL, "key", ""),
+            (RENEWAL, "key", "0123456789abcdeF"),
+            (RENEWAL, "signature", b""),
+            (MESSAGES[17], "state", "later"),
+            (MESSAGES[17], "retry_after", math.inf),
         ],
     )
     def test_refused(self, message: Struct, field: str, value: object) -> None:

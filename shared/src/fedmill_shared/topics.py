@@ -8,6 +8,9 @@
     fedmill/v1/all/<kind>/<job>       coordinator to every agent
     fedmill/v1/all/block/<job>        blocks that every agent wants
     fedmill/v1/<agent>/out/<kind>/<job>   predictions and alarms, JSON for other systems
+    fedmill/v1/enrol/ca               the certificate of the plant's CA (PEM), retained
+    fedmill/v1/enrol/up/<request>     a box that has no certificate yet asks for one
+    fedmill/v1/enrol/down/<request>   what it is answered
 
 At most seven slashes and 256 bytes, so that the tree also fits a public cloud broker.
 """
@@ -18,12 +21,17 @@ from fedmill_shared.errors import FrameError
 
 ROOT = "fedmill/v1"
 ALL = "all"
+ENROL = "enrol"
+RESERVED = (ALL, ENROL)
+"""What no agent may be called."""
+ENROL_CA = f"{ROOT}/{ENROL}/ca"
 _AGENT = re.compile(r"^[a-z0-9-]{1,32}$")
+_REQUEST = re.compile(r"^[0-9a-f]{32}$")
 
 
 def valid_agent_id(agent: str) -> bool:
-    """Whether ``agent`` may name an agent: ``[a-z0-9-]{1,32}``, and not the reserved ``all``."""
-    return agent != ALL and _AGENT.fullmatch(agent) is not None
+    """Whether ``agent`` may name an agent: ``[a-z0-9-]{1,32}``, and not a reserved name."""
+    return agent not in RESERVED and _AGENT.fullmatch(agent) is not None
 
 
 def up(agent: str, kind: str) -> str:
@@ -44,6 +52,28 @@ def out(agent: str, kind: str, job: str) -> str:
 def broadcast(kind: str, job: str) -> str:
     """Topic of what the coordinator tells every agent about ``job``."""
     return f"{ROOT}/{ALL}/{kind}/{job}"
+
+
+def enrol_up(request: str) -> str:
+    """Topic on which a box asks to enrol, under a ``request`` of 32 random hexadecimal digits."""
+    return f"{ROOT}/{ENROL}/up/{request}"
+
+
+def enrol_down(request: str) -> str:
+    """Topic on which the box that asked under ``request`` is answered."""
+    return f"{ROOT}/{ENROL}/down/{request}"
+
+
+def parse_enrol_up(topic: str) -> str:
+    """The request of a topic on which a box asks to enrol.
+
+    Raises:
+        FrameError: the topic is not one of these.
+    """
+    request = topic.removeprefix(enrol_up(""))
+    if request == topic or _REQUEST.fullmatch(request) is None:
+        raise FrameError(f"topic {topic!r} is not {enrol_up('<request>')}")
+    return request
 
 
 def parse_up(topic: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from fedmill_coordinator.store.records import Count, Sha256
 
 Serial = Annotated[str, Meta(pattern=r"^[0-9a-f]{1,40}\Z")]
 PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Der = Annotated[bytes, Meta(max_length=16_384)]
+Pem = Annotated[bytes, Meta(max_length=16_384)]
 Role = Literal["agent", "broker", "coordinator"]
 EnrolmentState = Literal["open", "pending", "accepted", "issued", "rejected", "expired", "replaced"]
 
@@ -23,8 +23,8 @@ class CertificateRecord(Struct, frozen=True, kw_only=True):
         role: what it is for: an agent, the broker, or the coordinator itself.
         public_key: raw Ed25519 public key in it.
         fingerprint: SHA-256 of its DER.
-        request: SHA-256 of the DER of the signing request that it answers.
-        certificate: its DER.
+        request: SHA-256 of the signing request (PEM) that it answers.
+        certificate: itself, PEM.
         not_before_ns: when it begins to be valid.
         not_after_ns: when it ends to be valid.
         issued_ns: when it was made.
@@ -38,7 +38,7 @@ class CertificateRecord(Struct, frozen=True, kw_only=True):
     public_key: PublicKey
     fingerprint: Sha256
     request: Sha256
-    certificate: Der
+    certificate: Pem
     not_before_ns: Count
     not_after_ns: Count
     issued_ns: Count
@@ -59,7 +59,7 @@ class EnrolmentRecord(Struct, frozen=True, kw_only=True):
             ``accepted`` until the box asks again; then over: ``issued``, ``rejected``, ``expired``
             or ``replaced`` by a later code for the agent.
         by: login name of who made the code.
-        request: DER of the signing request that came with the code; empty before that.
+        request: signing request (PEM) that came with the code; empty before that.
         software: version of the software of the box.
         serial: serial number of the certificate that was issued; empty before that.
         settled_ns: when ``state`` last changed; 0 while it is ``open``.
@@ -74,7 +74,7 @@ class EnrolmentRecord(Struct, frozen=True, kw_only=True):
     confirm: bool = False
     state: EnrolmentState = "open"
     by: str = ""
-    request: Der = b""
+    request: Pem = b""
     software: str = ""
     serial: str = ""
     settled_ns: Count = 0

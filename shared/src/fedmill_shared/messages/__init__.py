@@ -49,6 +49,12 @@ from fedmill_shared.messages.fields import (
     Text,
     Word,
 )
+from fedmill_shared.messages.identity import (
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    RenewalAnswer,
+    RenewalRequest,
+)
 from fedmill_shared.messages.up import (
     AgentState,
     BlobRequest,
@@ -67,6 +73,7 @@ __all__ = [
     "ALL",
     "COUNT_LIMIT",
     "DOWN",
+    "ENROL",
     "MESSAGE_LIMIT",
     "UNREADABLE",
     "UP",
@@ -77,6 +84,8 @@ __all__ = [
     "Candidates",
     "Digest",
     "DigestOrNone",
+    "EnrolmentAnswer",
+    "EnrolmentRequest",
     "EvaluationReport",
     "Evidence",
     "Fate",
@@ -99,6 +108,8 @@ __all__ = [
     "Receipt",
     "Refusal",
     "ReleaseNotice",
+    "RenewalAnswer",
+    "RenewalRequest",
     "RoundNotice",
     "Scores",
     "Seconds",
@@ -124,14 +135,23 @@ UP: dict[str, type[Struct]] = {
     "evaluation": EvaluationReport,
     "request": BlobRequest,
     "wish": Wish,
+    "renew": RenewalRequest,
 }
-DOWN: dict[str, type[Struct]] = {"receipt": Receipt, "request": BlobRequest, "wait": Wait}
+DOWN: dict[str, type[Struct]] = {
+    "receipt": Receipt,
+    "request": BlobRequest,
+    "wait": Wait,
+    "certificate": RenewalAnswer,
+}
 ALL: dict[str, type[Struct]] = {
     "job": JobNotice,
     "version": VersionNotice,
     "release": ReleaseNotice,
     "round": RoundNotice,
 }
+
+ENROL: dict[str, type[Struct]] = {"up": EnrolmentRequest, "down": EnrolmentAnswer}
+"""Of who is no agent yet; here the topic names no sender."""
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, DataError)
 """All that decoding of foreign bytes can raise: our own types check themselves with DataError."""
