@@ -95,4 +95,12 @@ mosquitto:
 
 # as another user than root, or without apt-get, the tests skip and say what is missing
 machines:
-	@[ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || exit 0; 	PATH=$(BROKER_PATH):/bin:/sbin; 	command -v debootstrap systemd-nspawn ip ssh pgrep | [ $$(wc -l) -eq 5 ] && exit 0; 	echo "test-deploy: installing debootstrap, systemd-container, iproute2, openssh-client"; 	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install 	  debootstrap systemd-container iproute2 openssh-client procps >/dev/null; } || true
+	@[ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || exit 0; \
+	PATH=$(BROKER_PATH):/bin:/sbin; missing=; \
+	for program in debootstrap systemd-nspawn ip ssh pgrep; do \
+	  command -v $$program >/dev/null || missing=yes; \
+	done; \
+	[ "$$missing" ] || exit 0; \
+	echo "test-deploy: installing debootstrap systemd-container iproute2 openssh-client procps"; \
+	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install \
+	  debootstrap systemd-container iproute2 openssh-client procps >/dev/null; } || true
