@@ -25,8 +25,15 @@ FIRST = test_wire_v2.FOLDER
 SCORES = {"global": 0.875, "personal": 0.75, "local": 1.0}
 PHASE: dict[str, Any] = {"served": "local", "scores": SCORES}
 """Later fields of each job in ``up-state``."""
-SINCE = {"faults", "install", "windows_skipped", "int8"}
+SINCE = {
+    *("faults", "install", "windows_skipped", "int8"),
+    *("updates_waiting", "alarms_raised", "drift"),
+}
 """Still later ones, which are recorded elsewhere."""
+SIGNED = {"key", "origin", "signature"}
+"""The same of ``up-update``."""
+STATE_SINCE = {"disk_free_bytes"}
+"""The same of ``up-state`` itself."""
 LATER: dict[str, dict[str, Any]] = {
     "up-update": {"steps": 93.5, "shift": {"force": (1.5, 0.25), "speed": (-0.125, 3.0)}},
     "up-evaluation": {
@@ -86,8 +93,8 @@ def of_first_software(name: str) -> type[msgspec.Struct]:
     """Its type of the message."""
     of = type(MESSAGES[name])
     if name == "up-state":
-        return first(of, (), {"jobs": dict[str, first(JobPhase, {*PHASE, *SINCE})]})
-    return first(of, LATER[name])
+        return first(of, STATE_SINCE, {"jobs": dict[str, first(JobPhase, {*PHASE, *SINCE})]})
+    return first(of, {*LATER[name], *(SIGNED if name == "up-update" else ())})
 
 
 class TestMessages:

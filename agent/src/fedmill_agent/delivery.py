@@ -13,6 +13,8 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from fedmill_agent.residual import Residual
+from fedmill_agent.signatures import Signatures
+from fedmill_agent.training.protocol import Signed
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import StoreError
 from fedmill_shared.link.blocks import TRANSFER_WINDOW, block_count, blocks_of
@@ -54,8 +56,11 @@ class Delivery:
         busy: Callable[[], bool],
         clock: Clock,
         log: Logger,
+        signatures: Signatures | None = None,
     ) -> None:
         """Continue from what ``folder`` holds; ``busy`` tells whether a training is in hand.
+
+        What needs one of the ``signatures`` does not go out without.
 
         Raises:
             StoreError: the folder cannot be read or written.
@@ -65,6 +70,7 @@ class Delivery:
         self._busy = busy
         self._clock = clock
         self._log = log
+        self._signatures = signatures or Signatures(str, lambda *_: None, clock, log)
         self._outbox = Outbox(folder / "outbox")
         self.residual = Residual(folder)
         self.protocol = NEWEST
@@ -84,6 +90,11 @@ class Delivery:
         self._tell_set_aside()
 
     @property
+    def waiting(self) -> int:
+        """How many updates wait for their fate."""
+        return len(self._due) + (self._unsaved is not None)
+
+    @property
     def obstacle(self) -> str:
         """Why nothing more is to be trained: a new update could not be kept; empty if it could."""
         if self._unsaved is not None:
@@ -99,6 +110,22 @@ class Delivery:
         """
         self._unsaved = parcel
         self._save()
+
+    def signed(self, signed: Signed) -> None:
+        """An update has the signature that it lacked: it is kept with that, then offered."""
+        parcel = self._outbox.get(signed.sha256) if signed.sha256 in self._due else None
+        if parcel is None:
+            return
+        try:
+            self._outbox.put(self._signatures.made(parcel, signed))
+        except StoreError as error:
+            self._signatures.failed(signed.sha256, str(error))
+            return
+        self.tick()
+
+    def unsigned(self, digest: str, why: str) -> None:
+        """An update could not be signed, for the reason ``why`` if that is not told already."""
+        self._signatures.failed(digest, why)
 
     def receipt(self, receipt: Receipt) -> None:
         """The coordinator has an update, has used it, or never will."""
@@ -162,7 +189,7 @@ class Delivery:
         self.settle_waiting()
         now = self._clock.monotonic()
         for digest, due in list(self._due.items()):
-            if now < due or self._occupied(digest):
+            if now < due or self._signatures.holds(digest) or self._occupied(digest):
                 continue
             parcel = self._outbox.get(digest)
             if parcel is None:
@@ -205,6 +232,8 @@ class Delivery:
             self._offer(parcel, again=False)
 
     def _offer(self, parcel: Parcel, *, again: bool) -> None:
+        if self._signatures.lacks(parcel.offer):
+            return  # it stays due
         digest, count = parcel.offer.sha256, block_count(parcel.offer.size)
         self._due[digest] = self._clock.monotonic() + RESEND_SECONDS
         asked_for = self.protocol > OLDEST
@@ -252,6 +281,7 @@ class Delivery:
     def _forget(self, digest: str) -> None:
         self._due.pop(digest, None)
         self._sizes.pop(digest, None)
+        self._signatures.forget(digest)
         self._drop_frame(digest)
 
     def _drop_frame(self, digest: str) -> None:

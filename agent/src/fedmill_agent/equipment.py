@@ -62,6 +62,11 @@ class Equipment:
             # a form that is impossibly large keeps no job from its work
             guarded(self._parts.log, partial(self.int8.form.want, followed.quantised))
 
+    @property
+    def alarms_raised(self) -> int:
+        """Alarms that stand now."""
+        return self._insight.alarms_raised
+
     def tell(self) -> None:
         """Begin to tell others; nothing in most agents.
 

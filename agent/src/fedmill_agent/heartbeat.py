@@ -134,6 +134,7 @@ class Heartbeat:
         Raises:
             StoreError: a store cannot be counted.
         """
+        disk = self._plant.disk.status()
         return AgentState(
             online=True,
             software=__version__,
@@ -142,4 +143,5 @@ class Heartbeat:
             sent_ns=self._clock.now_ns(),
             resident_bytes=resident_bytes(),
             jobs=self._seats.phases(),
+            disk_free_bytes=disk.free_bytes if disk is not None else 0,
         )

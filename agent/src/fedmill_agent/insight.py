@@ -60,6 +60,11 @@ class Insight:
         if self._alarms is not None:
             scorer.observe(self._alarms.observe)
 
+    @property
+    def alarms_raised(self) -> int:
+        """Alarms that stand now."""
+        return self._alarms.raised if self._alarms is not None else 0
+
     def tick(self) -> None:
         """Do a little about once a second."""
         if self._certainty is not None:

@@ -10,11 +10,12 @@ from fedmill_agent.election import Ballot, Election, Task
 from fedmill_agent.home import HOME_FILE, keeps_home
 from fedmill_agent.inference.deployment import Deployment
 from fedmill_agent.ports import Ports
+from fedmill_agent.signatures import Signatures
 from fedmill_agent.training import protocol
+from fedmill_agent.training.offering import label_of, offer_of
 from fedmill_shared.clock import Clock
 from fedmill_shared.codec.frame import prefix
 from fedmill_shared.errors import FedmillError
-from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
 from fedmill_shared.link.outbox import Parcel
 from fedmill_shared.log import Logger
@@ -47,6 +48,7 @@ class Participation:
         self._job = job
         self._text = text
         self._agent = agent
+        self._clock = clock
         self._deployment = deployment
         self._ports = ports
         self._log = log
@@ -57,7 +59,13 @@ class Participation:
             job.name, self.election, deployment, ports, log, settled=self._settled
         )
         self.delivery = Delivery(
-            folder, ports.send, agent=agent, busy=lambda: self.training, clock=clock, log=log
+            folder,
+            ports.send,
+            agent=agent,
+            busy=lambda: self.training,
+            clock=clock,
+            log=log,
+            signatures=Signatures(ports.identity, self._have_signed, clock, log),
         )
         self._attempt = 0
         self._failed: tuple[int, str, int] | None = None
@@ -120,6 +128,9 @@ class Participation:
         """Forget the tasks with these ``numbers``; True if any must be done again."""
         lost = [self._tasks.pop(number) for number in numbers if number in self._tasks]
         ballots = [task for task in lost if isinstance(task, Ballot)]
+        for task in lost:
+            if isinstance(task, protocol.Sign):
+                self.delivery.unsigned(task.sha256, "")
         if ballots:
             self.election.died()
         self.delivery.settle_waiting()
@@ -188,6 +199,7 @@ class Participation:
                 uplink=notice.uplink,
                 home=self._home,
                 undone=self.delivery.refused_in if self._home else 0,
+                identity=self._ports.identity(),
             )
         )
 
@@ -203,24 +215,15 @@ class Participation:
                 self.election.advanced(answer.rounds)
             case protocol.Chosen():
                 self._assessment.chosen(task, answer)
+            case protocol.Signed():
+                self.delivery.signed(answer)
             case protocol.Failed():
                 self._failure(task, answer)
 
     def _trained(self, task: protocol.Request, answer: protocol.Trained) -> None:
         if not isinstance(task, protocol.Train):
             return
-        offer = UpdateOffer(
-            job=self._job.name,
-            round=task.round,
-            base=task.base,
-            sha256=sha256(answer.frame),
-            size=len(answer.frame),
-            examples=answer.examples,
-            loss=answer.loss,
-            seconds=answer.seconds,
-            steps=answer.steps,
-            shift=answer.shift,
-        )
+        offer = offer_of(task, answer, self._job.name)
         self.delivery.put(Parcel(offer, answer.frame, answer.residual))
         followed, served = self._deployment.followed, self._deployment.served
         newer = followed is not None and followed.version != task.base
@@ -230,9 +233,24 @@ class Participation:
         if newer and together and personal_roles(self._job):
             self._deployment.refresh()  # it was installed with the parts of before
 
+    def _have_signed(self, offer: UpdateOffer, identity: str) -> None:
+        """Ask the trainer for the signature that an update lacks: it was made without a key."""
+        followed, statement = self._deployment.followed, offer.origin
+        if not statement and followed is not None:
+            schema, now = self._deployment.manifest().digest, self._clock.now_ns()
+            statement = label_of(offer, agent=self._agent, schema=schema, made_ns=now)
+        asked = bool(statement) and self._submit(
+            protocol.Sign(**self._task(), sha256=offer.sha256, origin=statement, identity=identity)
+        )
+        if not asked:
+            self.delivery.unsigned(offer.sha256, "")
+
     def _failure(self, task: protocol.Request, answer: protocol.Failed) -> None:
         if isinstance(task, Ballot):
             self._assessment.failed(task, answer)
+            return
+        if isinstance(task, protocol.Sign):
+            self.delivery.unsigned(task.sha256, answer.message)
             return
         if isinstance(task, protocol.Train):
             self._failed = task.round, task.base, self._attempt

@@ -18,9 +18,11 @@ class Ports:
         submit: hand work to the trainer.
         number: the next free task number.
         obstacle: why nothing may be trained on this machine now; empty if it may.
+        identity: file with the key that updates are signed with; empty where they are not.
     """
 
     send: Callable[[str, Struct | bytes], None]
     submit: Callable[[protocol.Request], None]
     number: Callable[[], int]
     obstacle: Callable[[], str] = str
+    identity: Callable[[], str] = str

@@ -239,6 +239,9 @@ class Seat:
             scores=choice.scores if choice is not None else {},
             install=work.deployment.installer.report(),
             int8=int8.figures if int8 is not None else {},
+            updates_waiting=work.participation.delivery.waiting,
+            alarms_raised=work.equipment.alarms_raised,
+            drift=work.equipment.drift.told().standing if work.equipment.drift is not None else "",
         )
 
     def drift(self) -> DriftTold | None:

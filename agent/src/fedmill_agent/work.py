@@ -199,12 +199,18 @@ class Work:
                 submit=outside.submit,
                 number=outside.number,
                 obstacle=outside.obstacle,
+                identity=self._identity,
             ),
             agent=outside.config.agent.id,
             store=windows_file(outside.config.agent.state, self.job),
             clock=outside.clock,
             log=self._log,
         )
+
+    def _identity(self) -> str:
+        """File with the key that proves to the broker who we are: it signs as well."""
+        tls = self._outside.config.broker.tls
+        return tls.key if tls is not None else ""
 
     def _around(self) -> Around:
         """What installations work with."""

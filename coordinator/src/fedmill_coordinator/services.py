@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all jobs of a coordinator share; made once, by the daemon."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmill_coordinator.counts import Counts
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
@@ -26,6 +27,8 @@ class Services:
         voice: speaks to agents.
         clock: what time it is.
         log: where events go; each job has one that names it.
+        signed: whether updates count only with their agent's signature.
+        counts: what happened that no row remembers.
     """
 
     store: Store
@@ -36,3 +39,5 @@ class Services:
     voice: Voice
     clock: Clock
     log: Logger
+    signed: bool = False
+    counts: Counts = field(default_factory=Counts)

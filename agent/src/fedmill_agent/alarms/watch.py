@@ -86,6 +86,11 @@ class AlarmWatch:
         self._book = Book(folder / FILE, page, [alarm.name for alarm in job.alarms])
         self._teller = Teller(self._book, tools.journal, clock=clock, log=log)
 
+    @property
+    def raised(self) -> int:
+        """How many stand now, one for each machine."""
+        return sum(entry.standing.raised for _, _, entry in self._book.open())
+
     def observe(self, scored: Scored) -> None:
         """Take in a batch of predictions. A window that was not scored is none."""
         confidences = [each.confidence for each in scored.sure]

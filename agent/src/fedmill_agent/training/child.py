@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's handle on its training process: started for work, kept warm, ended when idle."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 
 from fedmill_agent.config import TrainingSection
 from fedmill_agent.training import protocol
+from fedmill_agent.training.process import ChildProcess, Process
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import TrainerError
 
@@ -28,10 +26,17 @@ class TrainerAnswered:
 
 @dataclass(frozen=True, slots=True)
 class TrainerDied:
-    """The training process ended with work in hand."""
+    """The training process ended with work in hand.
 
-    code: int
+    Attributes:
+        code: its exit code, negative for a signal; None where it is not known.
+        numbers: the tasks, in the order they came.
+        reason: why, in words, as far as it is known.
+    """
+
+    code: int | None
     numbers: tuple[int, ...]
+    reason: str = field(default="", compare=False)
 
 
 PATIENT = (protocol.Train, protocol.TrainAlone, protocol.Choose, protocol.Warm)
@@ -60,10 +65,10 @@ class _InHand:
 
 
 class TrainerProcess:
-    """Owns the child process, its pipes and the thread that reads its answers.
+    """Owns the training process and the thread that reads its answers.
 
     Requests are written one at a time, each once the one before it is answered: the pipe is empty
-    then, and whoever writes never waits for a child that is busy or stopped.
+    then, and whoever writes never waits for a process that is busy or stopped.
     """
 
     def __init__(self, settings: TrainingSection, sink: Sink, clock: Clock) -> None:
@@ -72,7 +77,7 @@ class TrainerProcess:
         self._sink = sink
         self._clock = clock
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Process | None = None
         self._reader: threading.Thread | None = None
         self._queue: deque[protocol.Request] = deque()
         self._hand: _InHand | None = None
@@ -110,7 +115,7 @@ class TrainerProcess:
         now, longest = self._clock.monotonic(), self._settings.timeout_seconds
         with self._lock:
             child, hand = self._child, self._hand
-            if child is not None and hand is not None:
+            if child is not None and hand is not None and hand.paused is None:
                 _write(child, hand)
         if child is None:
             return
@@ -137,8 +142,9 @@ class TrainerProcess:
                 return "resumed"
             if not (wanted and patient):
                 return None
+            if not child.signal(signal.SIGSTOP):
+                return None
             hand.paused = self._clock.monotonic()
-            child.send_signal(signal.SIGSTOP)
             return "paused"
 
     def stop(self) -> None:
@@ -148,22 +154,11 @@ class TrainerProcess:
             self._give_up()
         if child is not None:
             child.kill()
-            child.wait()
             if self._reader is not None:
                 self._reader.join()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
-        try:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "fedmill_agent.training", str(self._settings.nice)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-            )
-        except OSError as error:
-            raise TrainerError(f"training process cannot be started: {error}") from error
-        os.set_blocking(cast("BinaryIO", child.stdin).fileno(), False)
+    def _start(self) -> Process:
+        child = self._process()
         self._child = child
         self._reader = threading.Thread(
             target=self._read, args=(child,), name="trainer-reader", daemon=True
@@ -171,19 +166,31 @@ class TrainerProcess:
         self._reader.start()
         return child
 
-    def _begin_next(self, child: subprocess.Popen[bytes]) -> None:
+    def _process(self) -> Process:
+        """A new one.
+
+        Raises:
+            TrainerError: there is none.
+        """
+        if not self._settings.socket:
+            return ChildProcess(self._settings.nice)
+        from fedmill_agent.training.called import CalledProcess  # noqa: PLC0415  services only
+
+        return CalledProcess(self._settings.socket)
+
+    def _begin_next(self, child: Process) -> None:
         """Write the next request if none is in hand; the lock is held."""
         if self._hand is None and self._queue:
             request = self._queue.popleft()
             self._hand = _InHand(request, self._clock.monotonic(), _wire(request))
             _write(child, self._hand)
 
-    def _resume(self, child: subprocess.Popen[bytes], hand: _InHand) -> None:
+    def _resume(self, child: Process, hand: _InHand) -> None:
         """Let work go on if it is paused; the lock is held."""
         if hand.paused is not None:
             hand.began += self._clock.monotonic() - hand.paused
             hand.paused = None
-            child.send_signal(signal.SIGCONT)
+            child.signal(signal.SIGCONT)
 
     def _give_up(self) -> tuple[int, ...]:
         """Forget all tasks, and name them in the order they came; the lock is held."""
@@ -193,29 +200,40 @@ class TrainerProcess:
         self._queue.clear()
         return tuple(numbers)
 
-    def _read(self, child: subprocess.Popen[bytes]) -> None:
-        stream = cast("BinaryIO", child.stdout)
+    def _read(self, child: Process) -> None:
         try:
-            while (answer := protocol.receive_answer(stream)) is not None:
-                with self._lock:
-                    if self._child is child:
-                        if self._hand is not None:
-                            self._resume(child, self._hand)  # it had answered just before a pause
-                        self._hand = None
-                        self._begin_next(child)
-                    self._last_use = self._clock.monotonic()
-                self._sink(TrainerAnswered(answer))
-        except TrainerError:
+            self._listen(child)
+        except (TrainerError, OSError):  # noise in the pipe, or a connection that broke
             child.kill()
-        code = child.wait()
+        ended = child.wait()
         with self._lock:
             ours = self._child is child
             numbers = self._give_up() if ours else ()
             if ours:
                 self._child = None
-        _close(child)
         if ours:
-            self._sink(TrainerDied(code, numbers))
+            self._sink(TrainerDied(ended.code, numbers, ended.reason))
+
+    def _listen(self, child: Process) -> None:
+        """Take answers until the process ends.
+
+        Raises:
+            TrainerError: what came is no answer.
+            OSError: the connection to it broke.
+        """
+        stream = child.open()
+        if stream is None:
+            child.kill()
+            return
+        while (answer := protocol.receive_answer(stream)) is not None:
+            with self._lock:
+                if self._child is child:
+                    if self._hand is not None:
+                        self._resume(child, self._hand)  # it had answered just before a pause
+                    self._hand = None
+                    self._begin_next(child)
+                self._last_use = self._clock.monotonic()
+            self._sink(TrainerAnswered(answer))
 
 
 def _wire(request: protocol.Request) -> bytes:
@@ -225,16 +243,8 @@ def _wire(request: protocol.Request) -> bytes:
     return stream.getvalue()
 
 
-def _write(child: "subprocess.Popen[bytes]", hand: _InHand) -> None:
+def _write(child: Process, hand: _InHand) -> None:
     """Write what the pipe takes; the rest of a request that is larger goes with the next tick."""
     with suppress(BlockingIOError, BrokenPipeError):  # full, or dead: the reading thread tells
         while hand.unwritten:
-            written = os.write(cast("BinaryIO", child.stdin).fileno(), hand.unwritten)
-            hand.unwritten = hand.unwritten[written:]
-
-
-def _close(child: "subprocess.Popen[bytes]") -> None:
-    """Close the pipes; a request that never went out is of no use any more."""
-    for stream in (child.stdin, child.stdout):
-        with suppress(OSError):
-            cast("BinaryIO", stream).close()
+            hand.unwritten = hand.unwritten[child.write(hand.unwritten) :]

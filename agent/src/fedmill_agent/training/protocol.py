@@ -43,6 +43,7 @@ class Train(Task, frozen=True, kw_only=True, tag="train"):
         uplink: codec of the round's updates; empty, or unknown here, for the job's own.
         home: file with what stays on the agent, which is replaced; empty where nothing does.
         undone: round whose update came to nothing; 0 for none.
+        identity: file with the key that signs the update; empty where none does.
     """
 
     weights: str
@@ -55,6 +56,7 @@ class Train(Task, frozen=True, kw_only=True, tag="train"):
     uplink: str = ""
     home: str = ""
     undone: int = 0
+    identity: str = ""
 
 
 class Evaluate(Task, frozen=True, kw_only=True, tag="evaluate"):
@@ -111,7 +113,15 @@ class Warm(Task, frozen=True, kw_only=True, tag="warm"):
     """Load libraries, windows and the model ahead of the first round."""
 
 
-Request = CollectMoments | Train | Evaluate | TrainAlone | Choose | Warm
+class Sign(Task, frozen=True, kw_only=True, tag="sign"):
+    """Sign the label of origin of the update ``sha256`` with the key in the file ``identity``."""
+
+    sha256: str
+    origin: bytes
+    identity: str
+
+
+Request = CollectMoments | Train | Evaluate | TrainAlone | Choose | Warm | Sign
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -130,7 +140,8 @@ class MomentsCollected(Reply, frozen=True, kw_only=True, tag="moments"):
 class Trained(Reply, frozen=True, kw_only=True, tag="trained"):
     """Answer to :class:`Train`: the encoded delta, and the residual if it is included.
 
-    ``steps`` and ``shift`` are those of an :class:`~fedmill_shared.messages.UpdateOffer`.
+    From ``steps`` on the fields are those of an :class:`~fedmill_shared.messages.UpdateOffer`; the
+    last three are empty where nothing signs it, and without a signature where no key can be read.
     """
 
     frame: bytes
@@ -140,6 +151,9 @@ class Trained(Reply, frozen=True, kw_only=True, tag="trained"):
     seconds: float
     steps: float = 0.0
     shift: dict[str, tuple[float, float]] = {}
+    key: str = ""
+    origin: bytes = b""
+    signature: bytes = b""
 
 
 class Evaluated(Reply, frozen=True, kw_only=True, tag="evaluated"):
@@ -177,6 +191,15 @@ class Ready(Reply, frozen=True, kw_only=True, tag="ready"):
     """Answer to :class:`Warm`."""
 
 
+class Signed(Reply, frozen=True, kw_only=True, tag="signed"):
+    """Answer to :class:`Sign`: a signature over what was asked for, and the key it is of."""
+
+    sha256: str
+    key: str
+    origin: bytes
+    signature: bytes
+
+
 class Failed(Reply, frozen=True, kw_only=True, tag="failed"):
     """The work could not be done; the process lives on."""
 
@@ -184,7 +207,7 @@ class Failed(Reply, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-Answer = MomentsCollected | Trained | Evaluated | TrainedAlone | Chosen | Ready | Failed
+Answer = MomentsCollected | Trained | Evaluated | TrainedAlone | Chosen | Ready | Signed | Failed
 
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)

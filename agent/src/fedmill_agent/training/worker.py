@@ -17,7 +17,9 @@ from fedmill_agent.training import protocol
 from fedmill_agent.training.candidates import Windows, choose, train_alone
 from fedmill_agent.training.encoding import encode_update
 from fedmill_agent.training.signal_shift import newest, noted
+from fedmill_agent.training.signing import sign, signed
 from fedmill_agent.training.vectors import read_vector
+from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import DataError
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import job_from_canonical
@@ -51,6 +53,7 @@ class Worker:
 
     models: dict[tuple[bytes, int], tuple[Job, FlatModel]] = field(default_factory=dict)
     held: dict[tuple[str, str], _Held] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
 
     def answer(self, request: protocol.Request) -> protocol.Answer:
         """Do what is asked.
@@ -71,10 +74,15 @@ class Worker:
                 return train_alone(request, job, model, held.examples)
             case protocol.Choose():
                 return self._choose(request)
-            case protocol.Warm():
-                job, _ = self._model(request.job, 1)
-                self._windows(job, request.store, "train")
-                return protocol.Ready(number=request.number)
+            case protocol.Warm() | protocol.Sign():
+                return self._prepare(request)
+
+    def _prepare(self, request: protocol.Warm | protocol.Sign) -> protocol.Answer:
+        if isinstance(request, protocol.Sign):
+            return sign(request)
+        job, _ = self._model(request.job, 1)
+        self._windows(job, request.store, "train")
+        return protocol.Ready(number=request.number)
 
     def _collect(self, request: protocol.CollectMoments) -> protocol.MomentsCollected:
         job = job_from_canonical(request.job)
@@ -99,7 +107,7 @@ class Worker:
         if request.home:
             path = Path(request.home)
             home.leave(path, model.manifest, request.round, before=begun.home, after=result.home)
-        return protocol.Trained(
+        trained = protocol.Trained(
             number=request.number,
             set_aside=str(begun.set_aside or ""),
             frame=encoded.frame,
@@ -110,6 +118,7 @@ class Worker:
             steps=result.steps_weight,
             shift=_shift(job, model, version, held),
         )
+        return signed(trained, request, job.name, made_ns=self.clock.now_ns())
 
     def _begin(self, request: protocol.Train, job: Job, model: FlatModel) -> home.Start:
         if not request.home:

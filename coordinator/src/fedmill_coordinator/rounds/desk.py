@@ -42,6 +42,7 @@ class Desk:
         self._voice = parts.services.voice
         self._clock = parts.services.clock
         self._log = parts.services.log
+        self._counts = parts.services.counts
         self._stage = parts.stage
         self._agents = parts.agents
         self._rounds = parts.rounds
@@ -154,6 +155,7 @@ class Desk:
 
     def _settle(self, agent: str, receipt: Receipt) -> None:
         """Take note of what became of an update, before the agent is told."""
+        self._counts.add("updates", self._job.name, receipt.fate, receipt.code)
         current = self._rounds.current
         fresh = current is not None and current.round == receipt.round
         if receipt.fate in ("received", "late"):

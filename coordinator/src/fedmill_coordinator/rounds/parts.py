@@ -62,6 +62,7 @@ def parts_of(job: Job, services: Services, golden: GoldenSet | None) -> Parts:
             blobs=blobs,
             clock=clock,
             log=services.log,
+            signed=services.signed,
         ),
         versions=versions,
         rollout=Rollout(job, services, versions, agents.present),

@@ -15,6 +15,7 @@ from fedmill_coordinator.rounds.admission import (
     receipt_for,
     staleness_fault,
 )
+from fedmill_coordinator.rounds.provenance import Provenance
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.records import UpdateRecord
@@ -75,24 +76,31 @@ class Reception:
         blobs: Blobs,
         clock: Clock,
         log: Logger,
+        signed: bool = False,
     ) -> None:
-        """Expect nothing yet; ``folder`` is for what has arrived in part."""
+        """Expect nothing yet; ``folder`` is for what has arrived in part.
+
+        Only ``signed`` updates are taken where that is wanted.
+        """
         self._job = job
         self._store = store
         self._blobs = blobs
         self._folder = folder
         self._clock = clock
         self._log = log
+        self._provenance = Provenance(store, log, required=signed)
         self._spools: dict[str, Spool] = {}
         self._arriving: dict[str, dict[str, _Arriving]] = {}
 
     def offer(self, agent: str, offer: UpdateOffer, standing: Standing) -> Answer | None:
         """Prepare for ``offer``; what to answer at once, None if its blocks are on their way."""
-        known = self._known(agent, offer)
-        if known is not None:
-            return known
+        stored = self._store.update(self._job, offer.round, agent, offer.base)
+        if stored is not None and stored.sha256 == offer.sha256:
+            return Again(receipt_for(offer, stored.state, (stored.code, stored.reason)))
         asked = self._store.round(self._job, offer.round)
-        fault = check_offer(offer, asked, standing)
+        # What is forged must not count as the one that came first, nor as anything else.
+        fault = self._provenance.fault(agent, offer, standing.layout) or _superseded(stored)
+        fault = fault or check_offer(offer, asked, standing)
         if fault is not None:
             return receipt_for(offer, "refused", fault)
         late = staleness_fault(agent, offer, asked, standing)
@@ -205,6 +213,8 @@ class Reception:
                 remedy="check the disk; the agent sends the update once more",
             ) from error
         fault, norm = inspect_frame(frame, offer, standing)
+        # The key may have been revoked while the blocks were on their way.
+        fault = fault or self._provenance.fault(agent, offer, standing.layout)
         if fault is not None:
             self._forget(agent, offer.sha256)
             return receipt_for(offer, "refused", fault)
@@ -254,16 +264,10 @@ class Reception:
             received_ns=self._clock.now_ns(),
             steps=offer.steps,
             shift=json.encode(offer.shift).decode(),
+            key=offer.key,
+            origin=offer.origin,
+            signature=offer.signature,
         )
-
-    def _known(self, agent: str, offer: UpdateOffer) -> Again | Receipt | None:
-        stored = self._store.update(self._job, offer.round, agent, offer.base)
-        if stored is None:
-            return None
-        if stored.sha256 == offer.sha256:
-            return Again(receipt_for(offer, stored.state, (stored.code, stored.reason)))
-        reason = f"another update for round {offer.round} came first, and counts"
-        return receipt_for(offer, "refused", (Reason.SUPERSEDED, reason))
 
     def _busy(self, offer: UpdateOffer) -> bool:
         # Software of protocol 1 sends at once, and knows no other answer than a receipt.
@@ -281,6 +285,13 @@ class Reception:
     def _forget(self, agent: str, blob: str) -> None:
         del self._arriving[agent][blob]
         self._spool(agent).forget(blob)
+
+
+def _superseded(stored: UpdateRecord | None) -> Fault | None:
+    if stored is None:
+        return None
+    reason = f"another update for round {stored.round} came first, and counts"
+    return Reason.SUPERSEDED, reason
 
 
 def _wait(agent: str, offer: UpdateOffer) -> Wait:

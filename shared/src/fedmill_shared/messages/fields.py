@@ -20,10 +20,19 @@ Job = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}\Z")]
 Agent = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
 Text = Annotated[str, Meta(max_length=2000)]
 Size = Annotated[int, Meta(ge=0, le=COUNT_LIMIT)]
+Space = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""Bytes of a disk."""
 Nanoseconds = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Seconds = Annotated[float, Meta(ge=0.0, le=sys.float_info.max)]
 Steps = Annotated[float, Meta(ge=0.0, le=sys.float_info.max)]
+RoundNumber = Annotated[int, Meta(ge=1, le=COUNT_LIMIT)]
+Examples = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Software = Annotated[str, Meta(max_length=64)]
+KeyId = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})?\Z")]
+"""Short name of a public key; empty where nothing is signed."""
+Statement = Annotated[bytes, Meta(max_length=4096)]
+Signature = Annotated[bytes, Meta(max_length=64)]
 Phase = Literal["waiting", "replaying", "joined", "training", "refused"]
 Fate = Literal["received", "included", "late", "refused"]
 LabelText = Annotated[str, Meta(max_length=200)]
@@ -58,3 +67,5 @@ class Reason(StrEnum):
     NOT_ASKED = "not_asked"
     ABANDONED = "abandoned"
     ENDED = "ended"
+    UNSIGNED = "unsigned"
+    FORGED = "forged"

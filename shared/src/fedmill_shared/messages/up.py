@@ -13,17 +13,23 @@ from fedmill_shared.messages.fields import (
     Digest,
     DigestOrNone,
     Evidence,
+    Examples,
     Faults,
     Finite,
     Job,
+    KeyId,
     LabelName,
     LabelValue,
     Nanoseconds,
     Phase,
+    RoundNumber,
     Scores,
     Seconds,
     Shifts,
+    Signature,
     Size,
+    Space,
+    Statement,
     Steps,
     Text,
     Word,
@@ -85,6 +91,8 @@ class JobPhase(Struct, frozen=True, kw_only=True):
     number. ``windows_skipped`` are those whose turn came too late. ``install`` tells of the version
     that is to be served, ``version`` of the one that is trained from. ``int8`` is what was measured
     of the int8 session that scores (times in ms); it is empty where float32 scores.
+    ``updates_waiting`` are those whose fate is not known, ``alarms_raised`` those that stand now,
+    and ``drift`` is ``quiet``, ``warned`` or ``alarmed``, empty where nothing watches for it.
     """
 
     phase: Phase
@@ -99,12 +107,16 @@ class JobPhase(Struct, frozen=True, kw_only=True):
     install: InstallReport | None = None
     windows_skipped: Size = 0
     int8: Evidence = {}
+    updates_waiting: Size = 0
+    alarms_raised: Size = 0
+    drift: Word = ""
 
 
 class AgentState(Struct, frozen=True, kw_only=True):
     """``up/state``, retained JSON: who is there and with which model; ``online`` false as will.
 
     ``protocol`` is the oldest version that the agent speaks, ``newest`` the newest (0: the same).
+    ``disk_free_bytes`` is what its state folder may still take, 0 where that is not known.
     """
 
     online: bool
@@ -115,6 +127,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     resident_bytes: Size = 0
     labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=32)] = {}
     jobs: dict[Job, JobPhase] = {}
+    disk_free_bytes: Space = 0
 
 
 class Join(Struct, frozen=True, kw_only=True):
@@ -150,20 +163,26 @@ class UpdateOffer(Struct, frozen=True, kw_only=True):
         steps: local steps behind it as FedNova counts them; 0: not told.
         shift: signals of the agent that differ from the fleet's: by how many of the fleet's
             standard deviations the mean does, and spread as a multiple of the fleet's.
+        key: short name of the key that it is signed with; empty, as the two after it, if it is not.
+        origin: its label of origin (:class:`~fedmill_shared.messages.origin.Origin`), MessagePack.
+        signature: Ed25519 over ``origin``, 64 bytes.
     """
 
     job: Job
-    round: Annotated[int, Meta(ge=1, le=COUNT_LIMIT)]
+    round: RoundNumber
     base: Digest
     sha256: Digest
     size: Size
-    examples: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    examples: Examples
     loss: Finite
     seconds: Seconds
     protocol: Size = OLDEST
     offered_again: bool = False
     steps: Steps = 0.0
     shift: Shifts = {}
+    key: KeyId = ""
+    origin: Statement = b""
+    signature: Signature = b""
 
 
 class EvaluationReport(Struct, frozen=True, kw_only=True):
