@@ -233,8 +233,8 @@ class Daemon:
                 self._feed(event)
             case TrainerAnswered(answer):
                 self._seats.answer(answer)
-            case TrainerDied(code, numbers):
-                self._log.error("trainer.died", exit_code=code, tasks=len(numbers))
+            case TrainerDied(code, numbers, reason):
+                self._log.error("trainer.died", exit_code=code, reason=reason, tasks=len(numbers))
                 self._seats.trainer_died(numbers)
             case Connected() | Disconnected():
                 self._line.turn(event)

@@ -45,8 +45,9 @@ class CalledProcess:
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._connection.setblocking(False)
+            self._connection.setblocking(False)  # a manager that is busy is not waited for
             self._connection.connect(path)
+            self._connection.setblocking(True)
             _check_listener(path, self._connection)
         except OSError as error:
             self._connection.close()
@@ -57,8 +58,6 @@ class CalledProcess:
         except TrainerError:
             self._connection.close()
             raise
-        # Who reads waits in a thread of its own: the descriptor that it reads from may block.
-        self._reading = socket.socket(fileno=os.dup(self._connection.fileno()))
 
     @property
     def pid(self) -> int | None:
@@ -67,10 +66,9 @@ class CalledProcess:
 
     def open(self) -> BinaryIO | None:
         """Its answers, once it has said hello; None if it ended before, or is none of ours."""
-        self._reading.settimeout(None)
         said = b""
         while len(said) < len(HELLO):
-            data, extra, _, _ = self._reading.recvmsg(
+            data, extra, _, _ = self._connection.recvmsg(
                 len(HELLO) - len(said), socket.CMSG_SPACE(_CREDENTIALS.size)
             )
             if not data:
@@ -80,7 +78,7 @@ class CalledProcess:
                 return None
         if said != HELLO:
             return None
-        return self._reading.makefile("rb")
+        return self._connection.makefile("rb")
 
     def write(self, data: bytes) -> int:
         """Hand over some of ``data``; how many bytes."""
@@ -105,7 +103,6 @@ class CalledProcess:
         """How it ended, as far as that can be told; let go of everything."""
         killed_for_memory, known = self._memory.killed, self._pid is not None
         self._connection.close()
-        self._reading.close()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -223,7 +223,6 @@ class TrainerProcess:
         """
         stream = child.open()
         if stream is None:
-            child.kill()
             return
         while (answer := protocol.receive_answer(stream)) is not None:
             with self._lock:
