@@ -11,7 +11,7 @@ import pytest
 LEVELS = {"debug", "info", "warning", "error"}
 EVENT = re.compile(r"[a-z][a-z0-9]*\.[a-z_]+")
 ROW = re.compile(r"^\| `([a-z][a-z0-9]*\.[a-z_]+)` \| (\w+) \| .+\. \|$", re.MULTILINE)
-PACKAGES = {"Agent": "agent", "Coordinator": "coordinator"}
+PACKAGES = {"Agent": "agent", "Coordinator": "coordinator", "Both": "shared"}
 
 
 def logged(source: Path) -> Iterator[tuple[str, str]]:
@@ -48,10 +48,6 @@ class TestEvents:
         rows = documented(root, title)
         assert sorted(rows) == sorted(set(rows))
         assert set(rows) == emitted(root, PACKAGES[title])
-
-    def test_shared_code_logs_nothing(self, root: Path) -> None:
-        """Otherwise it would need a table of its own."""
-        assert emitted(root, "shared") == set()
 
     def test_names_are_dotted(self, root: Path) -> None:
         """A logger is never given prose: events are searched for by name."""
