@@ -104,7 +104,7 @@ def everything(store: Store) -> list[object]:
         *(store.evaluations(JOB), store.refusals(), store.live_blobs()),
         *(store.traffic_by_agent(JOB), store.traffic(JOB, 0), store.traffic(JOB, 1)),
         *(store.releases(JOB), store.installs(JOB, 1), store.wishes(JOB)),
-        *(store.certificates(), store.enrolments()),
+        *(store.certificates(), store.enrolments(), store.denied()),
     ]
 
 

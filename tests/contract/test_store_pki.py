@@ -50,6 +50,23 @@ class TestCertificates:
         assert store.certificates("press-1") == [a_certificate(), later]
         assert store.certificates("press-9") == []
 
+    def test_who_is_denied(self, store: Store) -> None:
+        """Whose certificates are all revoked, until there is a new one; no broker ever is."""
+        for serial, agent in (("1", "press-1"), ("2", "press-1"), ("3", "press-2"), ("4", "a")):
+            store.add_certificate(a_certificate(serial, agent=agent))
+        store.add_certificate(a_certificate("5", agent="broker", role="broker"))
+        assert (store.revoked(), store.denied()) == ([], [])
+        store.revoke("press-1", revoked_ns=5, reason="lost", serial="2")
+        store.revoke("broker", revoked_ns=6, reason="moved")
+        assert [each.serial for each in store.revoked()] == ["5", "2"]
+        assert store.denied() == []
+        store.revoke("press-1", revoked_ns=7, reason="lost")
+        store.revoke("a", revoked_ns=8, reason="sold")
+        assert store.denied() == ["a", "press-1"]
+        store.add_certificate(a_certificate("6"))
+        assert store.denied() == ["a"]
+        assert [each.serial for each in store.revoked()] == ["4", "5", "1", "2"]
+
     def test_revoked_once(self, store: Store) -> None:
         """One of them or all that are left; time and reason of the first stay."""
         for serial in ("1", "2", "3"):

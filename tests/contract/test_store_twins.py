@@ -333,7 +333,7 @@ def listings(store: Store) -> list[object]:
         told += [store.releases(job), store.releases(job, last=1)]
         told += [store.installs(job, number) for number in range(5)]
         told.append(store.wishes(job))
-    return [*told, store.certificates(), store.enrolments()]
+    return [*told, store.certificates(), store.enrolments(), store.revoked(), store.denied()]
 
 
 def a_certificate(serial: str, agent: str) -> CertificateRecord:

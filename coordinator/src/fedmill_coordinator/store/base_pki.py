@@ -18,6 +18,14 @@ class PkiRows(ABC):
         """Certificates of one agent or all, by agent, time of issue and serial number."""
 
     @abstractmethod
+    def revoked(self) -> list[CertificateRecord]:
+        """Certificates that are revoked, sorted as those of `certificates`."""
+
+    @abstractmethod
+    def denied(self) -> list[str]:
+        """Agents that had certificates all of which are revoked, by name."""
+
+    @abstractmethod
     def revoke(self, agent: str, *, revoked_ns: int, reason: str, serial: str | None = None) -> int:
         """Revoke the certificates of ``agent``, or one of them; return how many became revoked.
 

@@ -24,6 +24,14 @@ class MemoryPki(Store):
         found = [each for each in self._certificates.values() if agent in (None, each.agent)]
         return sorted(found, key=lambda each: (each.agent, each.issued_ns, each.serial))
 
+    def revoked(self) -> list[CertificateRecord]:
+        return [each for each in self.certificates() if each.revoked_ns]
+
+    def denied(self) -> list[str]:
+        agents = [each for each in self._certificates.values() if each.role == "agent"]
+        good = {each.agent for each in agents if not each.revoked_ns}
+        return sorted({each.agent for each in agents} - good)
+
     def revoke(self, agent: str, *, revoked_ns: int, reason: str, serial: str | None = None) -> int:
         told = [
             rules_pki.revoked(each, revoked_ns, reason, serial) for each in self.certificates(agent)

@@ -214,8 +214,11 @@ def _to_5(connection: Connection) -> None:
         Column("settled_ns", BigInteger, nullable=False),
         *(Column(name, Text, nullable=False) for name in ("settled_by", "reason")),
     )
+    of = certificates.c
+    Index("certificates_by_agent", of.agent, of.role, of.revoked_ns)
+    Index("certificates_by_revocation", of.revoked_ns)
+    Index("enrolments_by_agent", enrolments.c.agent)
     for table in (certificates, enrolments):
-        Index(f"{table.name}_by_agent", table.c.agent)
         table.create(connection)
 
 

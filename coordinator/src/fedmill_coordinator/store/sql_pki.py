@@ -2,13 +2,15 @@
 # ruff: noqa: D102  what every method promises is said once, in PkiRows
 """Certificates and enrolments in a database."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from fedmill_coordinator.store import rules_pki
 from fedmill_coordinator.store.database import add, find, found, key, save
 from fedmill_coordinator.store.records_pki import CertificateRecord, EnrolmentRecord
 from fedmill_coordinator.store.schema import certificates, enrolments
 from fedmill_coordinator.store.sql_models import SqlModels
+
+_ORDER = ("agent", "issued_ns", "serial")
 
 
 class SqlPki(SqlModels):
@@ -21,6 +23,17 @@ class SqlPki(SqlModels):
     def certificates(self, agent: str | None = None) -> list[CertificateRecord]:
         with self._database.read() as connection:
             return _certificates(connection, agent)
+
+    def revoked(self) -> list[CertificateRecord]:
+        query = select(certificates).where(certificates.c.revoked_ns > 0)
+        return self._database.rows(query.order_by(*_ORDER), CertificateRecord)
+
+    def denied(self) -> list[str]:
+        agent = certificates.c.agent
+        query = select(agent).where(key(certificates, role="agent")).group_by(agent)
+        with self._database.read() as connection:
+            bad = query.having(func.min(certificates.c.revoked_ns) > 0).order_by(agent)
+            return list(connection.execute(bad).scalars())
 
     def revoke(self, agent: str, *, revoked_ns: int, reason: str, serial: str | None = None) -> int:
         count = 0
@@ -63,7 +76,7 @@ def _add_certificate(connection: Connection, record: CertificateRecord) -> None:
 
 
 def _certificates(connection: Connection, agent: str | None) -> list[CertificateRecord]:
-    query = select(certificates).order_by("agent", "issued_ns", "serial")
+    query = select(certificates).order_by(*_ORDER)
     if agent is not None:
         query = query.where(key(certificates, agent=agent))
     return found(connection, query, CertificateRecord)
