@@ -9,6 +9,7 @@ from tests.agent.kit import Journal
 from fedmill_agent.identity.renewal import ANSWER_SECONDS, LONGEST_SECONDS, Renewal
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import IdentityError
+from fedmill_shared.messages import RenewalAnswer
 
 START = 1_700_000_000 * 10**9
 LIFE = 90 * DAY
@@ -44,6 +45,10 @@ class Stand:
         self.later.work()
         return self.sent[before:]
 
+    def hear(self, state: str, **fields: object) -> None:
+        """The coordinator answers."""
+        self.renewal.hear(RenewalAnswer(state=state, **fields))  # type: ignore[arg-type]
+
     def failures(self) -> list[float]:
         """After how many seconds it wanted to try again, of each failure."""
         return [each["retry_seconds"] for each in self.journal.of("certificate.renewal_failed")]
@@ -77,14 +82,14 @@ class TestAsking:
         assert len(stand.later.waiting) == 1
         stand.later.work()
         assert stand.turn(ANSWER_SECONDS / 2) == []
-        stand.renewal.issued(b"new")
+        stand.hear("issued", certificate=b"new")
         stand.renewal.tick(stand.facts, connected=True)
         assert len(stand.later.waiting) == 1
 
     def test_a_certificate_comes(self, stand: Stand) -> None:
         """It is handed to who can check it, and told."""
         stand.turn()
-        stand.renewal.issued(b"new")
+        stand.hear("issued", certificate=b"new")
         stand.later.work()
         assert stand.hands.certificates == [b"new"]
         assert stand.journal.of("certificate.renewed") == [{"serial": "3"}]
@@ -108,17 +113,28 @@ class TestTrouble:
     def test_refused(self, stand: Stand) -> None:
         """The coordinator's reason is told; it is asked again later, not at once."""
         stand.turn()
-        stand.renewal.refused("agent press-4 is revoked")
+        stand.hear("refused", reason="agent press-4 is revoked")
         told = stand.journal.of("certificate.renewal_failed")[0]["error"]
         assert "the coordinator refuses: agent press-4 is revoked" in told
         assert stand.turn(59) == []
         assert stand.turn(2) == [b"request 2"]
 
+    @pytest.mark.parametrize(("asked", "waited"), [(300.0, 300), (1e300, LONGEST_SECONDS)])
+    def test_too_many_ask(self, stand: Stand, asked: float, waited: float) -> None:
+        """It is asked again when the coordinator says; that is no failure, and never too late."""
+        stand.turn()
+        stand.hear("pending", reason="too early", retry_after=asked)
+        [told] = stand.journal.of("certificate.renewal_deferred")
+        assert told == {"reason": "too early", "retry_seconds": waited}
+        assert stand.turn(waited - 1) == []
+        assert stand.turn(2) == [b"request 2"]
+        assert stand.failures() == []
+
     def test_a_certificate_of_no_use(self, stand: Stand) -> None:
         """Is told, and another asked for."""
         stand.turn()
         stand.hands.error = IdentityError("it is for another key")
-        stand.renewal.issued(b"new")
+        stand.hear("issued", certificate=b"new")
         stand.later.work()
         assert stand.failures() == [60]
         stand.hands.error = None
@@ -133,12 +149,13 @@ class TestTrouble:
 
     def test_nobody_insists(self, stand: Stand) -> None:
         """Certificates and refusals that were not asked for start no process and are no failure."""
-        stand.renewal.issued(b"unasked")
-        stand.renewal.refused("unasked")
+        stand.hear("issued", certificate=b"unasked")
+        stand.hear("refused", reason="unasked")
+        stand.hear("pending", retry_after=1e9)
         assert not stand.later.waiting
         stand.turn()
         for _ in range(5):
-            stand.renewal.issued(b"new")
+            stand.hear("issued", certificate=b"new")
         assert stand.later.work() == 1
         assert stand.failures() == []
 
@@ -161,7 +178,7 @@ class TestTrouble:
             stand.turn(ANSWER_SECONDS)
             stand.clock.advance(stand.failures()[-1])
         stand.turn()
-        stand.renewal.issued(b"new")
+        stand.hear("issued", certificate=b"new")
         stand.later.work()
         stand.turn()
         stand.turn(ANSWER_SECONDS)

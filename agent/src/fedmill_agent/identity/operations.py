@@ -17,11 +17,13 @@ from fedmill_shared.crypto.certificates import (
     read_certificate,
     read_request,
 )
+from fedmill_shared.crypto.codes import sign_renewal
 from fedmill_shared.crypto.issuer import check_issued
 from fedmill_shared.crypto.keys import key_id, make_key, public_bytes, read_key, write_key
 from fedmill_shared.crypto.validity import LARGEST_CERTIFICATE_FILE
 from fedmill_shared.errors import IdentityError
 from fedmill_shared.files import write_atomic
+from fedmill_shared.messages import RenewalRequest, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,29 @@ def look_at(certificate: Path, key: Path, ca: Path) -> Facts:
     check_pair(found, read_key(key))
     check_issued(data, authority)
     return _facts(found, read_certificate(authority).fingerprint)
+
+
+def ask_for_renewal(folder: IdentityFolder, agent: str) -> bytes:
+    """A message that asks for the certificate of a new key, signed with the key in use.
+
+    Raises:
+        IdentityError: there is no key in use, or one of both keys cannot be read.
+        StoreError: the disk fails.
+    """
+    current = read_key(folder.current / KEY)
+    csr = request(folder, agent).pem
+    signature = sign_renewal(current, agent, csr)
+    key = key_id(public_bytes(current))
+    return encode(RenewalRequest(csr=csr, key=key, signature=signature))
+
+
+def authority(folder: IdentityFolder) -> bytes:
+    """The certificates (PEM) of the authorities that are trusted now.
+
+    Raises:
+        IdentityError: there are none.
+    """
+    return _read(folder.current / CA)
 
 
 def waiting_key(folder: IdentityFolder) -> str:

@@ -18,6 +18,7 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError, IdentityError
 from fedmill_shared.link.backoff import Jitter, full_jitter
 from fedmill_shared.log import Logger
+from fedmill_shared.messages import RenewalAnswer
 
 ANSWER_SECONDS = 60.0
 """How long an answer of the coordinator is waited for before it is asked again."""
@@ -66,16 +67,20 @@ class Renewal:
         if connected and not waits and now_ns >= renewal_ns(facts):
             self._begin(self._worker.ask, self._ask)
 
-    def issued(self, certificate: bytes) -> None:
-        """The coordinator has issued a certificate (PEM); where none was asked for, it is not."""
-        if self._answer_due is not None:
+    def hear(self, answer: RenewalAnswer) -> None:
+        """The coordinator answers; where it was not asked, it is not heard."""
+        if self._answer_due is None:
+            return
+        if answer.state == "issued":
             self._answer_due = None
-            self._begin(lambda: self._worker.take(certificate), self._taken)
-
-    def refused(self, reason: str) -> None:
-        """The coordinator issues none now."""
-        if self._answer_due is not None:
-            self._fail(IdentityError(f"the coordinator refuses: {reason}"))
+            self._begin(lambda: self._worker.take(answer.certificate), self._taken)
+        elif answer.state == "refused":
+            self._fail(IdentityError(f"the coordinator refuses: {answer.reason}"))
+        else:
+            self._answer_due = None
+            wait = self._after(answer.retry_after)
+            told = round(wait)
+            self._log.info("certificate.renewal_deferred", reason=answer.reason, retry_seconds=told)
 
     def _begin(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         self._busy = True
@@ -92,10 +97,14 @@ class Renewal:
 
     def _fail(self, error: FedmillError) -> None:
         self._busy, self._answer_due = False, None
-        longest = min(FIRST_SECONDS * 2 ** min(self._failures, 16), LONGEST_SECONDS)
-        rest = (self._ends_ns - self._clock.now_ns()) / 1e9
-        longest = min(longest, max(1.0, SHARE_OF_REST * rest))
-        wait = longest / 2 + self._jitter(longest / 2)
+        longest = FIRST_SECONDS * 2 ** min(self._failures, 16)
         self._failures += 1
+        told = round(self._after(longest / 2 + self._jitter(longest / 2)))
+        self._log.error("certificate.renewal_failed", error=str(error), retry_seconds=told)
+
+    def _after(self, seconds: float) -> float:
+        """Let the next attempt be in ``seconds``, or as soon as it must be."""
+        rest = (self._ends_ns - self._clock.now_ns()) / 1e9
+        wait = min(seconds, LONGEST_SECONDS, max(1.0, SHARE_OF_REST * rest))
         self._next = self._clock.monotonic() + wait
-        self._log.error("certificate.renewal_failed", error=str(error), retry_seconds=round(wait))
+        return wait
