@@ -378,6 +378,7 @@ class TestRounds:
         judged = dict.fromkeys(("trust", "agreement", "factor")) | {
             "finding": "",
             "quarantined": "",
+            "key": "",
         }
         unknown, known = unknown | judged, known | judged
         assert listed == [

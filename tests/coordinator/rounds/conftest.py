@@ -160,7 +160,13 @@ def a_delta(agent: str, number: int, elements: int, scale: float = 0.1) -> np.nd
 
 
 class World:
-    """One conductor that can be killed and started again; everything else survives it."""
+    """One conductor that can be killed and started again; everything else survives it.
+
+    Attributes:
+        signed: whether updates count only with a signature, from the next start on.
+    """
+
+    signed = False
 
     def __init__(self, folder: Path, job: Job, fuse: Fuse | None = None) -> None:
         self.job = job
@@ -200,7 +206,9 @@ class World:
             voice=self.voice,
             clock=self.clock,
             log=structlog.get_logger(),
+            signed=self.signed,
         )
+        self.counts = services.counts
         self.conductor = Conductor(self.job, self.text, services)
         self.fleet.unsettle()
         self.conductor.announce()

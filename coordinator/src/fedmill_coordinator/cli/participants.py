@@ -72,6 +72,7 @@ def _of_update(update: UpdateRecord | None) -> Mapping[str, object]:
         "loss": update.loss if update else None,
         "norm": update.norm if update else None,
         "frame_bytes": update.wire_bytes if update else None,
+        "key": update.key if update else "",
     }
 
 

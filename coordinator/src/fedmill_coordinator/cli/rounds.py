@@ -20,6 +20,7 @@ from fedmill_coordinator.cli.listing import (
     when,
 )
 from fedmill_coordinator.cli.orders import give, name_argument, order_option
+from fedmill_coordinator.cli.origins import LABELS, complain, labels_of_origin
 from fedmill_coordinator.cli.participants import COLUMNS, participants
 from fedmill_coordinator.cli.table import (
     Column,
@@ -68,6 +69,27 @@ def list_rounds(
         else:
             agents = participants(store, name, one)
             show(f"agents of round {one} of {name}", agents, COLUMNS, as_json=as_json)
+
+
+@command.command(name="verify")
+@config_argument
+@job_option
+@json_option
+@click.option("--version", "version", help="Verify what made this version.")
+@click.option("--round", "one", type=click.IntRange(min=1), help="Verify what this round used.")
+def verify(
+    config: Path, job: str | None, *, as_json: bool, version: str | None, one: int | None
+) -> None:
+    """Verify the label of origin of each update that a version was made of, or all of them.
+
+    The labels are held against the certificates that the agents have: exit code 25 if one is
+    missing, was changed, or is of a key that was revoked since.
+    """
+    with opened(config) as store:
+        name = chosen_job(store, job)
+        rows = labels_of_origin(store, name, version=version, number=one)
+        show(f"labels of origin of {name}", rows, LABELS, as_json=as_json)
+        complain(rows)
 
 
 @command.command(name="close")
