@@ -51,6 +51,8 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/yamllint --strict deploy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --quiet --offline deploy/ansible
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(or $(NAME),--list) $(ARGS)
