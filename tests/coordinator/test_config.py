@@ -35,6 +35,22 @@ class TestLoad:
         assert Path(config.coordinator.state).resolve() == tmp_path / "var"
         assert config.coordinator.jobs == [str(tmp_path / "etc" / "rig.toml"), "/srv/press.toml"]
 
+    def test_an_authority_is_kept_in_the_state_folder(self, tmp_path: Path) -> None:
+        """Or where the section says; without a section there is none."""
+        path = tmp_path / "c.toml"
+        path.write_text("")
+        assert load(path).pki is None
+        path.write_text('[pki]\nca_key = "credential:ca.key"\ncrl = "/etc/mosquitto/crl.pem"\n')
+        pki = load(path).pki
+        assert pki is not None
+        assert pki.ca_certificate == str(tmp_path / "state" / "pki" / "ca.pem")
+        assert (pki.ca_key, pki.crl) == ("credential:ca.key", "/etc/mosquitto/crl.pem")
+        path.write_text('[coordinator]\nstate = "/var/f"\n[pki]\nca_certificate = "ca.pem"\n')
+        pki = load(path).pki
+        assert pki is not None
+        assert (pki.ca_certificate, pki.ca_key) == (str(tmp_path / "ca.pem"), "/var/f/pki/ca.key")
+        assert pki.certificate_days == 90
+
     @pytest.mark.parametrize(
         ("text", "named"),
         [
@@ -42,6 +58,10 @@ class TestLoad:
             ("[broker]\nhots = 'a'", r"c\.toml:2: .*hots"),
             ("[coordinator]\nid = 'Plant 1'", r"c\.toml:2: coordinator\.id is \"Plant 1\""),
             ("[coordinator]\nlog_level = 'loud'", r"c\.toml:2: coordinator\.log_level"),
+            ("[pki]\ncertificate_days = 0", r"c\.toml:2: pki\.certificate_days is 0"),
+            ("[pki]\nca_key = 'credential:../k'", r"c\.toml:2: pki\.ca_key .*no credential"),
+            ("[pki]\nca_key = 'credential:'", r"c\.toml:2: pki\.ca_key .*LoadCredential="),
+            ("[pki]\npassword = 'x'", r"c\.toml:2: .*password"),
             ("[broker\n", r"c\.toml:1.*is not TOML"),
         ],
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
 
+from fedmill_coordinator.pki.options import PkiSection, pki_faults, settled_pki
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.options import TlsSection, settled, tls_faults
@@ -52,6 +53,7 @@ class CoordinatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     coordinator: CoordinatorSection = CoordinatorSection()
     broker: BrokerSection = BrokerSection()
+    pki: PkiSection | None = None
 
     @property
     def database(self) -> Path:
@@ -77,7 +79,7 @@ def load(path: Path) -> CoordinatorConfig:
     """
     text = toml.read(path, ConfigError)
     config = toml.decode(text, CoordinatorConfig, path=str(path), error=ConfigError)
-    for fault in tls_faults(config.broker.tls):
+    for fault in (*tls_faults(config.broker.tls), *pki_faults(config.pki)):
         raise toml.fault_error(fault, text, str(path), ConfigError)
     folder = path.resolve().parent
     section = structs.replace(
@@ -87,6 +89,7 @@ def load(path: Path) -> CoordinatorConfig:
         golden={job: str(folder / path) for job, path in config.coordinator.golden.items()},
     )
     tls = settled(config.broker.tls, folder, Path(section.state))
+    pki = settled_pki(config.pki, folder, Path(section.state))
     return structs.replace(
-        config, coordinator=section, broker=structs.replace(config.broker, tls=tls)
+        config, coordinator=section, broker=structs.replace(config.broker, tls=tls), pki=pki
     )

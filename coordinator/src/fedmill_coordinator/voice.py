@@ -64,6 +64,10 @@ class LinkVoice:
         """Publish to one agent what concerns no job of ours."""
         self._publish(topics.down(agent, kind), _payload(message), retain=False)
 
+    def post(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish bytes that are for no job, and that nobody's round bears."""
+        self._publish(topic, payload, retain=retain)
+
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> bool:
         """What cannot be sent now is announced again, or asked for, after the next connection."""
         try:

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is heard at all: boxes that ask for a certificate may, revoked agents may not.
+
+What strangers and the denied send is counted and told seldom, and never decoded further than it
+must be.
+"""
+
+from typing import Protocol
+
+from fedmill_coordinator.pki.desk import IdentityDesk
+from fedmill_coordinator.pki.limits import Bucket, Seldom
+from fedmill_coordinator.pki.register import Register
+from fedmill_coordinator.store.base import Store
+from fedmill_shared import topics
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import FrameError
+from fedmill_shared.link.base import Message
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import EnrolmentRequest, RenewalRequest, decode, encode
+
+LOOK_SECONDS = 1.0
+"""How often the store is asked for who was revoked, by whatever process."""
+ENROLMENTS_PER_SECOND, ENROLMENTS_AT_ONCE = 5.0, 20
+RENEWALS_PER_SECOND, RENEWALS_AT_ONCE = 10.0, 50
+LARGEST_ENROLMENT = 8192
+"""Bytes of the largest request of a stranger that is decoded; ours have under 700."""
+RENEW = "renew"
+
+
+class Post(Protocol):
+    """Publishes what is for no job."""
+
+    def post(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish ``payload``; what cannot be sent now is asked for again."""
+        ...
+
+
+class Door:
+    """Owns who is denied, and how much is heard of those who are nobody yet."""
+
+    def __init__(
+        self,
+        register: Register,
+        desk: IdentityDesk,
+        *,
+        store: Store,
+        clock: Clock,
+        voice: Post,
+        log: Logger,
+    ) -> None:
+        """Nobody is denied before the first `step`."""
+        self._register = register
+        self._desk = desk
+        self._store = store
+        self._clock = clock
+        self._voice = voice
+        self._log = log
+        self._seldom = Seldom(clock)
+        self._enrolments = Bucket(clock, rate=ENROLMENTS_PER_SECOND, burst=ENROLMENTS_AT_ONCE)
+        self._renewals = Bucket(clock, rate=RENEWALS_PER_SECOND, burst=RENEWALS_AT_ONCE)
+        self._denied: frozenset[str] = frozenset()
+        self._due = 0.0
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """Agents that are not heard: all their certificates are revoked."""
+        return self._denied
+
+    def greet(self) -> None:
+        """The broker is there: let boxes find the authority's certificate."""
+        self._voice.post(topics.ENROL_CA, self._register.authority.pem, retain=True)
+
+    def step(self) -> frozenset[str]:
+        """Look who was revoked, if the last look is long ago; who is denied since this one.
+
+        Raises:
+            StoreError: the disk fails; what was known stays.
+        """
+        now = self._clock.monotonic()
+        if now < self._due:
+            return frozenset()
+        self._due = now + LOOK_SECONDS
+        before, self._denied = self._denied, frozenset(self._store.denied())
+        revoked = self._register.keep_list()
+        if revoked is not None:
+            self._log.info("revocations.written", certificates=revoked)
+        return self._denied - before
+
+    def take(self, message: Message) -> bool:
+        """Deal with ``message`` if it is about certificates or of somebody denied; whether it was.
+
+        Raises:
+            FrameError: it is no message of ours.
+            StoreError: the disk fails; its sender asks again.
+        """
+        if message.topic.startswith(topics.enrol_up("")):
+            self._enrol(message)
+            return True
+        agent, kind = topics.parse_up(message.topic)
+        if agent in self._denied:
+            self._turn_away(agent, len(message.payload))
+            return True
+        if kind != RENEW:
+            return False
+        self._renew(agent, message)
+        return True
+
+    def _enrol(self, message: Message) -> None:
+        if not self._enrolments.take():
+            self._flooded("enrolment")
+            return
+        request = topics.parse_enrol_up(message.topic)
+        if len(message.payload) > LARGEST_ENROLMENT:
+            raise FrameError(f"a request of {len(message.payload)} bytes to enrol")
+        answer = self._desk.enrol(decode(message.payload, EnrolmentRequest))
+        self._voice.post(topics.enrol_down(request), encode(answer))
+
+    def _renew(self, agent: str, message: Message) -> None:
+        if not self._renewals.take():
+            self._flooded("renewal")
+            return
+        answer = self._desk.renew(agent, decode(message.payload, RenewalRequest))
+        self._voice.post(topics.down(agent, "certificate"), encode(answer))
+
+    def _turn_away(self, agent: str, size: int) -> None:
+        self._seldom.tell(
+            agent,
+            lambda count: self._log.warning(
+                "agent.denied", agent=agent, messages=count, bytes=size
+            ),
+        )
+
+    def _flooded(self, what: str) -> None:
+        self._seldom.tell(
+            f"/{what}",
+            lambda count: self._log.warning("requests.dropped", what=what, messages=count),
+        )
