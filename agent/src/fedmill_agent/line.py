@@ -80,6 +80,11 @@ class Line:
         """Whether so much is on its way out that requests for more pass by."""
         return self._link.backlog >= BACKLOG_LIMIT
 
+    @property
+    def late(self) -> float:
+        """Seconds for which the link's thread has been overdue; 0 while it works."""
+        return self._link.late
+
     def start(self) -> None:
         """Begin to connect, and try for ever."""
         self._link.start()

@@ -64,6 +64,10 @@ class Plant:
         """How each live source is."""
         return self.hub.standings() if self.hub is not None else {}
 
+    def late(self) -> dict[str, float]:
+        """Live sources that hang, by name, and for how many seconds they have been overdue."""
+        return self.hub.late() if self.hub is not None else {}
+
     def adopt(self, config: AgentConfig, found: Sequence[Change]) -> None:
         """Take what changed; sources that are the same go on undisturbed."""
         if touches(found, "sources", "store"):

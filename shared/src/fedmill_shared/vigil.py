@@ -15,6 +15,8 @@ STATUS_SECONDS = 5.0
 OFTEN = 4
 """Signs of life in the time in which one is wanted: a machine may be slow."""
 
+AGAIN_SECONDS = 1.0
+
 Look = Callable[[], Mapping[str, float]]
 """Parts that hang, by name, and for how many seconds they have been overdue."""
 
@@ -51,9 +53,11 @@ class Vigil:
             self._status_due = now + STATUS_SECONDS
             self._tell(status())
         if self._notifier.watchdog_seconds and now >= self._sign_due:
-            self._sign_due = now + self._notifier.watchdog_seconds / OFTEN
             if self._advances(look()):
+                self._sign_due = now + self._notifier.watchdog_seconds / OFTEN
                 self._notifier.alive()
+            else:  # what hung may have waited for this loop alone
+                self._sign_due = now + AGAIN_SECONDS
 
     def end(self) -> None:
         """The daemon was asked to end, and does."""

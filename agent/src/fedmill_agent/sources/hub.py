@@ -135,6 +135,10 @@ class Hub:
         """How each source is; ``dropped`` tells also what came too late for a job's samples."""
         return {name: _standing(line) for name, line in self._lines.items()}
 
+    def late(self) -> dict[str, float]:
+        """Sources that hang, by name, and for how many seconds they have been overdue."""
+        return {name: late for name, each in self._lines.items() if (late := each.supervisor.late)}
+
     def close(self, seconds: float) -> None:
         """Close all connections and rings, within about ``seconds``."""
         for line in self._lines.values():

@@ -25,6 +25,7 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import ConfigError, FedmillError, SourceError
 from fedmill_shared.link.backoff import Backoff
 from fedmill_shared.log import Logger
+from fedmill_shared.pulse import Pulse
 
 READ_SECONDS = 0.25
 PROBE_SECONDS = 10.0
@@ -33,6 +34,8 @@ REPEAT_SECONDS = 600.0
 """How often one and the same error is told again."""
 HUNG_SECONDS = 60.0
 """Time after which a read that has not returned is told."""
+STUCK_SECONDS = 300.0
+"""Time after which one that hangs is overdue: only another process helps then."""
 LONGEST_ERROR = 1000
 """Characters of one: a library may put a whole message in it."""
 LEAVE_SECONDS = 10.0
@@ -96,6 +99,7 @@ class Supervisor:
         self._told: tuple[str, float] = ("", 0.0)
         self._heard = 0.0
         self._round = 0.0  # when the last read was asked for
+        self._pulse = Pulse(clock, STUCK_SECONDS)
         self._thread = threading.Thread(target=self._run, name=f"source-{options.name}")
         self._thread.daemon = True
         self._begun = False
@@ -109,6 +113,11 @@ class Supervisor:
             return found
         error = f"no read has returned for {hangs:.0f} s: its library hangs, or the agent is slow"
         return structs.replace(found, phase="silent", error=error)
+
+    @property
+    def late(self) -> float:
+        """Seconds for which the thread has been overdue; 0 while it reads, waits or is left out."""
+        return self._pulse.late
 
     @property
     def tags(self) -> Sequence[str]:
@@ -144,18 +153,24 @@ class Supervisor:
             if self._stopped.is_set():
                 break
             begun = self._heard = self._clock.monotonic()
+            self._pulse.beat()
             with Guard() as guard:
                 self._serve()
             if guard.fault is None or self._stopped.is_set():
                 continue
             match self._judge(guard.fault):
                 case "end":
+                    self._pulse.end()
                     return
                 case "wait":
+                    self._pulse.end()
                     self._changed.wait()
                     self._tally.phase = "waiting"
                 case "again":
-                    self._changed.wait(self._backoff.wait(self._heard - begun))
+                    wait = self._backoff.wait(self._heard - begun)
+                    self._pulse.beat(rest=wait)
+                    self._changed.wait(wait)
+        self._pulse.end()
         self._tally.phase = "stopped"
 
     def _serve(self) -> None:
@@ -203,6 +218,7 @@ class Supervisor:
     def _read(self, session: Session) -> None:
         while not self._changed.is_set() and self._asked.issuperset(self._tags):
             self._round = self._clock.monotonic()
+            self._pulse.beat()
             delivered = session.read(READ_SECONDS)
             self._count(session)
             kept = [each for each in map(self._timed, delivered) if each is not None]

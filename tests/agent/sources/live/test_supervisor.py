@@ -23,6 +23,7 @@ from fedmill_agent.sources.supervisor import (
     HUNG_SECONDS,
     PROBE_SECONDS,
     REPEAT_SECONDS,
+    STUCK_SECONDS,
     Listener,
     Supervisor,
 )
@@ -428,8 +429,12 @@ class TestSilence:
         stand.clock.advance(HUNG_SECONDS + 5)
         stand.until_phase("silent")
         assert "no read has returned for" in stand.it.standing.error
+        assert stand.it.late == 0.0
+        stand.clock.advance(STUCK_SECONDS)
+        assert stand.it.late > 0.0  # only another process helps
         go_on.set()
         stand.until_phase("running")
+        assert stand.it.late == 0.0
 
 
 class TestStartup:
@@ -496,6 +501,8 @@ class TestStartup:
         stand.until_phase("left out")
         assert stand.script.attempts == 1
         assert stand.waits == []
+        stand.clock.advance(100 * STUCK_SECONDS)
+        assert stand.it.late == 0.0  # it waits for somebody to mend it, and hangs in nothing
         stand.say(stand.watch("b"), "b")
         stand.until_phase("running")
 
@@ -656,11 +663,14 @@ class TestStop:
         it = Supervisor(Live(hang), options, heard.listener, clock=clock, log=Journal())
         it.watch(["a"])
         assert opening.wait(PATIENCE)
+        clock.advance(STUCK_SECONDS + 1)
+        assert it.late > 0.0
         it.stop()
         assert not it.join(0.05)
         go_on.set()
         assert it.join(PATIENCE)
         assert session.closed.is_set()
+        assert it.late == 0.0  # it has ended
 
     def test_while_read_raises(self, stands: Make) -> None:
         """Whichever comes first."""
