@@ -56,7 +56,7 @@ def adopted(old: AgentConfig, new: AgentConfig) -> AgentConfig:
         section: structs.replace(getattr(new, section), **fields)
         for section, fields in kept.items()
     }
-    return structs.replace(new, **sections)
+    return structs.replace(new, trust=old.trust, **sections)
 
 
 def touches(found: Sequence[Change], *sections: str) -> bool:
@@ -85,6 +85,8 @@ def _fields(old: AgentConfig, new: AgentConfig) -> Iterator[Change]:
             if getattr(before, field) != getattr(after, field):
                 name = f"{section}.{field}"
                 yield Change(name, restart=name in RESTART)
+    if old.trust != new.trust:
+        yield Change("trust", restart=True)
 
 
 def _entries(old: AgentConfig, new: AgentConfig) -> Iterator[Change]:

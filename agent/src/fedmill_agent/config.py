@@ -2,7 +2,7 @@
 """The agent's configuration file: who it is, where its broker is, and which sources it reads."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Literal, TypeVar, cast
@@ -19,6 +19,7 @@ from fedmill_agent.store.ring import LEAST_BYTES, Discard
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.options import TlsSection, settled, tls_faults
+from fedmill_shared.overlay import Overlay, laid_over
 from fedmill_shared.selector import AGENT, LABEL_NAME, valid_label_name
 from fedmill_shared.toml.faults import Fault, name_of, section_of
 from fedmill_shared.toml.place import Table
@@ -60,11 +61,14 @@ class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         host: name or address of the broker.
         port: its TCP port.
+        enrol_port: TCP port of its listener for machines that have no certificate yet; only
+            ``fedmill-agent enrol`` uses it.
         tls: how the two prove who they are, as ``[broker.tls]``; none for a link in the clear.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    enrol_port: Annotated[int, Meta(ge=1, le=65535)] = 8884
     tls: TlsSection | None = None
 
 
@@ -135,6 +139,16 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     min_free_bytes: Annotated[int, Meta(ge=0)] = 200_000_000
 
 
+class TrustSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom the agent trusts; without this section releases and jobs are taken unsigned.
+
+    Attributes:
+        root: the ``root.json`` that `fedmill trust init` made; relative to the configuration file.
+    """
+
+    root: str
+
+
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole configuration file of an agent."""
 
@@ -143,6 +157,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     training: TrainingSection = TrainingSection()
     store: StoreSection = StoreSection()
     inference: InferenceSection = InferenceSection()
+    trust: TrustSection | None = None
     sources: list[SourceOptions] = msgspec.field(default_factory=list)
     labels: list[AnyLabels] = msgspec.field(default_factory=list)
 
@@ -166,14 +181,17 @@ def schema(names: Collection[str] | None = None) -> type[AgentConfig]:
     return cast("type[AgentConfig]", made)
 
 
-def load(path: Path, *, copy: Path | None = None) -> AgentConfig:
+def load(path: Path, *, copy: Path | None = None, overlays: Sequence[Overlay] = ()) -> AgentConfig:
     """Read and check ``path``, or a ``copy`` of it; relative paths in it become absolute.
+
+    ``overlays`` lie over what the file says, the last one topmost.
 
     Raises:
         ConfigError: naming file, line, field, value and what is allowed.
     """
     text = toml.read(copy or path, ConfigError)
     data = toml.parse(text, str(path), ConfigError)
+    data = laid_over(data, overlays) if overlays else data
     config = toml.fit(data, schema(_kinds_in(data)))
     if isinstance(config, Fault):
         raise toml.fault_error(config, text, str(path), ConfigError)
@@ -183,10 +201,13 @@ def load(path: Path, *, copy: Path | None = None) -> AgentConfig:
     section = msgspec.structs.replace(config.agent, state=str(folder / config.agent.state))
     sources = [_absolute(source, folder) for source in config.sources]
     labels = [_absolute(each, folder) for each in config.labels]
+    trust = config.trust
+    if trust is not None:
+        trust = TrustSection(root=str(folder / trust.root))
     tls = settled(config.broker.tls, folder, Path(section.state))
     broker = msgspec.structs.replace(config.broker, tls=tls)
     return msgspec.structs.replace(
-        config, agent=section, broker=broker, sources=sources, labels=labels
+        config, agent=section, broker=broker, trust=trust, sources=sources, labels=labels
     )
 
 

@@ -16,6 +16,7 @@ from fedmill_agent.changes import Change, touches
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.guard import guarded
 from fedmill_agent.heartbeat import Heartbeat
+from fedmill_agent.inference.installing.gates import Unsigned
 from fedmill_agent.line import Connect, Line, read
 from fedmill_agent.outside import Outside
 from fedmill_agent.plant import Plant
@@ -34,9 +35,11 @@ from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import AgentState, BlobRequest, RoundNotice
 from fedmill_shared.protocol import NEWEST
+from fedmill_shared.topics import is_trust
 
 if TYPE_CHECKING:
     from fedmill_agent.publishing.outlet import Outlet
+    from fedmill_agent.trust.desk import TrustDesk
 
 TICK_SECONDS = 1.0
 POLL_SECONDS = 0.1
@@ -79,6 +82,7 @@ class Daemon:
         self._plant = Plant(config, clock, log, failed=self._fail)
         self._background, self._disk = Background(self._soon), Background(self._soon)
         self._outlet = self._way_for_others()
+        self._trust = self._desk_of_trust()
         self._outside = self._ways_out()
         self._seats = Seats(self._outside, log, hurry=self._hurry)
         self._heartbeat = Heartbeat(
@@ -90,19 +94,20 @@ class Daemon:
             plant=self._plant,
             file=file,
             disk=self._disk,
+            trust=lambda: self._trust.word if self._trust is not None else "",
         )
         self._skew = SkewWatch(clock, log)
         self._fault: FedmillError | None = None
-        self._tick_due = 0.0
-        self._unsettled = 0
+        self._tick_due, self._unsettled = 0.0, 0
         self._stopping = False
         self._reloading = False
 
     def _ways_out(self) -> Outside:
         numbers = itertools.count(1)
+        trust = self._trust
         return Outside(
             config=self._config,
-            send=self._line.send,
+            send=self._line.send if trust is None else trust.send,
             submit=self._trainer.submit,
             number=lambda: next(numbers),
             feed=lambda event: self._inbox.put(event, SOURCES),
@@ -115,6 +120,25 @@ class Daemon:
             disk=self._disk,
             hurry=self._tell_soon,
             outlet=self._outlet,
+            verifier=Unsigned() if trust is None else trust,
+        )
+
+    def _desk_of_trust(self) -> "TrustDesk | None":
+        """Where what comes waits until it is known who signed it; None where nobody need."""
+        if self._config.trust is None:
+            return None
+        from fedmill_agent.trust.opening import open_desk  # noqa: PLC0415  few agents do
+
+        return open_desk(
+            self._config,
+            self._clock,
+            self._log,
+            background=self._background,
+            disk=self._disk,
+            send=self._line.send,
+            seats=lambda: self._seats,
+            overlay=self.reload,
+            hurry=self._hurry,
         )
 
     def _way_for_others(self) -> "Outlet | None":
@@ -183,6 +207,8 @@ class Daemon:
         self._trainer.look()
         if self._outlet is not None:
             self._outlet.pump()
+        if self._trust is not None:
+            self._attempt(self._trust.tick)
         if self._heartbeat.due():
             self._attempt(self._heartbeat.turn)
 
@@ -254,13 +280,18 @@ class Daemon:
                 self._seats.settle()
 
     def _receive(self, message: Message) -> None:
+        if is_trust(message.topic):
+            if self._trust is not None:
+                self._trust.hear(message)
+            return
         kind, said = read(message)
         match said:
             case BlobRequest() if self._line.crowded:
                 return  # each asks for a hundred thousand times its own size
             case RoundNotice() if not message.retained and self._seats.wants(said.job):
                 self._skew.compare(said.sent_ns)
-        self._seats.take(kind, said, retained=message.retained)
+        if self._trust is None or self._trust.admits(said):
+            self._seats.take(kind, said, retained=message.retained)
 
     def _close(self) -> None:
         self._inbox.close()

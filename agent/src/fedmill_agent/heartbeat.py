@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent says of itself every few seconds: to the coordinator, and on its own disk."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,10 +39,12 @@ class Heartbeat:
         plant: Plant,
         file: ConfigFile | None,
         disk: Background | None = None,
+        trust: Callable[[], str] = str,
     ) -> None:
         """The first one is due at once; ``file`` tells what became of a changed configuration.
 
-        ``disk`` writes the file: a slow disk holds up no window.
+        ``disk`` writes the file: a slow disk holds up no window. ``trust`` says what is wrong
+        with what is signed.
         """
         self._labels = config.agent.labels
         self._folder = Path(config.agent.state)
@@ -52,6 +55,7 @@ class Heartbeat:
         self._plant = plant
         self._file = file
         self._disk = disk or Background()
+        self._trust = trust
         self._due = 0.0
         self._news = False
         self._news_due = 0.0
@@ -143,5 +147,6 @@ class Heartbeat:
             sent_ns=self._clock.now_ns(),
             resident_bytes=resident_bytes(),
             jobs=self._seats.phases(),
+            trust=self._trust(),
             disk_free_bytes=disk.free_bytes if disk is not None else 0,
         )

@@ -10,6 +10,7 @@ from msgspec import Struct
 from fedmill_agent.background import Background
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.inference.installing.around import nothing
+from fedmill_agent.inference.installing.gates import Unsigned, Verifier
 from fedmill_agent.store.space import Level, ample
 from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
@@ -30,7 +31,7 @@ class Outside:
     ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any, and
     ``labels`` what people and other systems said. ``background`` does what would hold up the loop,
     ``disk`` waits for a slow one, ``hurry`` lets others hear soon of what has changed, and
-    ``outlet`` is where predictions and alarms go out to, if they do.
+    ``outlet`` is where predictions and alarms go out to, if they do; ``verifier`` says who signed.
     """
 
     config: AgentConfig
@@ -48,3 +49,4 @@ class Outside:
     disk: Background = field(default_factory=Background)
     hurry: Callable[[], None] = nothing
     outlet: "Outlet | None" = None
+    verifier: Verifier = field(default_factory=Unsigned)

@@ -4,14 +4,17 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fedmill_agent.changes import Change, adopted, changes
-from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.config import AgentConfig
 from fedmill_agent.places import good_config
+from fedmill_agent.trust.overlay import Overlaid, Texts, keep_good, last_good, load_overlaid, named
+from fedmill_agent.trust.places import TrustPlaces
 from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.files import make_folder, write_atomic
 from fedmill_shared.log import Logger
+from fedmill_shared.trust import Recorder
 
 
 class Reloaded(Struct, frozen=True):
@@ -21,27 +24,38 @@ class Reloaded(Struct, frozen=True):
         count: how often it was read again, with success or not.
         error: what is wrong with it, if it could not be taken; the one before it goes on.
         restart_required: fields that changed and take effect only with a restart.
+        remote: the signed remote configurations in use.
+        remote_error: why those that are signed now are not in use.
     """
 
     count: int = 0
     error: str = ""
     restart_required: tuple[str, ...] = ()
+    remote: str = ""
+    remote_error: str = ""
 
 
 class ConfigFile:
     """Owns the path of the configuration, and a copy of the last good one in the state folder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, audit: Recorder | None = None) -> None:
+        """Changes from afar are put down in ``audit``."""
         self._path = path
+        self._audit = audit
+        self._applied: Texts = ()
         self.outcome = Reloaded()
 
     def load(self) -> AgentConfig:
-        """The configuration as it is now.
+        """The configuration as it is now, with what is signed of it for this agent.
 
         Raises:
             ConfigError: it is wrong.
         """
-        return load(self._path)
+        found = self._load()
+        self.outcome = structs.replace(
+            self.outcome, remote=named(found.applied), remote_error=found.error
+        )
+        return found.config
 
     def keep(self, state: str, log: Logger) -> None:
         """Copy the file, which was good just now, into the state folder; a full disk is told."""
@@ -51,6 +65,7 @@ class ConfigFile:
             make_folder(copy.parent)
             if not copy.exists() or copy.read_bytes() != text:
                 write_atomic(copy, text)
+            self._keep_remote(state, log)
         except (OSError, StoreError) as error:
             log.warning("config.not_kept", error=str(error))
 
@@ -63,9 +78,10 @@ class ConfigFile:
         if isinstance(new, FedmillError):
             kept = str(good_config(old.agent.state))
             log.error("config.refused", error=str(new), last_good=kept)
-            self.outcome = Reloaded(count, str(new), self.outcome.restart_required)
+            self.outcome = structs.replace(self.outcome, count=count, error=str(new))
             return
         self.keep(old.agent.state, log)
+        remote, error = self.outcome.remote, self.outcome.remote_error
         found = changes(old, new)
         waiting = tuple(each.field for each in found if each.restart)
         taken = [each for each in found if not each.restart]
@@ -76,7 +92,29 @@ class ConfigFile:
             changed=",".join(f"{each.field} {each.what}" for each in taken),
             restart_required=",".join(waiting),
         )
-        self.outcome = Reloaded(count, restart_required=waiting)
+        self.outcome = Reloaded(count, restart_required=waiting, remote=remote, remote_error=error)
+
+    def _load(self) -> Overlaid:
+        found = load_overlaid(self._path)
+        self._applied = found.applied
+        return found
+
+    def _keep_remote(self, state: str, log: Logger) -> None:
+        """What came from afar and fits is put down, and holds until something else fits."""
+        if self.outcome.remote_error:
+            log.error("config.remote_refused", error=self.outcome.remote_error)
+        places = TrustPlaces(state)
+        before, after = named(last_good(places)), named(self._applied)
+        if (before or after) and keep_good(places, self._applied):
+            log.info("config.remote_applied", before=before, after=after)
+            if self._audit is not None:
+                self._audit.record(
+                    who="operator",
+                    what="config.remote_applied",
+                    subject=str(self._path),
+                    before=before,
+                    after=after,
+                )
 
     def _read(self) -> AgentConfig | FedmillError:
         try:

@@ -120,7 +120,9 @@ class Seat:
             return
         work.deployment.announce(notice, retained=retained)
         if work.equipment.int8 is not None:
-            work.equipment.int8.form.want(notice.quantised)
+            form = notice.quantised
+            known = form is None or self._outside.verifier.permits(self.name, form.sha256)
+            work.equipment.int8.form.want(form if known else None)
 
     def release(self, notice: ReleaseNotice, *, retained: bool) -> None:
         """A version is to be served, by us if our ring is open."""

@@ -79,6 +79,11 @@ class Seats:
             case Receipt() | BlobRequest() | Wait() if said.job in self._seats:
                 self._seats[said.job].reply(said)
 
+    def text(self, job: str) -> bytes:
+        """The canonical text of ``job`` as it is worked on; empty where there is no seat in it."""
+        seat = self._seats.get(job)
+        return seat.text if seat is not None else b""
+
     def feed(self, fed: Fed, *, more: bool = False) -> None:
         """A source delivered something, perhaps for a job that is gone.
 

@@ -225,6 +225,7 @@ class Work:
             # Distances from principal components are over limits of their own, and no errors.
             held_out=None if isinstance(job.model, Pca) else held_out,
             changed=outside.hurry,
+            verifier=outside.verifier,
             refit=self._refitted if job.feedback.method != "off" else None,
         )
 

@@ -76,6 +76,11 @@ def parse_enrol_up(topic: str) -> str:
     return request
 
 
+def is_trust(topic: str) -> bool:
+    """Whether what comes on ``topic`` is signed metadata, or what is signed by it."""
+    return topic.startswith(f"{ROOT}/{ALL}/trust/")
+
+
 def parse_up(topic: str) -> tuple[str, str]:
     """Agent and kind of an upward topic.
 

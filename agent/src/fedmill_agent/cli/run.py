@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmill_agent.cli import config_argument
-from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.config import AgentConfig
 from fedmill_agent.daemon import Daemon
 from fedmill_agent.line import subscriptions
 from fedmill_agent.memory import use_little_memory
@@ -35,8 +35,8 @@ def run(options: "argparse.Namespace") -> int:
         StoreError: the state folder cannot be used, or another agent uses it.
     """
     use_little_memory()
-    config = load(options.config)
     file = ConfigFile(options.config)
+    config = file.load()
     log.configure(level=config.agent.log_level)
     with state_folder(Path(config.agent.state), "agent"):
         daemon = Daemon(

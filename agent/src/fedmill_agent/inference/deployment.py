@@ -57,7 +57,8 @@ class Deployment:
         self._arrived = arrived
         self._clock = around.clock
         # Elsewhere only releases say what serves, whatever somebody says of a version.
-        self._as_they_come = around.job.rollout.release == "each"
+        each = around.job.rollout.release == "each"
+        self._as_they_come = each and not around.verifier.signed
         self._log = around.log
         self.serving = serving
         self._assembly = Assembly(shelf, around.job)

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from fedmill_shared.errors import DataError
 from fedmill_shared.messages.fields import (
     COUNT_LIMIT,
+    AuditHead,
     Candidates,
     Digest,
     DigestOrNone,
@@ -117,6 +118,8 @@ class AgentState(Struct, frozen=True, kw_only=True):
 
     ``protocol`` is the oldest version that the agent speaks, ``newest`` the newest (0: the same).
     ``disk_free_bytes`` is what its state folder may still take, 0 where that is not known.
+    ``audit`` is number and digest of the last record of its audit log.
+    ``trust`` says what is wrong with what is signed, and since when; empty while nothing is.
     """
 
     online: bool
@@ -127,7 +130,9 @@ class AgentState(Struct, frozen=True, kw_only=True):
     resident_bytes: Size = 0
     labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=32)] = {}
     jobs: dict[Job, JobPhase] = {}
+    trust: Text = ""
     disk_free_bytes: Space = 0
+    audit: AuditHead = ""
 
 
 class Join(Struct, frozen=True, kw_only=True):

@@ -72,7 +72,13 @@ class Refused(ModelError):  # noqa: N818  named for what happened
 
 
 class Verifier(Protocol):
-    """Says whether a release comes from whom this agent trusts."""
+    """Says whether a release comes from whom this agent trusts.
+
+    Attributes:
+        signed: whether only releases serve, and what a version says of itself counts for nothing.
+    """
+
+    signed: bool
 
     def verify(self, notice: ReleaseNotice) -> None:
         """Return if it does.
@@ -81,9 +87,15 @@ class Verifier(Protocol):
             ModelError: it does not, and why.
         """
 
+    def permits(self, job: str, graph: str) -> bool:
+        """Whether ``graph``, the digest of an int8 form, may score windows of ``job``."""
+        ...
+
 
 class Unsigned:
     """For an agent without keys: a release that carries no signature is taken as it comes."""
+
+    signed = False
 
     def verify(self, notice: ReleaseNotice) -> None:
         """Return unless ``notice`` is signed.
@@ -96,6 +108,10 @@ class Unsigned:
                 f"release {notice.release} is signed, and this agent has no key to check it by",
                 remedy="give the agent the key, or release without a signature",
             )
+
+    def permits(self, _job: str, _graph: str) -> bool:
+        """Yes."""
+        return True
 
 
 @contextmanager

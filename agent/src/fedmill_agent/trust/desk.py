@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's part in trust: what comes waits at this desk until what signs it was checked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+
+from fedmill_agent.background import Background
+from fedmill_agent.config import AgentConfig
+from fedmill_agent.trust import gate
+from fedmill_agent.trust.child import Asked, Run, run_child
+from fedmill_agent.trust.imports import Imports
+from fedmill_agent.trust.incoming import keep, keep_all, place_of
+from fedmill_agent.trust.places import TrustPlaces
+from fedmill_agent.trust.seen import Seen
+from fedmill_agent.trust.verified import Verified, read_verified
+from fedmill_agent.trust.waiting import Held, Notice, Waiting
+from fedmill_shared.clock import Clock
+from fedmill_shared.errors import ConfigError, FedmillError, ModelError, StoreError
+from fedmill_shared.link.base import Message
+from fedmill_shared.link.blocks import Block
+from fedmill_shared.log import Logger
+from fedmill_shared.messages import (
+    BlobRequest,
+    InstallReport,
+    JobNotice,
+    Refusal,
+    ReleaseNotice,
+)
+
+GATHER_SECONDS = 0.2
+"""Files of metadata come one behind the other: they are checked together."""
+LOOK_SECONDS = 1.0
+FINISH_SECONDS = 5.0
+RETRY_SECONDS = 30.0
+LONGEST_WORD = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What the desk reaches the rest of the daemon by.
+
+    Attributes:
+        take: hands what is signed to the seats, as if it came now.
+        send: speaks to the coordinator.
+        text: the text of the job that the agent has a seat in; empty if it has none.
+        wants: whether the agent takes part in a job of this name.
+        reports: how far each job is with its release.
+        overlay: the remote configuration has changed.
+        hurry: others should hear soon of what has changed.
+    """
+
+    take: Callable[[str, Struct | Block], None]
+    send: Callable[[str, Struct | bytes], None]
+    text: Callable[[str], bytes]
+    wants: Callable[[str], bool]
+    reports: Callable[[], Mapping[str, InstallReport | None]]
+    overlay: Callable[[], None]
+    hurry: Callable[[], None]
+
+
+class TrustDesk:
+    """Owns what was checked, what waits for it, and the child that checks.
+
+    Attributes:
+        signed: whether releases must be: always here.
+    """
+
+    signed = True
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        clock: Clock,
+        log: Logger,
+        *,
+        background: Background,
+        disk: Background,
+        ways: Ways,
+        run: Run = run_child,
+    ) -> None:
+        """Take up what was checked before; ``run`` has what has come checked.
+
+        Raises:
+            ConfigError: the shipped root is not there.
+        """
+        if config.trust is None:
+            raise RuntimeError("no [trust]")
+        self._places = TrustPlaces(config.agent.state)
+        self._asked = Asked(Path(config.agent.state), Path(config.trust.root), config.agent.id)
+        if not self._asked.root.is_file():
+            raise ConfigError(
+                f"trust.root: {self._asked.root} is no file",
+                remedy="give the root.json that `fedmill trust init` made",
+            )
+        self._clock = clock
+        self._log = log
+        self._background = background
+        self._disk = disk
+        self._ways = ways
+        self._run = run
+        self._waiting = Waiting()
+        self._seen = Seen(self._places.seen)
+        self._imports = Imports(self._places)
+        self._verified = read_verified(self._places.verified)
+        self._replayed: dict[str, int] = {}
+        self._over: str | None = None
+        self._running = False
+        self._dirty = self._places.incoming.is_dir()
+        self._due = self._look_due = self._finish_due = 0.0
+        self._importing = False
+
+    @property
+    def word(self) -> str:
+        """What there is to say of trust; empty while all is well."""
+        late, told = self._late(), self._verified.error
+        words = [late] if late else []
+        if told and told not in late:
+            words.append(told)
+        return "; ".join(words)[:LONGEST_WORD]
+
+    def hear(self, message: Message) -> None:
+        """Metadata or a configuration came; nobody has checked it.
+
+        Raises:
+            FrameError: it is none, or too large.
+        """
+        name, payload = message.topic.rpartition("/")[2], message.payload
+        place = place_of(name, payload, self._asked.agent) if payload else ""
+        if place:
+            work = partial(keep, self._places, place, bytes(payload))
+            self._disk.submit(work, lambda _: self._came(), self._unkept)
+
+    def admits(self, said: Struct | Block) -> bool:
+        """Whether ``said`` goes on to the seats now; if not, it waits here or is refused."""
+        if isinstance(said, JobNotice):
+            if not self._ways.wants(said.job) or self._ways.text(said.job) == said.text:
+                return True  # the seats pass it over, or know it
+            return self._admits(said)
+        if not isinstance(said, ReleaseNotice) or self._seen.is_highest(said):
+            return True
+        if not self._ways.wants(said.job):
+            return True
+        if said.release < self._seen.number(said.job):
+            self._tell_replay(said)
+            return False
+        return self._admits(said)
+
+    def verify(self, notice: ReleaseNotice) -> None:
+        """Return if ``notice`` is signed.
+
+        Raises:
+            ModelError: it is not, or what signed it is over.
+        """
+        if why := self._refusal(notice):
+            raise ModelError(why)
+
+    def permits(self, job: str, graph: str) -> bool:
+        """Whether a release of ``job`` was signed together with this int8 form."""
+        return graph in self._verified.graphs(job)
+
+    def send(self, kind: str, message: Struct | bytes) -> None:
+        """Send ``message``; blocks that a bundle has are not asked of the coordinator."""
+        if isinstance(message, BlobRequest) and self._imports.has(message.blob):
+            self._disk.submit(partial(self._imports.blocks, message), self._deliver, self._unkept)
+        else:
+            self._ways.send(kind, message)
+
+    def tick(self) -> None:
+        """Have checked what has come, and look at the time."""
+        now = self._clock.monotonic()
+        if self._dirty and not self._running and now >= self._due:
+            self._dirty, self._running = False, True
+            self._background.submit(partial(self._run, self._asked), self._checked, self._failed)
+        if now < self._look_due:
+            return
+        self._look_due = now + LOOK_SECONDS
+        self._look_at_term()
+        for held in self._waiting.all():
+            if now >= held.due and not held.told:
+                self._refuse(held)
+        self._look_for_bundle(now)
+
+    def _refusal(self, notice: Notice) -> str:
+        now = self._clock.now_ns()
+        if isinstance(notice, JobNotice):
+            return gate.refusal_of_job(self._verified, notice, now)
+        return gate.refusal_of_release(self._verified, notice, now)
+
+    def _admits(self, notice: Notice) -> bool:
+        if not self._refusal(notice):
+            self._note(notice)
+            return True
+        self._waiting.hold(notice, self._clock.monotonic())
+        return False
+
+    def _note(self, notice: Notice) -> None:
+        if isinstance(notice, ReleaseNotice):
+            try:
+                self._seen.note(notice)
+            except StoreError as error:
+                self._log.error("trust.failed", error=str(error))
+
+    def _came(self) -> None:
+        self._dirty = True
+        self._due = self._clock.monotonic() + GATHER_SECONDS
+
+    def _unkept(self, error: FedmillError) -> None:
+        self._log.error("trust.failed", error=str(error))
+
+    def _failed(self, error: FedmillError) -> None:
+        self._running, self._dirty = False, True
+        self._due = self._clock.monotonic() + RETRY_SECONDS
+        self._log.error("trust.failed", error=str(error))
+
+    def _checked(self, found: Verified) -> None:
+        before, self._verified, self._running = self._verified, found, False
+        if found.word == "refused" and found.error != before.error:
+            self._log.error("trust.refused", error=found.error)
+        elif found.versions != before.versions:
+            versions = {role: str(number) for role, number in found.versions.items()}
+            self._log.info("trust.verified", **versions)
+        self._look_at_term()
+        self._retry()
+        if found.configs != before.configs:
+            self._ways.overlay()
+        if self._importing:
+            self._importing = False
+            self._take_bundle()
+        self._ways.hurry()
+
+    def _retry(self) -> None:
+        """Take what is signed by now."""
+        for held in self._waiting.all():
+            if not self._refusal(held.notice):
+                self._waiting.drop(held)
+                self._note(held.notice)
+                self._take(held.notice)
+
+    def _take(self, notice: Notice) -> None:
+        self._ways.take("job" if isinstance(notice, JobNotice) else "release", notice)
+
+    def _refuse(self, held: Held) -> None:
+        """It has waited long enough: say so; it is taken if it turns out to be signed some day."""
+        held.told, notice, why = True, held.notice, self._refusal(held.notice)
+        if isinstance(notice, ReleaseNotice):
+            self._log.error("release.unsigned", job=notice.job, release=notice.release, reason=why)
+            self._take(notice)  # its own gate refuses it, and the coordinator hears of that
+            return
+        self._log.error("job.refused", job=notice.job, kind="TrustError", error=why)
+        self._ways.send("refusal", Refusal(job=notice.job, reason="TrustError", text=why[:2000]))
+
+    def _tell_replay(self, notice: ReleaseNotice) -> None:
+        if self._replayed.get(notice.job) == notice.release:
+            return
+        self._replayed[notice.job] = notice.release
+        known = self._seen.number(notice.job)
+        self._log.warning("release.replayed", job=notice.job, release=notice.release, known=known)
+
+    def _late(self) -> str:
+        return gate.over(self._verified, self._clock.now_ns())
+
+    def _look_at_term(self) -> None:
+        late = self._late()
+        if late == self._over:
+            return
+        first, self._over = self._over is None, late
+        at, role = self._verified.expires
+        if late and at:
+            self._log.error("trust.expired", role=role, since=gate.moment(at))
+        elif late:
+            self._log.warning("trust.missing", reason=late)
+        elif not first:
+            self._log.info("trust.fresh", until=gate.moment(at))
+        self._ways.hurry()
+
+    def _look_for_bundle(self, now: float) -> None:
+        folder = self._imports.look()
+        if folder is not None:
+            work = partial(keep_all, self._places, folder, self._asked.agent)
+            self._disk.submit(work, lambda _: self._bundle_came(), self._unkept)
+        elif self._imports.folder is not None and now >= self._finish_due:
+            self._finish_due = now + FINISH_SECONDS
+            if not self._importing and self._imports.finish(self._ways.reports()):
+                self._log.info("bundle.done")
+
+    def _bundle_came(self) -> None:
+        self._importing = True
+        self._finish_due = self._clock.monotonic() + FINISH_SECONDS
+        self._came()
+
+    def _take_bundle(self) -> None:
+        try:
+            notices = list(self._imports.notices())
+        except FedmillError as error:
+            self._log.error("bundle.refused", error=str(error))
+            return
+        self._log.info("bundle.taken", notices=len(notices))
+        for notice in notices:
+            if self.admits(notice):
+                self._take(notice)
+
+    def _deliver(self, blocks: list[Block]) -> None:
+        for block in blocks:
+            self._ways.take("block", block)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has come and nobody has checked: few files, each of bounded size, with names of ours."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from fedmill_agent.trust.places import TrustPlaces
+from fedmill_shared.errors import FrameError, StoreError
+from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.trust import (
+    CONFIG_LIMIT,
+    EVERYBODY,
+    MOST_ROOTS,
+    config_of,
+    config_path,
+    file_name,
+    in_folder,
+    is_told,
+    version_in,
+)
+
+KEPT = 4
+"""Versions of a role that are kept: whoever sends a thousand fills no disk."""
+
+
+def place_of(name: str, payload: bytes, agent: str) -> str:
+    """Where below ``incoming`` what came as ``name`` belongs; empty where it is for others.
+
+    Raises:
+        FrameError: the name is none of ours, or it is too large or no metadata.
+    """
+    whose = config_of(name)
+    if whose:
+        if len(payload) > CONFIG_LIMIT:
+            raise FrameError(f"{name} of {len(payload)} bytes exceeds {CONFIG_LIMIT}")
+        mine = whose in (agent, EVERYBODY)
+        return f"targets/{in_folder(config_path(whose), sha256(payload))}" if mine else ""
+    if not is_told(name):
+        raise FrameError(f"no metadata is called {name[:80]!r}")
+    version = version_in(payload)
+    if name.endswith(".root.json") and name != f"{version}.root.json":
+        raise FrameError(f"{name} says that it is version {version}")
+    return f"metadata/{file_name(name, version)}"
+
+
+def keep(places: TrustPlaces, place: str, payload: bytes) -> None:
+    """Put ``payload`` where it belongs, and let go of what is long outdated.
+
+    Raises:
+        StoreError: the disk fails.
+    """
+    path = places.incoming / place
+    with suppress(OSError):
+        if path.read_bytes() == payload:
+            return
+    make_folder(path.parent)
+    write_atomic(path, payload)
+    kind = path.name.partition(".")[2]
+    alike = [each for each in path.parent.iterdir() if each.name.partition(".")[2] == kind]
+    most = MOST_ROOTS if kind == "root.json" else KEPT
+    for old in sorted(alike, key=_age)[most:]:
+        with suppress(OSError):
+            old.unlink()
+
+
+def keep_all(places: TrustPlaces, folder: Path, agent: str) -> None:
+    """Take in the metadata and configurations of a bundle.
+
+    Raises:
+        StoreError: the disk fails.
+    """
+    wanted = [*sorted(folder.glob("metadata/*.json"))]
+    wanted += [
+        path for who in (EVERYBODY, agent) for path in folder.glob(f"targets/config/*.{who}.toml")
+    ]
+    for path in wanted:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+        keep(places, str(path.relative_to(folder)), data)
+
+
+def forget_roots(places: TrustPlaces, version: int) -> None:
+    """Remove roots above ``version``: a false one would stand in the way of the true one."""
+    for path in places.incoming.glob("metadata/*.root.json"):
+        number = path.name.split(".")[0]
+        if number.isdecimal() and int(number) > version:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _age(path: Path) -> float:
+    with suppress(OSError):
+        return -path.stat().st_mtime
+    return 0.0
