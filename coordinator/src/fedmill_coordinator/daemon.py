@@ -8,11 +8,13 @@ from pathlib import Path
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.connection import Connection
+from fedmill_coordinator.denial import Denial
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.hearing import receive
 from fedmill_coordinator.jobs import read_jobs, take_up
 from fedmill_coordinator.ledger import Ledger
 from fedmill_coordinator.orders import Orders
+from fedmill_coordinator.pki.making import make_door
 from fedmill_coordinator.resting import Rests
 from fedmill_coordinator.rounds.conductor import Conductor
 from fedmill_coordinator.services import Services
@@ -21,6 +23,7 @@ from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import LinkVoice
 from fedmill_shared import __version__, topics
+from fedmill_shared.audit import NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FrameError, StoreError
 from fedmill_shared.inbox import Inbox
@@ -55,6 +58,7 @@ class Daemon:
 
         Raises:
             JobError: a job file is wrong, or differs from the one this job was started with.
+            IdentityError: the authority's files are missing, damaged, or open to others.
             StoreError: the state folder cannot be used.
         """
         self._config = config
@@ -62,16 +66,20 @@ class Daemon:
         self._inbox: Inbox[LinkEvent] = Inbox(LANES)
         self._link = connect(self._hand_in)
         fleet, traffic = Fleet(store, clock), Traffic()
+        voice = LinkVoice(self._link, fleet, traffic, clock, log)
         self._services = Services(
             store=store,
             blobs=Blobs(config.blobs),
             spool=config.spool,
             fleet=fleet,
             traffic=traffic,
-            voice=LinkVoice(self._link, fleet, traffic, clock, log),
+            voice=voice,
             clock=clock,
             log=log,
+            signed=config.pki is not None,
         )
+        door = make_door(config, store, clock, voice=voice, audit=NoAudit(), log=log)
+        self._denial = Denial(door, self._services)
         self._ledger = Ledger(traffic, store, clock)
         self._orders = Orders(self._services)
         self._connection = Connection(config.broker, clock, log)
@@ -117,6 +125,7 @@ class Daemon:
         if event is not None:
             self._attempt(event)
         self._orders.obey(self._conductors)
+        self._denial.step(self._conductors)
         self._save(self._ledger.save_due)
         if self._connection.up:
             for name, conductor in self._conductors.items():
@@ -155,12 +164,14 @@ class Daemon:
             case Disconnected():
                 self._connection.lost(event)
             case Message():
-                receive(event, self._conductors, self._services)
+                if not self._denial.take(event):
+                    receive(event, self._conductors, self._services)
 
     def _greet(self, event: Connected) -> None:
         """The broker is there: say what agents may have missed."""
         self._connection.made(event)
         self._services.fleet.unsettle()
+        self._denial.greet()
         if not event.session_present:  # it has lost those of the agents as well
             self._services.traffic.forgotten()
         for name, conductor in self._conductors.items():

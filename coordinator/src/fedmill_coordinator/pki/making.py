@@ -34,7 +34,13 @@ def make_register(config: CoordinatorConfig, store: Store, clock: Clock) -> Regi
 
 
 def make_door(
-    config: CoordinatorConfig, store: Store, clock: Clock, voice: Post, audit: Audit, log: Logger
+    config: CoordinatorConfig,
+    store: Store,
+    clock: Clock,
+    *,
+    voice: Post,
+    audit: Audit,
+    log: Logger,
 ) -> Door | None:
     """The door of the daemon; None where there is no authority, and everybody is heard.
 

@@ -8,7 +8,7 @@ a kill between any two lines leaves a state that the next start continues from.
 from functools import partial
 
 from fedmill_coordinator.registry.golden import GoldenSet
-from fedmill_coordinator.rounds import commands, phases
+from fedmill_coordinator.rounds import commands, denial, phases
 from fedmill_coordinator.rounds.agenda import Agenda
 from fedmill_coordinator.rounds.desk import Desk
 from fedmill_coordinator.rounds.herald import Herald
@@ -54,6 +54,14 @@ class Conductor:
     def serve(self, budget: int) -> int:
         """Send at most ``budget`` blocks that agents asked for; how many were sent."""
         return self._versions.offers.serve(budget)
+
+    def deny(self, agent: str) -> int:
+        """``agent`` is none of the plant any more: refuse its updates that wait; how many.
+
+        Raises:
+            StoreError: the disk fails; it may be denied again.
+        """
+        return denial.deny(self._parts, agent)
 
     def obey(self, order: OrderRecord) -> str:
         """Carry out what the operator orders; what came of it.

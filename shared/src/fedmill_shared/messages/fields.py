@@ -69,3 +69,4 @@ class Reason(StrEnum):
     ENDED = "ended"
     UNSIGNED = "unsigned"
     FORGED = "forged"
+    REVOKED = "revoked"
