@@ -181,16 +181,21 @@ def schema(names: Collection[str] | None = None) -> type[AgentConfig]:
     return cast("type[AgentConfig]", made)
 
 
-def load(path: Path, *, copy: Path | None = None, overlays: Sequence[Overlay] = ()) -> AgentConfig:
+def load(
+    path: Path, *, copy: Path | None = None, overlays: Sequence[Overlay] = (), bare: bool = False
+) -> AgentConfig:
     """Read and check ``path``, or a ``copy`` of it; relative paths in it become absolute.
 
-    ``overlays`` lie over what the file says, the last one topmost.
+    ``overlays`` lie over what the file says, the last one topmost. ``bare`` reads only who the
+    agent is and where its broker is, and passes over all that may be wrong with the rest.
 
     Raises:
         ConfigError: naming file, line, field, value and what is allowed.
     """
     text = toml.read(copy or path, ConfigError)
     data = toml.parse(text, str(path), ConfigError)
+    if bare:
+        data = {name: data[name] for name in ("agent", "broker") if name in data}
     data = laid_over(data, overlays) if overlays else data
     config = toml.fit(data, schema(_kinds_in(data)))
     if isinstance(config, Fault):

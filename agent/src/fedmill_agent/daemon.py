@@ -22,6 +22,7 @@ from fedmill_agent.outside import Outside
 from fedmill_agent.plant import Plant
 from fedmill_agent.reloading import ConfigFile
 from fedmill_agent.seats import Seats
+from fedmill_agent.service import Service, in_words
 from fedmill_agent.skew import SkewWatch
 from fedmill_agent.streams import Fed
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
@@ -69,12 +70,17 @@ class Daemon:
         log: Logger,
         *,
         file: ConfigFile | None = None,
+        service: Service | None = None,
     ) -> None:
-        """Prepare; ``connect(sink, will)`` makes the link, ``file`` is what ``reload`` reads."""
+        """Prepare; ``connect(sink, will)`` makes the link, ``file`` is what ``reload`` reads.
+
+        ``service`` is told that the daemon is ready, what it does, and that all of it advances.
+        """
         self._config = config
         self._clock = clock
         self._log = log
         self._file = file
+        self._service = service or Service(clock, log)
         make_folder(Path(config.agent.state))
         self._inbox: Inbox[Event] = Inbox(LANES)
         self._line = Line(config, connect, self._hear, log, clock)
@@ -182,6 +188,7 @@ class Daemon:
             self._line.start()
             if self._outlet is not None:
                 self._outlet.start()
+            self._service.begin()
             while not self._stopping:
                 self.step(POLL_SECONDS)
         finally:
@@ -211,6 +218,16 @@ class Daemon:
             self._attempt(self._trust.tick)
         if self._heartbeat.due():
             self._attempt(self._heartbeat.turn)
+        self._service.turn(self._words, self._late)
+
+    def _words(self) -> str:
+        newest, connected = self._heartbeat.newest, self._line.connected
+        return in_words(newest, self._plant.standings(), connected=connected)
+
+    def _late(self) -> dict[str, float]:
+        """Threads that hang, and for how many seconds they have been overdue."""
+        late = {f"source {name}": each for name, each in self._plant.late().items()}
+        return late | ({"link": self._line.late} if self._line.late else {})
 
     def _attempt(self, what: Callable[[], None]) -> None:
         guarded(self._log, what)
@@ -294,6 +311,7 @@ class Daemon:
             self._seats.take(kind, said, retained=message.retained)
 
     def _close(self) -> None:
+        self._service.end()
         self._inbox.close()
         self._trainer.stop()
         self._background.close()

@@ -26,7 +26,11 @@ NEWS_SECONDS = 0.05
 
 
 class Heartbeat:
-    """Knows when the next word is due, and whom to ask for it."""
+    """Knows when the next word is due, and whom to ask for it.
+
+    Attributes:
+        newest: the last word.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Heartbeat:
         self._file = file
         self._disk = disk or Background()
         self._trust = trust
+        self.newest = AgentState(online=True, newest=NEWEST)
         self._due = 0.0
         self._news = False
         self._news_due = 0.0
@@ -103,7 +108,7 @@ class Heartbeat:
 
     def _tell(self) -> AgentState:
         self._news, self._news_due = False, self._clock.monotonic() + NEWS_SECONDS
-        state = self.state()
+        state = self.newest = self.state()
         if self._line.connected:
             self._line.send("state", state)
         return state

@@ -145,6 +145,8 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     trainer = f"pid {status.trainer_pid}" if status.trainer_pid and running else "not running"
     _show("agent", config.agent.id)
     _show("daemon", f"{alive}, pid {status.pid}, {age:.0f} s ago")
+    if status.state.safe_mode and running:
+        _show("safe mode", status.state.safe_mode)
     _show("broker", "connected" if status.connected and running else "not connected")
     _show("trainer", trainer)
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
