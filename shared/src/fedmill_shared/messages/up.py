@@ -117,6 +117,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     """``up/state``, retained JSON: who is there and with which model; ``online`` false as will.
 
     ``protocol`` is the oldest version that the agent speaks, ``newest`` the newest (0: the same).
+    ``safe_mode`` says why it does nothing but say so, empty where it works.
     ``disk_free_bytes`` is what its state folder may still take, 0 where that is not known.
     ``audit`` is number and digest of the last record of its audit log.
     ``trust`` says what is wrong with what is signed, and since when; empty while nothing is.
@@ -132,6 +133,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     jobs: dict[Job, JobPhase] = {}
     trust: Text = ""
     disk_free_bytes: Space = 0
+    safe_mode: Text = ""
     audit: AuditHead = ""
 
 
