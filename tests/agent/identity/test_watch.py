@@ -10,7 +10,8 @@ from tests.agent.kit import Journal
 
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import CA, CERTIFICATE, FACTS, KEY, NAMES, IdentityFolder
-from fedmill_agent.identity.watch import AGAIN_SECONDS, Place, Watch
+from fedmill_agent.identity.place import Place
+from fedmill_agent.identity.watch import AGAIN_SECONDS, Watch
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import IdentityError
 

@@ -23,6 +23,8 @@ COMMANDS = {
     "check": "check a configuration: broker, sources and, with --job, whether they fit",
     "discover": "list the tags that live sources offer",
     "status": "what the agent with this configuration is doing",
+    "enrol": "get this machine its certificate, with the code that the coordinator printed",
+    "identity": "request, install or show the certificate by other ways than enrolment",
     "label": "say what was true of a machine, part or batch; correct it; see what became of it",
     "replay": "score a recording with an exported model and print the predictions",
     "simulate": "play recordings behind a real OPC UA, Modbus or Sparkplug server",

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedmill_agent.identity.facts import Facts, read_facts
-from fedmill_shared.errors import StoreError
+from fedmill_shared.errors import IdentityError, StoreError
 from fedmill_shared.files import make_folder, sync_folder, write_atomic
 
 KEY, CERTIFICATE, CA = "key.pem", "certificate.pem", "ca.pem"
@@ -73,6 +73,14 @@ class IdentityFolder:
             IdentityError: it is damaged.
         """
         return read_facts(self.current / FACTS)
+
+    def serial(self) -> str:
+        """Number of the certificate in use; empty where there is none, or it is damaged."""
+        try:
+            facts = self.facts()
+        except IdentityError:
+            return ""
+        return facts.serial if facts is not None else ""
 
     @contextmanager
     def held(self) -> Iterator[None]:

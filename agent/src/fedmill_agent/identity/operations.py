@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import CA, CERTIFICATE, KEY, REQUEST, IdentityFolder, read_file
+from fedmill_agent.identity.term import renewal_ns
 from fedmill_shared.crypto.certificates import (
     CertificateFacts,
     check_pair,
@@ -63,6 +64,25 @@ def request(folder: IdentityFolder, agent: str) -> Request:
             known = make_request(key, agent)
             write_atomic(path, known)
         return Request(known, key_id(public), made)
+
+
+def request_again(
+    folder: IdentityFolder, agent: str, now_ns: int, *, new_key: bool = False
+) -> Request:
+    """A request that may be written again and again, as who sets up machines does.
+
+    It is for the key in use while its certificate holds and is not due, so that nothing changes by
+    asking; else, or where a ``new_key`` is wanted, as ``request``.
+
+    Raises:
+        StoreError: the disk fails.
+        IdentityError: a key cannot be read.
+    """
+    facts = None if new_key else _sound(folder)
+    if facts is None or facts.agent != agent or now_ns >= renewal_ns(facts):
+        return request(folder, agent)
+    key = read_key(folder.current / KEY)
+    return Request(make_request(key, agent), key_id(public_bytes(key)), made=False)
 
 
 def install(
@@ -151,6 +171,13 @@ def waiting_key(folder: IdentityFolder) -> str:
     """
     path = folder.next / KEY
     return key_id(public_bytes(read_key(path))) if path.exists() else ""
+
+
+def _sound(folder: IdentityFolder) -> Facts | None:
+    try:
+        return folder.facts()
+    except IdentityError:
+        return None
 
 
 def _asks(pem: bytes, agent: str, public: bytes) -> bool:

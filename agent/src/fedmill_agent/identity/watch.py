@@ -8,7 +8,6 @@ by hand, are looked at by a child, since that takes cryptography.
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from fedmill_agent.background import Background
 from fedmill_agent.identity.children import Outcome
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
+from fedmill_agent.identity.place import Place
 from fedmill_agent.identity.term import Standing, standing
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
@@ -52,19 +52,6 @@ class Worker(Protocol):
     def look_at(self, certificate: Path, key: Path, ca: Path) -> Facts | None:
         """What is in files elsewhere."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The files that the agent signs in with.
-
-    ``ours``: they are those of the identity folder, so that the agent renews them.
-    """
-
-    certificate: Path
-    key: Path
-    ca: Path
-    ours: bool
 
 
 class Watch:
