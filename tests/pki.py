@@ -119,13 +119,17 @@ class Authority:
         """A certificate that is valid from tomorrow on."""
         return self.issue(name, hosts=hosts, begin=now() + DAY)
 
-    def revocations(self, *revoked: Credential) -> bytes:
+    def stale(self) -> bytes:
+        """A list of revoked certificates that should have been replaced an hour ago."""
+        return self.revocations(until=now() - timedelta(hours=1))
+
+    def revocations(self, *revoked: Credential, until: datetime | None = None) -> bytes:
         """The list of the certificates that are revoked (CRL, PEM)."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._name)
-            .last_update(now() - timedelta(minutes=1))
-            .next_update(now() + 30 * DAY)
+            .last_update(now() - DAY)
+            .next_update(until or now() + 30 * DAY)
         )
         for each in revoked:
             entry = (

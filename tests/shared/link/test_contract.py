@@ -12,6 +12,7 @@ from fedmill_shared.errors import BrokerError
 from fedmill_shared.link.base import (
     LARGEST_PACKET,
     PACKET_OVERHEAD,
+    Connected,
     Disconnected,
     Message,
     Rejection,
@@ -152,6 +153,18 @@ class TestLink:
         with pytest.raises(BrokerError):
             peer.link.publish(topic, bytes(300_000))
         until(lambda: peer.link.backlog == 0)
+
+    def test_renewing_keeps_the_session_and_says_no_loss(self, world: World) -> None:
+        """And nobody reads a will."""
+        topic, state = world.topic("down"), world.topic("state")
+        watcher = world.connect("watcher", [state])
+        peer = world.connect("peer", [topic], will=Message(state, b"gone"))
+        peer.link.renew()
+        assert peer.wait_for(Connected).session_present
+        watcher.link.publish(topic, b"1")
+        watcher.settle()
+        assert peer.settle() == [Message(topic, b"1")]
+        assert watcher.settle() == []
 
     def test_stopping_twice_is_stopping(self, world: World) -> None:
         """A signal may come during the end."""

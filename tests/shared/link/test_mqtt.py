@@ -25,7 +25,8 @@ from fedmill_shared.errors import BrokerError
 from fedmill_shared.link import mqtt
 from fedmill_shared.link.backoff import Jitter, full_jitter
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message, Rejection
-from fedmill_shared.link.mqtt import MALFORMED, Endpoint, MqttLink, read_text
+from fedmill_shared.link.client import MALFORMED, read_text
+from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
 pytestmark = pytest.mark.system
 PATIENCE = 20.0

@@ -15,6 +15,7 @@ from fedmill_shared.errors import IdentityError
 
 LARGEST_CERTIFICATE_FILE = 65_536
 """Bytes of the largest file of certificates that is read: a dozen of them."""
+LATEST_NS = 2**63 - 1
 CLOCK_REMEDY = "set the clock of this machine, and let it follow a time server"
 _SEQUENCE, _CONTEXT_0, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
 _PEM = re.compile(

@@ -56,7 +56,16 @@ class Rejection:
     remedy: str
 
 
-LinkEvent = Connected | Disconnected | Message
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """The broker does not let us listen to ``topic``; ``remedy`` is the operator's next action."""
+
+    topic: str
+    reason: str
+    remedy: str
+
+
+LinkEvent = Connected | Disconnected | Message | Unheard
 Sink = Callable[[LinkEvent], None]
 Done = Callable[[Rejection | None], None]
 """Told of the broker's answer to a message: None if it has it."""
@@ -68,6 +77,11 @@ class Link(Protocol):
     @property
     def backlog(self) -> int:
         """Messages given to ``publish`` that the broker has not answered yet."""
+        ...
+
+    @property
+    def late(self) -> float:
+        """Seconds for which its thread has been overdue; 0 while it works or rests."""
         ...
 
     def start(self) -> None:
@@ -89,6 +103,14 @@ class Link(Protocol):
 
         Raises:
             BrokerError: the message is larger than the broker takes, or the queue is full.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Connect anew, to take up files that prove who we are and have been exchanged.
+
+        Session, will and what waits to be sent stay. Returns at once; ``Connected`` comes again,
+        or ``Disconnected`` if the new files do not serve.
         """
         ...
 

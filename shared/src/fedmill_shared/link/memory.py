@@ -81,6 +81,8 @@ class MemoryLink:
         self._missed: list[Message] = []
         self.backlog = 0
         """Nothing ever waits here; a test may say that something does."""
+        self.late = 0.0
+        """There is no thread; a test may say that there is one, and that it hangs."""
 
     def start(self) -> None:
         """Connect; what was missed and what is retained arrives before this returns."""
@@ -116,6 +118,12 @@ class MemoryLink:
         if self._connected and farewell is not None:
             self._broker.route(farewell.topic, farewell.payload, retain=True)
         self._connected = False
+
+    def renew(self) -> None:
+        """Leave and come back; nothing is missed in between."""
+        if self._connected:
+            self.stop()
+            self.start()
 
     def vanish(self) -> None:
         """Lose the connection without a word: the broker publishes the will."""

@@ -1,29 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MQTT 5 through paho. Only it and ``plant.py`` import it.
+"""An MQTT 5 session that keeps trying.
 
 Traps that this module exists for: a session opened with clean start is not persisted by Mosquitto,
 so only a probe asks for it; paho resends a message that is too large for the broker for ever, so
-the size is checked before; paho queues without limit by default; Nagle's algorithm costs 40 ms a
-round; paho's own way back knows no jitter, and its thread ends with the connection, so the thread
-is ours; without a thread of its own, paho writes from whichever thread publishes, and two of them
-may mix their packets, so it is told that somebody else writes; and it drops the connection over a
-character that MQTT only advises against, and the broker then sends the same message for ever.
+the size is checked before; paho queues without limit by default; paho's own way back knows no
+jitter, and its thread ends with the connection, so the thread is ours.
 """
 
 import socket
-import struct
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fedmill_shared.clock import Clock, SystemClock
-from fedmill_shared.errors import BrokerError
-from fedmill_shared.lean import without
+from fedmill_shared.errors import BrokerError, FedmillError
+from fedmill_shared.link import words
 from fedmill_shared.link.acknowledgements import Acknowledgements
 from fedmill_shared.link.backoff import Backoff, Jitter, full_jitter
 from fedmill_shared.link.base import (
@@ -32,66 +27,41 @@ from fedmill_shared.link.base import (
     Disconnected,
     Done,
     Message,
-    Rejection,
     Sink,
+    Unheard,
     check_size,
     lost_in_words,
 )
+from fedmill_shared.link.client import (
+    MALFORMED,
+    Client,
+    ConnectFlags,
+    DisconnectFlags,
+    LinkClient,
+    MQTTErrorCode,
+    MQTTMessage,
+    MQTTMessageInfo,
+    PacketTypes,
+    Properties,
+    ReasonCode,
+    SubscribeOptions,
+)
+from fedmill_shared.link.options import TlsSection
+from fedmill_shared.link.words import check_host, failure, refusal, unheard
+from fedmill_shared.pulse import Pulse
 
+if TYPE_CHECKING:
+    from fedmill_shared.link.tls import Tls
 
-class _NeverRaised(Exception):  # noqa: N818  it is no error
-    """Stands for what only a connection with TLS raises, while this process has none."""
-
-
-# paho asks the system for a proxy through urllib, but only where PySocks is installed, and names
-# two errors of TLS whenever a socket has nothing to read. Who wants TLS imports ssl, as `plant.py`.
-with without(
-    empty=[] if find_spec("socks") else ["urllib.request"],
-    later={"ssl": dict.fromkeys(("SSLWantReadError", "SSLWantWriteError"), _NeverRaised)},
-):
-    from paho.mqtt import MQTTException
-    from paho.mqtt import properties as paho_properties
-    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
-    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
-    from paho.mqtt.reasoncodes import ReasonCode
-    from paho.mqtt.subscribeoptions import SubscribeOptions
-
-
-def read_text(buffer: bytes, longest: int) -> tuple[str, int]:
-    """The text at the beginning of ``buffer`` and the bytes it takes, at most ``longest``.
-
-    In place of paho's: whatever a client of the broker wrote into a property, the message that
-    carries it is delivered, and nobody is cut off. What is not UTF-8 is replaced.
-    """
-    length = int.from_bytes(buffer[:2], "big")
-    if longest < 2 or length > longest - 2:
-        raise MQTTException("text of a property is truncated")
-    return bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"), length + 2
-
-
-paho_properties.readUTF = read_text
 
 SESSION_EXPIRY_SECONDS = 7 * 24 * 3600
 KEEPALIVE_SECONDS = 30
 PATIENCE_SECONDS = 0.5
 TURN_SECONDS = 1.0
+HUNG_SECONDS = 120.0  # no turn takes longer, even where the resolver asks in vain
 QUEUED_MESSAGES = 4096
 MQTT_LARGEST_PACKET = 268_435_455
-_NAME = "correct host below [broker], or make it known to this machine by DNS or /etc/hosts"
-_WHERE = "start the broker, or correct host and port below [broker]"
 _TAKEN_OVER = 0x8E
-_TWIN = "another process signs in as {}: stop it, or give each an identity of its own"
-_FOREIGN = "look whether host and port below [broker] are those of an MQTT 5 broker"
-MALFORMED = (MQTTException, ValueError, LookupError, struct.error)
-"""All that paho raises over the bytes of a broker gone mad."""
-_REFUSED = "the broker's own log says why; fedmill signs in without user name and password"
-_UNWELCOME = {
-    0x87: "check the broker's ACL: {client} must be allowed to publish to {topic}",
-    0x97: "raise what the broker lets {client} publish",
-}
-_UNEXPLAINED = "look into the broker's own log why {client} may not publish this to {topic}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +74,7 @@ class Endpoint:
         subscriptions: topic patterns, all with QoS 1.
         inflight: unacknowledged messages on the wire at once.
         lasting: whether the broker keeps the session while we are away; a probe leaves none.
+        tls: the files that prove who we are; None for a link in the clear.
     """
 
     host: str
@@ -113,6 +84,7 @@ class Endpoint:
     will: Message | None = None
     inflight: int = 20
     lasting: bool = True
+    tls: TlsSection | None = None
 
 
 class MqttLink:
@@ -132,8 +104,9 @@ class MqttLink:
 
         Raises:
             BrokerError: no machine can have the host's name.
+            IdentityError: a file of ``endpoint.tls`` is missing or no such file.
         """
-        _check_host(endpoint.host)
+        check_host(endpoint.host)
         self._endpoint = endpoint
         self._sink = sink
         self._largest_packet = LARGEST_PACKET  # until the broker has told its own
@@ -147,6 +120,10 @@ class MqttLink:
         self._counting = threading.Lock()
         self._acknowledgements: Acknowledgements[ReasonCode] = Acknowledgements()
         self._stopping = threading.Event()
+        self._renewing = threading.Event()
+        self._leaving = False
+        self._tls = _tls(endpoint, self._clock)
+        self._pulse = Pulse(self._clock, HUNG_SECONDS)
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._client = self._make_client()
 
@@ -154,6 +131,11 @@ class MqttLink:
     def backlog(self) -> int:
         """Messages given to ``publish`` that the broker has not answered yet."""
         return self._waiting
+
+    @property
+    def late(self) -> float:
+        """Seconds for which the thread has been overdue; 0 while it works."""
+        return self._pulse.late
 
     def start(self) -> None:
         """Begin to connect; returns at once and keeps trying for ever."""
@@ -208,6 +190,10 @@ class MqttLink:
             self._thread.join()
         self._client.__del__()  # paho's only way to close the sockets that wake its loop
 
+    def renew(self) -> None:
+        """Connect anew, with certificate and key as their files are now; the session stays."""
+        self._renewing.set()
+
     def _hand_over(
         self,
         topic: str,
@@ -231,12 +217,8 @@ class MqttLink:
 
     def _answer(self, topic: str, done: Done, reason: ReasonCode) -> None:
         """Tell ``done`` what the broker said of its message; no subscriber is no failure."""
-        if not reason.is_failure:
-            done(None)
-            return
-        remedy = _UNWELCOME.get(reason.value, _UNEXPLAINED)
-        told = remedy.format(client=self._endpoint.client_id, topic=topic)
-        done(Rejection(topic, str(reason), told))
+        client = self._endpoint.client_id
+        done(refusal(client, topic, reason.value, str(reason)) if reason.is_failure else None)
 
     def _count(self, difference: int) -> None:
         with self._counting:
@@ -245,31 +227,37 @@ class MqttLink:
     def _run(self) -> None:
         """Connect, serve the connection until it is gone, wait; until ``stop``."""
         while not self._stopping.is_set():
-            self._connected_at, self._taken_over = inf, False
+            self._connected_at, self._taken_over, self._leaving = inf, False, False
+            self._renewing.clear()  # before the files are read
             self._serve()
             lasted = max(0.0, self._clock.monotonic() - self._connected_at)
-            self._stopping.wait(self._backoff.wait(lasted, taken_over=self._taken_over))
+            taken = self._taken_over
+            wait = 0.0 if self._leaving else self._backoff.wait(lasted, taken_over=taken)
+            self._pulse.beat(rest=wait)
+            self._stopping.wait(wait)
+        self._pulse.end()
 
     def _serve(self) -> None:
+        self._pulse.beat()
         try:
             self._client.reconnect()
             if self._stopping.is_set():  # it found no connection to end
                 self._client.disconnect()
             while self._client.loop(TURN_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                pass
+                self._pulse.beat()
+                if self._renewing.is_set() and not self._leaving and self._client.is_connected():
+                    self._leaving = True
+                    self._client.disconnect()
+        except FedmillError as error:
+            self._sink(Disconnected(error.message, error.remedy))
         except OSError as error:
-            self._sink(_failure(self._endpoint, error))
+            self._sink(failure(self._endpoint.host, error))
         except MALFORMED as error:
             self._gone.set()
-            self._sink(Disconnected(f"the broker sent what is not MQTT: {error}", _FOREIGN))
+            self._sink(Disconnected(f"the broker sent what is not MQTT: {error}", words.FOREIGN))
 
     def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._endpoint.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-        )
+        client = LinkClient(self._endpoint.client_id, self._tls)
         client.max_inflight_messages_set(self._endpoint.inflight)
         client.max_queued_messages_set(QUEUED_MESSAGES)
         will = self._endpoint.will
@@ -279,8 +267,7 @@ class MqttLink:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
-        client.on_socket_open = _no_delay
-        client.on_socket_register_write = _left_to_the_loop
+        client.on_subscribe = self._on_subscribe
         return client
 
     def _on_connect(
@@ -292,7 +279,7 @@ class MqttLink:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._sink(Disconnected(str(reason), _REFUSED))
+            self._sink(Disconnected(str(reason), words.REFUSED))
             return
         self._gone.clear()
         self._connected_at = self._clock.monotonic()
@@ -312,8 +299,26 @@ class MqttLink:
     ) -> None:
         self._gone.set()
         self._taken_over = reason.value == _TAKEN_OVER
-        twin = _TWIN.format(self._endpoint.client_id) if self._taken_over else ""
+        if self._leaving and not reason.is_failure:
+            return  # to come back at once
+        ended = self._tls.lost() if self._tls is not None else None
+        if ended is not None:
+            self._sink(Disconnected(ended.message, ended.remedy))
+            return
+        twin = words.TWIN.format(self._endpoint.client_id) if self._taken_over else ""
         self._sink(Disconnected(lost_in_words(str(reason)), twin))
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _userdata: object,
+        _number: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        for topic, reason in zip(self._endpoint.subscriptions, reasons, strict=False):
+            if reason.is_failure:
+                self._sink(Unheard(topic, str(reason), unheard(self._endpoint.client_id, topic)))
 
     def _on_publish(
         self,
@@ -331,27 +336,9 @@ class MqttLink:
             self._sink(Message(message.topic, bytes(message.payload), message.retain))
 
 
-def _check_host(host: str) -> None:
-    """Refuse what the resolver cannot be asked for: it would end paho's thread without a word."""
-    try:
-        possible = bool(host.encode("idna")) and "\0" not in host
-    except UnicodeError:
-        possible = False
-    if not possible:
-        raise BrokerError(f"broker.host is {host!r}: no machine can have this name", remedy=_NAME)
+def _tls(endpoint: Endpoint, clock: Clock) -> "Tls | None":
+    if endpoint.tls is None:
+        return None
+    from fedmill_shared.link.tls import Tls  # noqa: PLC0415  takes memory
 
-
-def _failure(endpoint: Endpoint, error: OSError) -> Disconnected:
-    """Why no connection to ``endpoint`` could be made."""
-    if isinstance(error, socket.gaierror):
-        return Disconnected(f"the host name {endpoint.host} is unknown: {error.strerror}", _NAME)
-    return Disconnected(f"no broker answers: {error.strerror or error}", _WHERE)
-
-
-def _left_to_the_loop(_client: Client, _userdata: object, _sock: Any) -> None:
-    """Nothing to do: the loop looks by itself whether something is to be written."""
-
-
-def _no_delay(_client: Client, _userdata: object, sock: Any) -> None:
-    if isinstance(sock, socket.socket):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Tls(endpoint.tls, endpoint.host, endpoint.port, clock)

@@ -27,7 +27,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import ConfigError, SourceError
 from fedmill_shared.link.base import Message, lost_in_words
-from fedmill_shared.link.mqtt import MALFORMED
+from fedmill_shared.link.client import MALFORMED
 
 Version = Literal["5", "3.1.1"]
 KEEPALIVE_SECONDS = 15
