@@ -31,6 +31,8 @@ Examples = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Software = Annotated[str, Meta(max_length=64)]
 KeyId = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})?\Z")]
 """Short name of a public key; empty where nothing is signed."""
+AuditHead = Annotated[str, Meta(pattern=r"^([0-9]{1,15}:[0-9a-f]{64})?\Z")]
+"""Number and digest of the last record of an audit log; empty where there is none."""
 Statement = Annotated[bytes, Meta(max_length=4096)]
 Signature = Annotated[bytes, Meta(max_length=64)]
 Phase = Literal["waiting", "replaying", "joined", "training", "refused"]
