@@ -21,6 +21,10 @@ COMMANDS = {
     "rounds": "List rounds of a job, or close the open one now.",
     "models": "List, compare and export versions; say which one agents are to serve.",
     "clusters": "Say whether a job should become several, and write them.",
+    "ca": "Make and show the plant's certificate authority.",
+    "enrol": "Let boxes become agents, or not.",
+    "certificates": "List certificates.",
+    "revoke": "Take away the certificates of an agent.",
     "metrics": "Print counters for Prometheus.",
     "demo": "Show a whole federation on this machine.",
 }

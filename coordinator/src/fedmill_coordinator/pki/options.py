@@ -26,8 +26,8 @@ class PkiSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ca_key: file with its key, which only this user may read; ``credential:NAME`` for what
             systemd hands over (``LoadCredential=``); empty for ``pki/ca.key`` in the state folder.
         certificate_days: how long the certificate of an agent is good.
-        crl: file with the certificates that are revoked, written for the broker; empty for
-            ``pki/crl.pem`` in the state folder.
+        crl: file with the certificates that are revoked, for the broker, which must be able to read
+            it; empty for ``pki/crl.pem`` in the state folder.
     """
 
     ca_certificate: str = ""

@@ -41,7 +41,7 @@ class Register:
         self._clock = clock
         self._days = days
         self._crl = crl
-        self._reserved = {*_OURS, coordinator}
+        self._coordinator = coordinator
         self._random = random
 
     def check_name(self, agent: str) -> None:
@@ -50,10 +50,7 @@ class Register:
         Raises:
             IdentityError: the name is one of ours.
         """
-        if agent in self._reserved:
-            raise IdentityError(
-                f"no agent may be called {agent!r}", remedy="choose another id in agent.toml"
-            )
+        check_name(agent, self._coordinator)
 
     def agent(self, agent: str, public: bytes, csr: bytes) -> CertificateRecord:
         """A new certificate of ``agent`` for the key ``public``; its record is not stored yet.
@@ -62,37 +59,41 @@ class Register:
             IdentityError: no agent may have this name, or the authority is not valid now.
         """
         self.check_name(agent)
-        return self._client(agent, "agent", public, csr)
+        return self._client(agent, "agent", public, csr, self._days)
 
-    def coordinator(self, name: str, public: bytes) -> CertificateRecord:
-        """A new certificate of the coordinator itself, which connects as ``name``.
+    def coordinator(self, name: str, public: bytes, *, days: int) -> CertificateRecord:
+        """A new certificate, good for ``days``, of the coordinator, which connects as ``name``.
 
         Raises:
             IdentityError: the authority is not valid now.
         """
-        return self._client(name, "coordinator", public, b"")
+        return self._client(name, "coordinator", public, b"", days)
 
-    def broker(self, hosts: Sequence[str], public: bytes) -> CertificateRecord:
-        """A new certificate of a broker with these names and addresses.
+    def broker(self, hosts: Sequence[str], public: bytes, *, days: int) -> CertificateRecord:
+        """A new certificate, good for ``days``, of a broker with these names and addresses.
 
         Raises:
             IdentityError: one of them is no name, or the authority is not valid now.
         """
         now = self._clock.now_ns()
-        pem = self.authority.issue_server(
-            hosts, public, now_ns=now, days=self._days, random=self._random
-        )
+        pem = self.authority.issue_server(hosts, public, now_ns=now, days=days, random=self._random)
         return record_of(pem, "broker", b"", now)
 
-    def keep_list(self) -> int | None:
-        """Write the list of revocations if it lacks one, or is old; how many are on it, if so.
+    def now_ns(self) -> int:
+        """What time it is, ns."""
+        return self._clock.now_ns()
+
+    def keep_list(self, *, anew: bool = False) -> int | None:
+        """Write the list of revocations if it lacks one, is old, or is to be made ``anew``.
+
+        How many are on it where it was written, None where it was not.
 
         Raises:
             StoreError: it cannot be written, or the store fails.
         """
         now, revoked = self._clock.now_ns(), self._revoked()
         serials = frozenset(each.serial for each in revoked)
-        if self._is_fresh(serials, now):
+        if not anew and self._is_fresh(serials, now):
             return None
         make_folder(self._crl.parent)
         # The broker runs as another user, and what is revoked is no secret.
@@ -119,12 +120,24 @@ class Register:
         now = self._clock.now_ns()
         return [each for each in self._store.revoked() if each.not_after_ns > now - DAY_NS]
 
-    def _client(self, name: str, role: Role, public: bytes, csr: bytes) -> CertificateRecord:
+    def _client(
+        self, name: str, role: Role, public: bytes, csr: bytes, days: int
+    ) -> CertificateRecord:
         now = self._clock.now_ns()
-        pem = self.authority.issue_client(
-            name, public, now_ns=now, days=self._days, random=self._random
-        )
+        pem = self.authority.issue_client(name, public, now_ns=now, days=days, random=self._random)
         return record_of(pem, role, csr, now)
+
+
+def check_name(agent: str, coordinator: str) -> None:
+    """Return if an agent may be called so beside a coordinator of that id.
+
+    Raises:
+        IdentityError: the name is one of ours.
+    """
+    if agent in (*_OURS, coordinator):
+        raise IdentityError(
+            f"no agent may be called {agent!r}", remedy="choose another id in agent.toml"
+        )
 
 
 def record_of(pem: bytes, role: Role, csr: bytes, issued_ns: int) -> CertificateRecord:
