@@ -2,10 +2,12 @@
 """Bytes that were counted are found again."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
+from fedmill_coordinator.counts import Counts, load_counts
 from fedmill_coordinator.ledger import SAVE_SECONDS, Ledger
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_coordinator.store.records import JobRecord, RoundRecord, VersionRecord
@@ -45,12 +47,14 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def start(store: MemoryStore, clock: ManualClock) -> Callable[[], tuple[Traffic, Ledger]]:
+def start(
+    store: MemoryStore, clock: ManualClock, tmp_path: Path
+) -> Callable[[], tuple[Traffic, Ledger]]:
     """A new process on the same rows."""
 
     def made() -> tuple[Traffic, Ledger]:
         traffic = Traffic()
-        ledger = Ledger(traffic, store, clock)
+        ledger = Ledger(traffic, store, clock, Counts(), tmp_path)
         ledger.resume("rig")
         return traffic, ledger
 
@@ -170,3 +174,20 @@ class TestWhen:
         traffic.up(["rig"], "a", "t", 9)
         ledger.save(["rig"])
         assert saved == [1]
+
+
+class TestCounts:
+    """What no row remembers."""
+
+    def test_are_saved_with_the_bytes(
+        self, store: MemoryStore, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        """A kill loses what was counted in the last half minute."""
+        counts = Counts()
+        ledger = Ledger(Traffic(), store, clock, counts, tmp_path)
+        counts.add("updates", "rig", "refused", "forged")
+        ledger.save_due(["rig"])
+        assert list(load_counts(tmp_path).of("updates")) == []
+        clock.advance(SAVE_SECONDS)
+        ledger.save_due(["rig"])
+        assert list(load_counts(tmp_path).of("updates")) == [(("rig", "refused", "forged"), 1)]

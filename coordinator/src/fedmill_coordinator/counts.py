@@ -22,6 +22,7 @@ class Counts:
     def __init__(self, counted: Mapping[str, int] | None = None) -> None:
         """Go on from what was ``counted`` before."""
         self._counted = Counter[str](counted or {})
+        self._saved = dict(self._counted)
 
     def add(self, name: str, *labels: str, by: int = 1) -> None:
         """``by`` more of ``name``, of the kind that ``labels`` say."""
@@ -38,15 +39,17 @@ class Counts:
 
     def copy(self) -> "Counts":
         """What has been counted so far, for another thread."""
-        return Counts(self._counted)
+        return Counts(dict(self._counted))
 
     def save(self, folder: Path) -> None:
-        """Keep them in ``folder``.
+        """Keep them in ``folder``, if any has changed since.
 
         Raises:
             StoreError: it cannot be written.
         """
-        write_atomic(folder / FILE, json.encode(self._counted))
+        if self._counted != self._saved:
+            write_atomic(folder / FILE, json.encode(self._counted))
+            self._saved = dict(self._counted)
 
 
 def load_counts(folder: Path) -> Counts:

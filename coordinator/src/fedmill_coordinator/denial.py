@@ -33,7 +33,11 @@ class Denial:
             FrameError: it is no message of ours.
             StoreError: the disk fails; its sender asks again.
         """
-        return self._door is not None and self._door.take(message)
+        if self._door is None or not self._door.take(message):
+            return False
+        if message.topic.split("/")[2] in self._door.denied:
+            self._services.counts.add("messages_denied")
+        return True
 
     def step(self, conductors: Mapping[str, Conductor]) -> None:
         """Look who was revoked; what cannot be done now is done in a later step."""

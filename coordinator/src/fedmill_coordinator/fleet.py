@@ -133,6 +133,7 @@ class Fleet:
             windows_scored=max(0, sum(phase.windows_scored for phase in phases)),
             clock_skew_ms=(state.sent_ns - now) / 1e6 if state.sent_ns and not retained else None,
             labels=json.encode(state.labels).decode(),
+            disk_free_bytes=state.disk_free_bytes,
             detail=_fault(agent, state) or _detail(state),
         )
 

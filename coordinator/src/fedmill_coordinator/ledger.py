@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the counts of bytes by agent through restarts.
+"""Takes what is counted through restarts: bytes by agent, and what no row remembers.
 
 What a kill can lose of them is of the last half minute. What the broker was given is counted anew.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
+from fedmill_coordinator.counts import Counts
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.traffic import Traffic
 from fedmill_shared.clock import Clock
@@ -16,8 +18,12 @@ SAVE_SECONDS = 30.0
 class Ledger:
     """Saves the counts of jobs under the round that is open or would be the next."""
 
-    def __init__(self, traffic: Traffic, store: Store, clock: Clock) -> None:
-        """Nothing is saved or resumed yet."""
+    def __init__(
+        self, traffic: Traffic, store: Store, clock: Clock, counts: Counts, folder: Path
+    ) -> None:
+        """Nothing is saved or resumed yet; ``folder`` is where ``counts`` are kept."""
+        self._counts = counts
+        self._folder = folder
         self._traffic = traffic
         self._store = store
         self._clock = clock
@@ -42,12 +48,13 @@ class Ledger:
             self.save(jobs)
 
     def save(self, jobs: Iterable[str]) -> None:
-        """Save the counts of those of ``jobs`` that have changed.
+        """Save what has changed: counts of those of ``jobs``, and those of no job.
 
         Raises:
             StoreError: the disk fails.
         """
         self._due = self._clock.monotonic() + SAVE_SECONDS
+        self._counts.save(self._folder)
         for job in jobs:
             number = self._round(job)
             stand = (number, self._traffic.total(job))

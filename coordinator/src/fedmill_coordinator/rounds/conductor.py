@@ -180,6 +180,7 @@ class Conductor:
         if self._rounds.current is None:
             self._enter("stopped")
             return
+        self._parts.services.counts.add("rounds_abandoned", self.job.name)
         self._rounds.abandon(str(error))
         self._go_on(with_delta=False)
 

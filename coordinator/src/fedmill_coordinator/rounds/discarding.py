@@ -28,6 +28,7 @@ def take_out(means: Means, error: SpoiltUpdateError, tally: Tally) -> None:
         reason="it was received, and can no longer be read",
     )
     tally.discarded[Reason.DAMAGED.value] += 1
+    means.services.counts.add("updates", means.job.name, "late", Reason.DAMAGED.value)
     means.services.log.error(
         "update.spoilt", agent=update.agent, round=update.round, error=str(error)
     )
@@ -68,4 +69,5 @@ def leave_out_worst(
         reason=f"with it the round makes no model: {why}"[:2000],
     )
     tally.rejected[Reason.IMPLAUSIBLE.value] += 1
+    services.counts.add("updates", job.name, "refused", Reason.IMPLAUSIBLE.value)
     return worst

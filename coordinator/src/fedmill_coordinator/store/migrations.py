@@ -180,8 +180,9 @@ def _installs_of_4() -> list[Column[Any] | ForeignKeyConstraint]:
 
 
 def _to_5(connection: Connection) -> None:
-    """Certificates, enrolments, and who signed an update."""
+    """Certificates, enrolments, who signed an update, and the disks of agents."""
     added: dict[str, list[Column[Any]]] = {
+        "agents": [Column("disk_free_bytes", BigInteger, nullable=False, server_default="0")],
         "updates": [
             Column("key", Text, nullable=False, server_default=""),
             *(Column(name, LargeBinary) for name in ("origin", "signature")),

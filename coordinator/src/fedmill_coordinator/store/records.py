@@ -94,6 +94,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
         clock_skew_ms: its clock minus ours, ms.
         detail: one line for people.
         labels: what its operator calls it by, as JSON text.
+        disk_free_bytes: what the disk of its state folder may still take; 0: not told.
     """
 
     agent: str
@@ -107,6 +108,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
     clock_skew_ms: float | None = None
     detail: str = ""
     labels: str = "{}"
+    disk_free_bytes: Count = 0
 
 
 class MomentsRecord(Struct, frozen=True, kw_only=True):

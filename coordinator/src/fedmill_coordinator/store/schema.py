@@ -102,6 +102,7 @@ agents = Table(
     Column("clock_skew_ms", Double),
     Column("detail", Text, nullable=False),
     Column("labels", Text, nullable=False, server_default="{}"),
+    Column("disk_free_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
 moments = Table(
