@@ -32,13 +32,14 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.files import make_folder
 from fedmill_shared.inbox import Inbox
-from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
+from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message, Unheard
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import AgentState, BlobRequest, RoundNotice
+from fedmill_shared.messages import AgentState, BlobRequest, Echo, RenewalAnswer, RoundNotice
 from fedmill_shared.protocol import NEWEST
 from fedmill_shared.topics import is_trust
 
 if TYPE_CHECKING:
+    from fedmill_agent.identity.keeper import Keeper
     from fedmill_agent.publishing.outlet import Outlet
     from fedmill_agent.trust.desk import TrustDesk
 
@@ -89,6 +90,7 @@ class Daemon:
         self._background, self._disk = Background(self._soon), Background(self._soon)
         self._outlet = self._way_for_others()
         self._trust = self._desk_of_trust()
+        self._identity = self._keeper_of_identity()
         self._outside = self._ways_out()
         self._seats = Seats(self._outside, log, hurry=self._hurry)
         self._heartbeat = Heartbeat(
@@ -101,6 +103,7 @@ class Daemon:
             file=file,
             disk=self._disk,
             trust=lambda: self._trust.word if self._trust is not None else "",
+            identity=None if self._identity is None else self._identity.standing,
         )
         self._skew = SkewWatch(clock, log)
         self._fault: FedmillError | None = None
@@ -147,6 +150,21 @@ class Daemon:
             hurry=self._hurry,
         )
 
+    def _keeper_of_identity(self) -> "Keeper | None":
+        """Who watches and renews the agent's certificate; None for a link in the clear."""
+        if self._config.broker.tls is None:
+            return None
+        from fedmill_agent.identity.keeper import open_keeper  # noqa: PLC0415  see above
+
+        return open_keeper(
+            self._config,
+            self._line,
+            background=self._background,
+            hurry=self._hurry,
+            clock=self._clock,
+            log=self._log,
+        )
+
     def _way_for_others(self) -> "Outlet | None":
         """Where predictions and alarms go out, if they do."""
         wanted = self._config.inference
@@ -188,6 +206,7 @@ class Daemon:
             self._line.start()
             if self._outlet is not None:
                 self._outlet.start()
+            self._attempt(self._heartbeat.begin)
             self._service.begin()
             while not self._stopping:
                 self.step(POLL_SECONDS)
@@ -211,6 +230,8 @@ class Daemon:
             self._attempt(self._plant.tick)
             self._seats.tick()
             self._trainer.tick()
+            if self._identity is not None:
+                self._attempt(self._identity.tick)
         self._trainer.look()
         if self._outlet is not None:
             self._outlet.pump()
@@ -279,6 +300,8 @@ class Daemon:
             case TrainerDied(code, numbers, reason):
                 self._log.error("trainer.died", exit_code=code, reason=reason, tasks=len(numbers))
                 self._seats.trainer_died(numbers)
+            case Unheard():
+                self._line.unheard(event)
             case Connected() | Disconnected():
                 self._line.turn(event)
                 if self._line.connected:
@@ -307,6 +330,13 @@ class Daemon:
                 return  # each asks for a hundred thousand times its own size
             case RoundNotice() if not message.retained and self._seats.wants(said.job):
                 self._skew.compare(said.sent_ns)
+            case Echo():
+                self._line.echoed(said)
+                return
+            case RenewalAnswer():
+                if self._identity is not None:
+                    self._identity.hear(said)
+                return
         if self._trust is None or self._trust.admits(said):
             self._seats.take(kind, said, retained=message.retained)
 

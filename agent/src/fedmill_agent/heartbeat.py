@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedmill_agent.background import Background
 from fedmill_agent.config import AgentConfig
+from fedmill_agent.identity.term import IdentityTold, certificate_state
 from fedmill_agent.line import Line
 from fedmill_agent.memory import return_memory
 from fedmill_agent.plant import Plant
@@ -44,11 +45,13 @@ class Heartbeat:
         file: ConfigFile | None,
         disk: Background | None = None,
         trust: Callable[[], str] = str,
+        identity: Callable[[], IdentityTold] | None = None,
     ) -> None:
         """The first one is due at once; ``file`` tells what became of a changed configuration.
 
         ``disk`` writes the file: a slow disk holds up no window. ``trust`` says what is wrong
-        with what is signed.
+        with what is signed, ``identity`` where the agent stands with its certificate, if it needs
+        one.
         """
         self._labels = config.agent.labels
         self._folder = Path(config.agent.state)
@@ -60,12 +63,21 @@ class Heartbeat:
         self._file = file
         self._disk = disk or Background()
         self._trust = trust
+        self._identity = identity
         self.newest = AgentState(online=True, newest=NEWEST)
         self._due = 0.0
         self._news = False
         self._news_due = 0.0
         self._writing = False
         self._failure: FedmillError | None = None
+
+    def begin(self) -> None:
+        """Leave a first word on the disk, here and now: whoever hears of us asks there.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        write_status(self._folder, self._status(self.state()))
 
     def adopt(self, config: AgentConfig) -> None:
         """From now on."""
@@ -135,6 +147,8 @@ class Heartbeat:
             sources=self._plant.standings(),
             drift=self._seats.drifts(),
             config=self._file.outcome if self._file is not None else Reloaded(),
+            rights=self._line.rights,
+            identity=self._identity() if self._identity is not None else None,
         )
 
     def state(self) -> AgentState:
@@ -143,7 +157,7 @@ class Heartbeat:
         Raises:
             StoreError: a store cannot be counted.
         """
-        disk = self._plant.disk.status()
+        disk, rights = self._plant.disk.status(), self._line.rights
         return AgentState(
             online=True,
             software=__version__,
@@ -152,6 +166,8 @@ class Heartbeat:
             sent_ns=self._clock.now_ns(),
             resident_bytes=resident_bytes(),
             jobs=self._seats.phases(),
+            rights=rights.trouble if rights is not None else "",
             trust=self._trust(),
+            certificate=None if self._identity is None else certificate_state(self._identity()),
             disk_free_bytes=disk.free_bytes if disk is not None else 0,
         )

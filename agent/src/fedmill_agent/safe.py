@@ -54,7 +54,7 @@ class SafeDaemon:
         self._starts = starts
         self._service = service
         self._inbox: Inbox[LinkEvent] = Inbox((WAITING,))
-        self._line = Line(config, connect, lambda event: self._inbox.put(event, 0), log, clock)
+        self._line = Line(config, connect, self._hear, log, clock)
         self._beat_due = 0.0
         self._asked = self._answered = 0
         self._stopping = False
@@ -77,6 +77,7 @@ class SafeDaemon:
         reason = self._starts.reason
         self._log.error("agent.safe_mode", reason=reason, pid=os.getpid(), remedy=REMEDY)
         self._line.start()
+        guarded(self._log, self._beat)
         self._service.begin()
         over = False
         try:
@@ -110,6 +111,10 @@ class SafeDaemon:
             self._beat_due = self._clock.monotonic() + HEARTBEAT_SECONDS
             guarded(self._log, self._beat)
         self._service.turn(lambda: f"safe mode: {self._starts.reason}", self._late)
+
+    def _hear(self, event: LinkEvent) -> None:
+        """Hand in what the network says; its thread waits while much is waiting."""
+        self._inbox.put(event, 0)
 
     def _late(self) -> dict[str, float]:
         return {"link": self._line.late} if self._line.late else {}

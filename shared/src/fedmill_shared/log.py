@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Structured logging: dotted event names and key-value pairs, never prose."""
 
+import os
 import sys
 from typing import TextIO
 
@@ -10,24 +11,33 @@ from fedmill_shared.printable import printable
 with without(absent=["rich"], empty=["asyncio"]):  # pretty tracebacks and async loggers
     import structlog
 
+    from fedmill_shared.journal import Calm, Grave, goes_to_journal
+
 Logger = structlog.typing.FilteringBoundLogger
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
-    """Send events as one line each (``key=value``) to ``stream`` (default standard error)."""
+    """Send events as one line each (``key=value``) to ``stream`` (default standard error).
+
+    A line for the journal begins with its priority. More than 60 warnings or errors of one name in
+    a minute are counted instead.
+    """
+    target = stream or sys.stderr
+    logfmt = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            Calm(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _printable,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+            Grave(logfmt) if goes_to_journal(target, os.environ) else logfmt,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(target),
         cache_logger_on_first_use=True,
     )
 
