@@ -11,10 +11,10 @@ from fedmill_agent.config import AgentConfig
 from fedmill_agent.places import good_config
 from fedmill_agent.trust.overlay import Overlaid, Texts, keep_good, last_good, load_overlaid, named
 from fedmill_agent.trust.places import TrustPlaces
+from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.files import make_folder, write_atomic
 from fedmill_shared.log import Logger
-from fedmill_shared.trust import Recorder
 
 
 class Reloaded(Struct, frozen=True):
@@ -38,10 +38,10 @@ class Reloaded(Struct, frozen=True):
 class ConfigFile:
     """Owns the path of the configuration, and a copy of the last good one in the state folder."""
 
-    def __init__(self, path: Path, audit: Recorder | None = None) -> None:
+    def __init__(self, path: Path, audit: Audit | None = None) -> None:
         """Changes from afar are put down in ``audit``."""
         self._path = path
-        self._audit = audit
+        self._audit: Audit = audit or NoAudit()
         self._applied: Texts = ()
         self.outcome = Reloaded()
 
@@ -107,14 +107,8 @@ class ConfigFile:
         before, after = named(last_good(places)), named(self._applied)
         if (before or after) and keep_good(places, self._applied):
             log.info("config.remote_applied", before=before, after=after)
-            if self._audit is not None:
-                self._audit.record(
-                    who="operator",
-                    what="config.remote_applied",
-                    subject=str(self._path),
-                    before=before,
-                    after=after,
-                )
+            told = {"subject": str(self._path), "before": before, "after": after}
+            self._audit.record(who="operator", what="config.remote_applied", **told)
 
     def _read(self) -> AgentConfig | FedmillError:
         try:

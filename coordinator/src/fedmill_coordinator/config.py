@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, structs
 
 from fedmill_coordinator.pki.options import PkiSection, pki_faults, settled_pki
+from fedmill_coordinator.trust.options import TrustSection, settled_trust
 from fedmill_shared import toml
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.options import TlsSection, settled, tls_faults
@@ -48,12 +49,27 @@ class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tls: TlsSection | None = None
 
 
+class MetricsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A listener that tells Prometheus how the fleet fares; without this section there is none.
+
+    Attributes:
+        host: address to listen on; what is told names agents and jobs, so ``127.0.0.1`` unless the
+            network is for monitoring alone.
+        port: its TCP port; 0 for any that is free.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9464
+
+
 class CoordinatorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole configuration file of a coordinator."""
 
     coordinator: CoordinatorSection = CoordinatorSection()
     broker: BrokerSection = BrokerSection()
     pki: PkiSection | None = None
+    trust: TrustSection | None = None
+    metrics: MetricsSection | None = None
 
     @property
     def database(self) -> Path:
@@ -90,6 +106,6 @@ def load(path: Path) -> CoordinatorConfig:
     )
     tls = settled(config.broker.tls, folder, Path(section.state))
     pki = settled_pki(config.pki, folder, Path(section.state))
-    return structs.replace(
-        config, coordinator=section, broker=structs.replace(config.broker, tls=tls), pki=pki
-    )
+    broker = structs.replace(config.broker, tls=tls)
+    trust = settled_trust(config.trust, folder)
+    return structs.replace(config, coordinator=section, broker=broker, pki=pki, trust=trust)

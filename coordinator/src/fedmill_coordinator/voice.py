@@ -68,6 +68,10 @@ class LinkVoice:
         """Publish bytes that are for no job, and that nobody's round bears."""
         self._publish(topic, payload, retain=retain)
 
+    def publish_metadata(self, name: str, data: bytes) -> None:
+        """Tell every agent signed metadata, retained; empty data takes it back."""
+        self._publish(topics.broadcast("trust", name), data, retain=True)
+
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> bool:
         """What cannot be sent now is announced again, or asked for, after the next connection."""
         try:

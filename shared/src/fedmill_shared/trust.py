@@ -9,7 +9,6 @@ something for a moment and is never wrong for good.
 
 import re
 from enum import StrEnum
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -54,15 +53,6 @@ _TARGET = re.compile(
     r"|software/[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9._+-]{0,127})\Z"
 )
 SOFTWARE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")
-
-
-class Recorder(Protocol):
-    """Where acts are put down: the audit log."""
-
-    def record(
-        self, *, who: str, what: str, subject: str, before: str = "", after: str = ""
-    ) -> None:
-        """Put one down."""
 
 
 class ReleaseStatement(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ COMMANDS = {
     "label": "say what was true of a machine, part or batch; correct it; see what became of it",
     "replay": "score a recording with an exported model and print the predictions",
     "simulate": "play recordings behind a real OPC UA, Modbus or Sparkplug server",
+    "import": "check a bundle from a stick, and hand it to the agent",
     "fit": "train offline on the windows of one or more agents and score the result",
     "golden": "release labelled windows of this agent to its coordinator, as a file",
 }
@@ -62,6 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+def module_of(command: str) -> str:
+    """Module of a command: a word of Python has a stroke behind it."""
+    return f"fedmill_agent.cli.{'import_' if command == 'import' else command}"
+
+
 def config_argument(parser: "argparse.ArgumentParser") -> None:
     """Add the configuration file that most commands take."""
     parser.add_argument("config", type=Path, help="configuration file of the agent (TOML)")
@@ -90,7 +96,7 @@ def _run(options: "argparse.Namespace | SimpleNamespace") -> int:
         FedmillError: the command's own, a file of another user, or a package that is missing.
     """
     try:
-        code: int = import_module(f"fedmill_agent.cli.{options.command}").run(options)
+        code: int = import_module(module_of(options.command)).run(options)
     except PermissionError as error:
         if error.filename is None:
             raise

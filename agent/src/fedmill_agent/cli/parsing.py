@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from fedmill_agent.cli import module_of
 from fedmill_shared import __version__
 from fedmill_shared.errors import UsageError
 
@@ -36,5 +37,5 @@ def parse(given: Sequence[str], commands: Mapping[str, str]) -> argparse.Namespa
     for name, summary in commands.items():
         command = places.add_parser(name, help=summary, description=summary)
         if name in given[:1]:  # only the command that is asked for is imported
-            import_module(f"fedmill_agent.cli.{name}").add_arguments(command)
+            import_module(module_of(name)).add_arguments(command)
     return parser.parse_args(given)

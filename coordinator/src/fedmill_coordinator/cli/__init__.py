@@ -26,6 +26,9 @@ COMMANDS = {
     "certificates": "List certificates.",
     "revoke": "Take away the certificates of an agent.",
     "metrics": "Print counters for Prometheus.",
+    "trust": "Sign jobs, configuration and software; keep the keys.",
+    "bundle": "Write what is signed to a stick, for machines without a network.",
+    "audit": "Verify and show the audit log, and judge those of agents.",
     "demo": "Show a whole federation on this machine.",
 }
 

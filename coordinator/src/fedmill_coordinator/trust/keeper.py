@@ -13,6 +13,7 @@ from tuf.api.metadata import TargetFile, Targets
 from fedmill_coordinator.trust.keys import read_online
 from fedmill_coordinator.trust.operator import must_sign_releases, signed_texts
 from fedmill_coordinator.trust.repository import Repository, when
+from fedmill_shared.audit import DAEMON, Audit, NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import StoreError, TrustError
 from fedmill_shared.files import sha256
@@ -21,7 +22,6 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import ReleaseNotice
 from fedmill_shared.trust import (
     MOST_ROOTS,
-    Recorder,
     TrustRole,
     config_name,
     file_name,
@@ -61,7 +61,7 @@ class Keeper:
         clock: Clock,
         log: Logger,
         *,
-        audit: Recorder | None = None,
+        audit: Audit | None = None,
     ) -> None:
         """Take up the repository in ``folder``, with the keys in ``keys``.
 
@@ -74,7 +74,7 @@ class Keeper:
         self._publish = publish
         self._clock = clock
         self._log = log
-        self._audit = audit
+        self._audit: Audit = audit or NoAudit()
         self._told: dict[str, bytes] = {}
         self._look_due = self._warn_due = self._all_due = 0.0
         self._failed = ""
@@ -189,8 +189,7 @@ class Keeper:
             del models.signed.targets[old]
         signer = self._signers[TrustRole.MODELS]
         self._repository.sign(TrustRole.MODELS, models, signer, self._clock)
-        if self._audit is not None:
-            self._audit.record(who="coordinator", what="release.signed", subject=path, after=digest)
+        self._audit.record(who=DAEMON, what="release.signed", subject=path, after=digest)
         return True
 
     def _tell(self) -> None:

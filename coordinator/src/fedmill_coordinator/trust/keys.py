@@ -22,6 +22,8 @@ from fedmill_shared.errors import StoreError, TrustError
 from fedmill_shared.files import sync_folder
 from fedmill_shared.trust import TrustRole
 
+RoleKey = CryptoSigner
+"""A private key that signs for a role."""
 NAME_FIELD = "x-fedmill-name"
 LARGEST_KEY_FILE = 16_384
 ONLINE = (TrustRole.SNAPSHOT, TrustRole.TIMESTAMP, TrustRole.MODELS)

@@ -29,6 +29,7 @@ class Telling:
         self._store = services.store
         self._blobs = services.blobs
         self._voice = services.voice
+        self._trust = services.trust
         self._log = services.log
         self._offers = offers
         self._clock = services.clock
@@ -45,7 +46,7 @@ class Telling:
         """Tell every agent of ``release``, and which ``agents`` it is for now; None for all.
 
         Raises:
-            StoreError: its version cannot be read.
+            StoreError: its version cannot be read, or not be signed.
         """
         told = release.release, agents
         self._patience = 2 * self._patience if told == self._last else REMIND_SECONDS
@@ -66,6 +67,7 @@ class Telling:
             agents=agents,
             back=release.why in BACK,
         )
+        self._trust.vouch(message)
         self._voice.broadcast(self._job, "release", message)
 
     def _notice(self, version: str) -> VersionNotice | None:

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill-agent import [CONFIG] DIR``: a bundle from a stick, for a machine without a network."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmill_agent.config import load
+from fedmill_agent.status import Status, is_alive, read_status
+from fedmill_agent.trust.bundle import Checked, check, hand_over
+from fedmill_agent.trust.imports import OVER
+from fedmill_shared.errors import ConfigError, StoreError, TrustError
+
+if TYPE_CHECKING:
+    import argparse
+
+USUAL = Path("/etc/fedmill/agent.toml")
+POLL_SECONDS = 0.2
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
+    """Arguments of the command."""
+    parser.add_argument(
+        "config", type=Path, nargs="?", default=USUAL, help=f"configuration file ({USUAL})"
+    )
+    parser.add_argument("folder", type=Path, help="folder that `fedmill bundle` wrote")
+    parser.add_argument(
+        "--wait", type=float, default=60.0, help="seconds to wait for a running agent (60)"
+    )
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Check the bundle, hand it over, and say what became of it.
+
+    Raises:
+        ConfigError: the configuration is wrong, or says not whom to trust.
+        TrustError: something in the bundle is not signed, or the agent refused a release of it.
+        StoreError: it cannot be read or copied.
+    """
+    config = load(options.config)
+    if config.trust is None:
+        raise ConfigError(
+            f"{options.config}: has no section [trust]: nothing can be checked",
+            remedy='write [trust] with root = "root.json"',
+        )
+    state = Path(config.agent.state)
+    checked = check(options.folder, state, Path(config.trust.root), config.agent.id)
+    hand_over(checked, state)
+    for path in checked.software:
+        print(f"{path.name.partition('.')[2]}: signed as it is, at {path}")
+    for job in checked.jobs:
+        print(f"{job}: the job is signed")
+    return _follow(checked, state, options.wait)
+
+
+def _follow(checked: Checked, state: Path, seconds: float) -> int:
+    """Say how each release fares; 0 unless one is refused."""
+    if not checked.releases:
+        print("no release is in the bundle")
+        return 0
+    end, waiting, refused = time.monotonic() + seconds, dict(checked.releases), []
+    while waiting:
+        status = _status(state)
+        if status is None:
+            print("the agent is not running: it takes the bundle at its next start")
+            return 0
+        for job, release in list(waiting.items()):
+            said = _outcome(status, job, release)
+            if said:
+                print(f"{job}: release {release} {said}")
+                del waiting[job]
+                refused += [] if said == "committed" else [job]
+        if waiting and time.monotonic() >= end:
+            print(f"{', '.join(waiting)}: still under way; `fedmill-agent status` goes on telling")
+            return 0
+        time.sleep(POLL_SECONDS)
+    if refused:
+        raise TrustError(f"not installed: {', '.join(refused)}", remedy="see the reasons above")
+    return 0
+
+
+def _status(state: Path) -> Status | None:
+    try:
+        status = read_status(state)
+    except StoreError:
+        return None
+    return status if is_alive(status) else None
+
+
+def _outcome(status: Status, job: str, release: int) -> str:
+    """The last word of the agent about a release; empty before that."""
+    phase = status.state.jobs.get(job)
+    install = phase.install if phase is not None else None
+    if phase is not None and install is None and phase.phase == "refused":
+        return f"refused: {phase.ineligible}"
+    if install is None or install.release < release:
+        return ""
+    if install.release > release:
+        return f"refused: release {install.release} is known already"
+    if install.state not in OVER:
+        return ""
+    reason = f" at {install.gate}: {install.reason}" if install.gate else ""
+    return f"{install.state}{reason}"

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle for machines without a network: metadata, targets, notices and blobs in one folder.
+
+It is laid out as the repository is, so that an agent checks it in the same way. It holds nothing
+that is not signed, but for the state of each job, which is no secret and no order.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmill_coordinator.registry.notices import blobs_of, version_notice
+from fedmill_coordinator.store.base import Store
+from fedmill_coordinator.store.blobs import Blobs
+from fedmill_coordinator.store.records_releases import BACK, ReleaseRecord
+from fedmill_coordinator.trust.operator import signed_texts
+from fedmill_coordinator.trust.repository import Repository
+from fedmill_shared.errors import StoreError, TrustError
+from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.messages import JobNotice, ReleaseNotice, encode
+from fedmill_shared.protocol import NEWEST, OLDEST
+from fedmill_shared.trust import TrustRole, in_folder, release_path, release_statement
+
+
+@dataclass(frozen=True, slots=True)
+class Bundled:
+    """What went into a bundle: jobs, releases by their job, files of software."""
+
+    jobs: Sequence[str]
+    releases: dict[str, int]
+    software: Sequence[str]
+
+
+def write_bundle(
+    repository: Repository,
+    store: Store,
+    blobs: Blobs,
+    out: Path,
+    *,
+    jobs: Iterable[str] = (),
+    software: bool = False,
+) -> Bundled:
+    """Write what is signed into ``out``, of these ``jobs`` or of all; with ``software`` if asked.
+
+    Raises:
+        TrustError: there is something in ``out`` already, or metadata is damaged.
+        StoreError: something cannot be read or written.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise TrustError(f"{out}: is not empty", remedy="name a new folder")
+    wanted = set(jobs)
+    make_folder(out / "notices")
+    try:
+        with repository.alone():
+            _copy_metadata(repository, out)
+            paths = _copy_targets(repository, out, software=software)
+            bundled = _copy_jobs(repository, store, out, wanted)
+            releases = {job: _copy_release(repository, store, blobs, out, job) for job in bundled}
+    except OSError as error:
+        told = f"{error.filename or out}: {error.strerror or error}"
+        raise StoreError(told, remedy="is there room on the stick?") from error
+    found = {job: number for job, number in releases.items() if number}
+    return Bundled(bundled, found, paths)
+
+
+def _copy_metadata(repository: Repository, out: Path) -> None:
+    """Every root, and the newest of each other role."""
+    folder = make_folder(out / "metadata")
+    newest = repository.version(TrustRole.ROOT)
+    files = [repository.path(TrustRole.ROOT, number) for number in range(1, newest + 1)]
+    others = [role for role in TrustRole if role is not TrustRole.ROOT]
+    files += [repository.path(role, repository.version(role)) for role in others]
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+
+
+def _copy_targets(repository: Repository, out: Path, *, software: bool) -> list[str]:
+    """Every target of the operator's and, if asked, of software; the paths of the latter."""
+    roles = [TrustRole.TARGETS, TrustRole.MODELS, *([TrustRole.SOFTWARE] if software else [])]
+    for role in roles:
+        for path, each in repository.targets(role).signed.targets.items():
+            place = in_folder(path, each.hashes["sha256"])
+            make_folder((out / "targets" / place).parent)
+            shutil.copyfile(repository.targets_folder / place, out / "targets" / place)
+    return sorted(repository.targets(TrustRole.SOFTWARE).signed.targets) if software else []
+
+
+def _copy_jobs(repository: Repository, store: Store, out: Path, wanted: set[str]) -> list[str]:
+    """Notices of the jobs that are signed and run here."""
+    targets = repository.targets().signed
+    signed = {
+        job: texts
+        for path in targets.targets
+        for job, texts in signed_texts(targets, path).items()
+        if path.startswith("jobs/")
+    }
+    found = []
+    for record in store.jobs():
+        text = record.text.encode()
+        known = sha256(text) in signed.get(record.name, ())
+        if not known or (wanted and record.name not in wanted):
+            continue
+        notice = JobNotice(
+            job=record.name, text=text, state=record.state, protocol=OLDEST, newest=NEWEST
+        )
+        write_atomic(out / "notices" / f"{record.name}.job", encode(notice))
+        found.append(record.name)
+    missing = ", ".join(sorted(wanted - set(found)))
+    if missing:
+        raise TrustError(f"{missing}: no such job is signed and was ever run here")
+    return found
+
+
+def _copy_release(repository: Repository, store: Store, blobs: Blobs, out: Path, job: str) -> int:
+    """The newest release of ``job`` that agents were told of, with its blobs; 0 if none is."""
+    signed = repository.targets(TrustRole.MODELS).signed.targets
+    for record in reversed(store.releases(job)):
+        notice = _notice(store, blobs, record)
+        if notice is None:
+            continue
+        target = signed.get(release_path(job, record.release))
+        if target is None or target.hashes["sha256"] != sha256(release_statement(notice)):
+            continue
+        write_atomic(out / "notices" / f"{job}.release", encode(notice))
+        folder = make_folder(out / "blobs")
+        for blob in blobs_of(notice.notice):
+            shutil.copyfile(blobs.path(blob.sha256), folder / blob.sha256)
+        return record.release
+    return 0
+
+
+def _notice(store: Store, blobs: Blobs, record: ReleaseRecord) -> ReleaseNotice | None:
+    version = store.version(record.job, record.version)
+    if version is None or version.weights is None:
+        return None
+    told = version_notice(store, blobs, version, evaluate=False, serve=True)
+    return ReleaseNotice(
+        job=record.job,
+        release=record.release,
+        notice=told,
+        back=record.why in BACK,
+    )
