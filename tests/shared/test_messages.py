@@ -211,7 +211,8 @@ class TestRoundTrip:
         """A person who subscribes with mosquitto_sub reads it; a will has one field to set."""
         assert encode(AgentState(online=False)) == (
             b'{"online":false,"software":"","protocol":1,"newest":0,"sent_ns":0,'
-            b'"resident_bytes":0,"labels":{},"jobs":{},"trust":"","disk_free_bytes":0,"audit":""}'
+            b'"resident_bytes":0,"labels":{},"jobs":{},"trust":"","disk_free_bytes":0,'
+            b'"safe_mode":"","audit":"","certificate":null}'
         )
         assert decode(b'{"online": false}', AgentState) == AgentState(online=False)
 

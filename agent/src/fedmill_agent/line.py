@@ -89,6 +89,10 @@ class Line:
         """Begin to connect, and try for ever."""
         self._link.start()
 
+    def renew(self) -> None:
+        """Sign in anew, with the files as they are now; what waits to be sent stays."""
+        self._link.renew()
+
     def turn(self, event: Connected | Disconnected) -> None:
         """The broker has us, or has lost us."""
         self.connected = isinstance(event, Connected)

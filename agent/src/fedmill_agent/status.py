@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from fedmill_agent.drift.told import DriftTold
+from fedmill_agent.identity.term import IdentityTold
 from fedmill_agent.reloading import Reloaded
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.store.space import DiskStatus
@@ -31,6 +32,7 @@ class Status(Struct, frozen=True, kw_only=True):
         sources: its live sources, by name.
         drift: of each job that watches for it.
         config: what became of its configuration file since.
+        identity: where it stands with its certificate; None where it needs none.
     """
 
     pid: int
@@ -42,6 +44,7 @@ class Status(Struct, frozen=True, kw_only=True):
     sources: dict[str, Standing] = {}
     drift: dict[str, DriftTold] = {}
     config: Reloaded = Reloaded()
+    identity: IdentityTold | None = None
 
 
 def write_status(folder: Path, status: bytes) -> None:
@@ -62,6 +65,7 @@ def status_of(
     sources: Mapping[str, Standing] | None = None,
     drift: Mapping[str, DriftTold] | None = None,
     config: Reloaded = Reloaded(),  # noqa: B008  it cannot change
+    identity: IdentityTold | None = None,
 ) -> bytes:
     """What the daemon leaves of itself."""
     pid = os.getpid()
@@ -75,6 +79,7 @@ def status_of(
         sources=dict(sources or {}),
         drift=dict(drift or {}),
         config=config,
+        identity=identity,
     )
     return msgspec.json.encode(status)
 

@@ -17,7 +17,7 @@ from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.owner import as_owner
 from fedmill_agent.identity.place import check_ours, identity_folder, place_of
-from fedmill_agent.identity.term import Standing, standing
+from fedmill_agent.identity.term import IdentityTold, standing
 from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
@@ -137,7 +137,7 @@ def _show(config: AgentConfig, *, as_json: bool) -> int:
         fault = error
     told = standing(facts, time.time_ns(), ours=ours)
     if fault is not None:
-        told = Standing(state="unknown", problem=fault.message, remedy=fault.remedy)
+        told = IdentityTold(state="unknown", problem=fault.message, remedy=fault.remedy)
     if as_json:
         body = {"agent": config.agent.id, "waiting_key": waiting} | msgspec.to_builtins(told)
         known = msgspec.to_builtins(facts) if facts is not None and fault is None else {}
@@ -147,7 +147,7 @@ def _show(config: AgentConfig, *, as_json: bool) -> int:
     return 0 if told.state in USABLE else IdentityError.exit_code
 
 
-def _show_lines(agent: str, facts: Facts | None, told: Standing, waiting: str) -> None:
+def _show_lines(agent: str, facts: Facts | None, told: IdentityTold, waiting: str) -> None:
     lines = {"agent": agent, "state": told.state}
     if facts is not None:
         lines["certificate"] = facts.serial

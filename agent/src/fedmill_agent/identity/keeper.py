@@ -11,7 +11,7 @@ from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.place import Place, identity_folder, place_of
 from fedmill_agent.identity.renewal import Renewal
-from fedmill_agent.identity.term import Standing
+from fedmill_agent.identity.term import IdentityTold
 from fedmill_agent.identity.watch import Watch, Worker
 from fedmill_agent.line import Line
 from fedmill_shared.audit import DAEMON, FILE, Audit, AuditLog
@@ -69,7 +69,7 @@ class Keeper:
         if self._renewal is not None:
             self._renewal.hear(answer)
 
-    def standing(self) -> Standing:
+    def standing(self) -> IdentityTold:
         """Where the agent stands with its certificate."""
         return self._watch.standing()
 

@@ -7,6 +7,7 @@ from msgspec import Struct, structs
 
 from fedmill_agent.identity.facts import Facts
 from fedmill_shared.crypto.validity import CLOCK_REMEDY, moment
+from fedmill_shared.messages import CertificateState
 
 RENEWED_AT = 2 / 3
 """The share of its life at which a certificate is renewed, at the earliest."""
@@ -19,7 +20,7 @@ State = Literal["none", "unknown", "early", "valid", "ending", "expired"]
 ENROL = "ask for an enrolment code and run `fedmill-agent enrol`"
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class IdentityTold(Struct, frozen=True, kw_only=True):
     """Where the agent stands with its identity, for people; nothing of the key is in it.
 
     Attributes:
@@ -46,11 +47,11 @@ def renewal_ns(facts: Facts) -> int:
     return facts.not_before_ns + round((RENEWED_AT + SPREAD * place) * facts.life_ns)
 
 
-def standing(facts: Facts | None, now_ns: int, *, ours: bool = True) -> Standing:
+def standing(facts: Facts | None, now_ns: int, *, ours: bool = True) -> IdentityTold:
     """Where an agent with these ``facts`` stands; ``ours``: whether the agent itself renews."""
     if facts is None:
-        return Standing(state="none", problem="this agent has no certificate yet", remedy=ENROL)
-    told = Standing(
+        return IdentityTold(state="none", problem="this agent has no certificate yet", remedy=ENROL)
+    told = IdentityTold(
         state="valid",
         serial=facts.serial,
         not_after_ns=facts.not_after_ns,
@@ -78,5 +79,14 @@ def standing(facts: Facts | None, now_ns: int, *, ours: bool = True) -> Standing
     return told
 
 
-def _with(told: Standing, state: State, problem: str, remedy: str) -> Standing:
+def certificate_state(standing: IdentityTold) -> CertificateState:
+    """What the coordinator is told of it."""
+    return CertificateState(
+        serial=standing.serial,
+        not_after_ns=standing.not_after_ns,
+        problem=standing.problem[:2000],
+    )
+
+
+def _with(told: IdentityTold, state: State, problem: str, remedy: str) -> IdentityTold:
     return structs.replace(told, state=state, problem=problem, remedy=remedy)

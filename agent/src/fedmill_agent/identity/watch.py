@@ -16,7 +16,7 @@ from fedmill_agent.identity.children import Outcome
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.place import Place
-from fedmill_agent.identity.term import Standing, standing
+from fedmill_agent.identity.term import IdentityTold, standing
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.log import Logger
@@ -99,12 +99,14 @@ class Watch:
         if self._known:
             self._tell()
 
-    def standing(self) -> Standing:
+    def standing(self) -> IdentityTold:
         """Where the agent stands with its certificate."""
         if self._fault is not None:
-            return Standing(state="unknown", problem=self._fault.message, remedy=self._fault.remedy)
+            return IdentityTold(
+                state="unknown", problem=self._fault.message, remedy=self._fault.remedy
+            )
         if not self._known:
-            return Standing(state="unknown", problem="its files are being looked at")
+            return IdentityTold(state="unknown", problem="its files are being looked at")
         return standing(self.facts, self._clock.now_ns(), ours=self._place.ours)
 
     def _mark(self) -> object:

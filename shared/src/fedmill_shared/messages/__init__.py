@@ -58,6 +58,7 @@ from fedmill_shared.messages.identity import (
 from fedmill_shared.messages.up import (
     AgentState,
     BlobRequest,
+    CertificateState,
     EvaluationReport,
     InstallReport,
     InstallState,
@@ -82,6 +83,7 @@ __all__ = [
     "BlobName",
     "BlobRequest",
     "Candidates",
+    "CertificateState",
     "Digest",
     "DigestOrNone",
     "EnrolmentAnswer",

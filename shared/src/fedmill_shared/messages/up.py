@@ -113,6 +113,14 @@ class JobPhase(Struct, frozen=True, kw_only=True):
     drift: Word = ""
 
 
+class CertificateState(Struct, frozen=True, kw_only=True):
+    """What an agent says of its certificate: number, last moment, and what is wrong with it."""
+
+    serial: Annotated[str, Meta(pattern=r"^[0-9a-f]{0,40}\Z")] = ""
+    not_after_ns: Nanoseconds = 0
+    problem: Text = ""
+
+
 class AgentState(Struct, frozen=True, kw_only=True):
     """``up/state``, retained JSON: who is there and with which model; ``online`` false as will.
 
@@ -121,6 +129,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     ``disk_free_bytes`` is what its state folder may still take, 0 where that is not known.
     ``audit`` is number and digest of the last record of its audit log.
     ``trust`` says what is wrong with what is signed, and since when; empty while nothing is.
+    ``certificate`` tells of the one that it signs in with, None where it needs none.
     """
 
     online: bool
@@ -135,6 +144,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     disk_free_bytes: Space = 0
     safe_mode: Text = ""
     audit: AuditHead = ""
+    certificate: CertificateState | None = None
 
 
 class Join(Struct, frozen=True, kw_only=True):
