@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 import tomli_w
 from msgspec import Struct
+from tests.records import Records
 
 from fedmill_coordinator.config import BrokerSection, CoordinatorConfig, CoordinatorSection
 from fedmill_coordinator.daemon import SUBSCRIPTIONS, Daemon
@@ -73,6 +74,7 @@ class Plant:
         self.broker = MemoryBroker(largest_packet=largest_packet)
         self.clock = ManualClock()
         self.store = MemoryStore()
+        self.audit = Records()
         self.disk: Any = Disk(self.store)
         self.jobs = {job.name: job for job in jobs}
         paths = []
@@ -89,7 +91,14 @@ class Plant:
 
     def make(self) -> Daemon:
         """A daemon on the same state."""
-        return Daemon(self.config, self._connect, self.disk, self.clock, structlog.get_logger())
+        return Daemon(
+            self.config,
+            self._connect,
+            self.disk,
+            self.clock,
+            structlog.get_logger(),
+            audit=self.audit,
+        )
 
     def _connect(self, sink: Sink) -> Link:
         self.link = MemoryLink(self.broker, SUBSCRIPTIONS, sink)

@@ -36,6 +36,24 @@ class TestOrders:
         ]
         assert plant.take("a", "round")[-1].round == 0
 
+    def test_is_in_the_audit_log(self, make_plant: Callable[..., Plant]) -> None:
+        """Who gave it, and how the job stood before and stands now; a refused one too."""
+        plant = make_plant()
+        plant.running()
+        for verb in ("pause", "close"):
+            plant.store.give_order("tiny", verb, "anna", plant.clock.now_ns())
+        plant.wait(1)
+        assert [each for each in plant.audit if each.what.startswith("order.")] == [
+            ("anna", "order.pause", "tiny", "running", "running, paused: the job is paused"),
+            (
+                "anna",
+                "order.close",
+                "tiny",
+                "running, paused",
+                "running, paused: refused: the job is paused",
+            ),
+        ]
+
     def test_in_the_order_of_their_giving(self, make_plant: Callable[..., Plant]) -> None:
         """Each sees what the one before it did."""
         plant = make_plant()

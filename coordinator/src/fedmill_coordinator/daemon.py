@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
+from fedmill_coordinator.anchors import FOLDER, Anchors
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.connection import Connection
 from fedmill_coordinator.denial import Denial
@@ -23,7 +24,7 @@ from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import LinkVoice
 from fedmill_shared import __version__, topics
-from fedmill_shared.audit import NoAudit
+from fedmill_shared.audit import DAEMON, Audit, NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FrameError, StoreError
 from fedmill_shared.inbox import Inbox
@@ -53,8 +54,10 @@ class Daemon:
         store: Store,
         clock: Clock,
         log: Logger,
+        *,
+        audit: Audit | None = None,
     ) -> None:
-        """Load and add the jobs; ``connect(sink)`` makes the link.
+        """Load and add the jobs; ``connect(sink)`` makes the link, ``audit`` raises nothing.
 
         Raises:
             JobError: a job file is wrong, or differs from the one this job was started with.
@@ -63,6 +66,8 @@ class Daemon:
         """
         self._config = config
         self._log = log
+        self._audit: Audit = NoAudit() if audit is None else audit
+        anchors = Anchors(Path(config.coordinator.state) / FOLDER, log, self._audit)
         self._inbox: Inbox[LinkEvent] = Inbox(LANES)
         self._link = connect(self._hand_in)
         fleet, traffic = Fleet(store, clock), Traffic()
@@ -76,9 +81,11 @@ class Daemon:
             voice=voice,
             clock=clock,
             log=log,
+            audit=self._audit,
+            anchors=anchors,
             signed=config.pki is not None,
         )
-        door = make_door(config, store, clock, voice=voice, audit=NoAudit(), log=log)
+        door = make_door(config, store, clock, voice=voice, audit=self._audit, log=log)
         self._denial = Denial(door, self._services)
         self._ledger = Ledger(traffic, store, clock)
         self._orders = Orders(self._services)
@@ -107,6 +114,7 @@ class Daemon:
             pid=os.getpid(),
             jobs=",".join(self._conductors),
         )
+        self._note("coordinator.started", f"{__version__}, jobs {', '.join(self._conductors)}")
         self._connection.begin()
         self._link.start()
         try:
@@ -117,6 +125,7 @@ class Daemon:
             self._inbox.close()
             self._link.stop()
             self._save(self._ledger.save)
+            self._note("coordinator.stopped", __version__)
             self._log.info("coordinator.stopped")
 
     def step(self, timeout: float) -> None:
@@ -177,6 +186,9 @@ class Daemon:
         for name, conductor in self._conductors.items():
             with self._held.after_failure(name):
                 conductor.announce()
+
+    def _note(self, what: str, after: str) -> None:
+        self._audit.record(who=DAEMON, what=what, subject=self._config.coordinator.id, after=after)
 
     def _save(self, save: Callable[[Collection[str]], None]) -> None:
         try:

@@ -17,6 +17,7 @@ from fedmill_shared.messages import (
     UP,
     AgentState,
     BlobRequest,
+    Echo,
     EvaluationReport,
     Join,
     MomentsReport,
@@ -61,6 +62,10 @@ def _deal_with(
     if isinstance(body, AgentState):
         _see(agent, body, services, retained=message.retained)
         return ()
+    if isinstance(body, Echo):
+        if not message.retained:
+            services.voice.turn_away(agent, "echo", body)
+        return ()
     job = getattr(body, "job", "")
     if job not in conductors:
         if isinstance(body, UpdateOffer):
@@ -72,6 +77,8 @@ def _deal_with(
 
 
 def _see(agent: str, state: AgentState, services: Services, *, retained: bool) -> None:
+    if services.anchors is not None and not retained:  # what the broker kept may be old
+        services.anchors.hear(agent, state.audit)
     if services.fleet.hear(agent, state, retained=retained):
         services.log.info("agent.online" if state.online else "agent.offline", agent=agent)
         if state.online and not retained:

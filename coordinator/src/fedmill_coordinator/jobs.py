@@ -11,12 +11,12 @@ from fedmill_coordinator.rounds.stage import ENDED
 from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import JobRecord
+from fedmill_shared.audit import DAEMON
 from fedmill_shared.errors import JobError
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
 from fedmill_shared.job.clusters import expand
 from fedmill_shared.job_check import canonical, job_from_canonical, load_job
-from fedmill_shared.log import Logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +80,20 @@ def take_up(path: Path, job: Job, golden: str, services: Services) -> Taken:
     """
     record = services.store.job(job.name)
     if record is not None:
-        job = _as_started(path, job, record, services.log)
+        job = _as_started(path, job, record, services)
     windows = None
     wakes = record is not None and record.state == "finished" and job.federation.rounds_on_wish
     if record is None or record.state not in ENDED or wakes:  # what is over opens no round
         windows = golden_of(job, golden)
     if record is None:  # nothing stands against it: from now on its file must not change
         record = enter(services.store, job, services.clock.now_ns())
+        services.audit.record(
+            who=DAEMON, what="job.taken_up", subject=job.name, after=record.sha256
+        )
     return Taken(job, record.text.encode(), windows)
 
 
-def _as_started(path: Path, job: Job, record: JobRecord, log: Logger) -> Job:
+def _as_started(path: Path, job: Job, record: JobRecord, services: Services) -> Job:
     """The job as it was started; a finished one goes on being served whatever its file says."""
     stored = job_from_canonical(record.text.encode())
     if stored == job:
@@ -98,8 +101,15 @@ def _as_started(path: Path, job: Job, record: JobRecord, log: Logger) -> Job:
     changed = ", ".join(
         field for field in job.__struct_fields__ if getattr(stored, field) != getattr(job, field)
     )
+    services.audit.record(
+        who=DAEMON,
+        what="job.outdated" if record.state in ENDED else "job.refused",
+        subject=f"{job.name}: {changed}",
+        before=record.sha256,
+        after=sha256(canonical(job)),
+    )
     if record.state in ENDED:
-        log.warning("job.outdated", job=job.name, path=str(path), changed=changed)
+        services.log.warning("job.outdated", job=job.name, path=str(path), changed=changed)
         return stored
     raise JobError(
         f"{path}: job {job.name!r} was started with another job file; changed: {changed}",

@@ -4,12 +4,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmill_coordinator.anchors import Anchors
 from fedmill_coordinator.counts import Counts
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.traffic import Traffic
 from fedmill_coordinator.voice import Voice
+from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.log import Logger
 
@@ -29,6 +31,8 @@ class Services:
         log: where events go; each job has one that names it.
         signed: whether updates count only with their agent's signature.
         counts: what happened that no row remembers.
+        audit: where steering actions are recorded; it raises nothing.
+        anchors: how far the audit logs of agents have come; None where nobody keeps that.
     """
 
     store: Store
@@ -41,3 +45,5 @@ class Services:
     log: Logger
     signed: bool = False
     counts: Counts = field(default_factory=Counts)
+    audit: Audit = field(default_factory=NoAudit)
+    anchors: Anchors | None = None

@@ -29,6 +29,7 @@ COMMANDS = {
     "trust": "Sign jobs, configuration and software; keep the keys.",
     "bundle": "Write what is signed to a stick, for machines without a network.",
     "audit": "Verify and show the audit log, and judge those of agents.",
+    "audit": "Verify and show the audit log, and judge those of agents.",
     "demo": "Show a whole federation on this machine.",
 }
 

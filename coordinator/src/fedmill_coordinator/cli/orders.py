@@ -14,8 +14,12 @@ import click
 import msgspec
 
 from fedmill_coordinator.cli.listing import chosen_job, opened
+from fedmill_coordinator.config import load
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import REFUSED_ORDER, OrderRecord, Verb
+from fedmill_shared.audit import FILE, AuditLog
+from fedmill_shared.audit.person import who
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import FedmillError, Interrupted, StoreError
 
 WAIT_SECONDS = 10.0
@@ -44,12 +48,15 @@ def give(config: Path, name: str, verb: Verb, *, as_json: bool, argument: str = 
 
     Raises:
         UsageError: there is no such job.
-        StoreError: the order cannot be stored.
+        StoreError: the order cannot be stored, or not be recorded: it is not given.
+        AuditError: the audit log does not end with a record; likewise.
         FedmillError: the order was refused, or nobody has dealt with it yet.
         Interrupted: Ctrl-C withdrew it, or came too late for that.
     """
     with opened(config) as store:
         job = named_job(store, name)
+        audit = audit_of(config)
+        audit.record(who=who(), what=f"ordered.{verb}", subject=job, after=argument)
         number = store.give_order(job, verb, operator(), time.time_ns(), argument=argument)
         order, interrupted = _awaited_or_withdrawn(store, number)
     words = IN_WORDS.get(verb, f"{verb} it")
@@ -82,6 +89,15 @@ def named_job(store: Store, name: str) -> str:
         UsageError: there is none of that name.
     """
     return chosen_job(store, name, "NAME")
+
+
+def audit_of(config: Path) -> AuditLog:
+    """The audit log of the coordinator with this configuration.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    return AuditLog(Path(load(config).coordinator.state) / FILE, SystemClock())
 
 
 def operator() -> str:

@@ -9,6 +9,8 @@ import click
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import log
+from fedmill_shared.audit import FILE, AuditLog
+from fedmill_shared.audit.trail import Trail
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import state_folder
 from fedmill_shared.link.base import Link, Sink
@@ -31,17 +33,22 @@ def command(config: Path) -> None:
         # Imports torch, which takes seconds: what is wrong by now is told without it.
         from fedmill_coordinator.daemon import Daemon  # noqa: PLC0415
 
+        events = log.get_logger()
+        trail = Trail(AuditLog(Path(settings.coordinator.state) / FILE, SystemClock()), events)
+        events.info("audit.head", head=trail.head())
         daemon = Daemon(
             settings,
             lambda sink: _connect(settings, sink),
             store,
             SystemClock(),
-            log.get_logger(),
+            events,
+            audit=trail,
         )
         on_stop(daemon.stop)
         try:
             daemon.run()
         finally:
+            events.info("audit.head", head=trail.head())
             gc.freeze()  # the last collection would walk all of torch and take a second
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a daemon records: a disk that fails is told, and the daemon goes on."""
 
-from fedmill_shared.audit import DAEMON, Audit
+from fedmill_shared.audit import DAEMON, AuditLog
 from fedmill_shared.errors import AuditError, StoreError
 from fedmill_shared.log import Logger
 
@@ -13,7 +13,7 @@ class Trail:
         failed: records that could not be written since the start.
     """
 
-    def __init__(self, audit: Audit, log: Logger) -> None:
+    def __init__(self, audit: AuditLog, log: Logger) -> None:
         """Write to ``audit``."""
         self._audit = audit
         self._log = log
@@ -34,3 +34,10 @@ class Trail:
             self._lost += 1
             self.failed += 1
             self._log.error("audit.failed", what=what, subject=subject, error=str(error))
+
+    def head(self) -> str:
+        """Number and digest of the last record; empty where it cannot be read."""
+        try:
+            return str(self._audit.head())
+        except (StoreError, AuditError):
+            return ""

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from msgspec import Struct, msgpack
 from structlog.testing import CapturingLogger
+from tests.records import Records
 
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.registry.offers import Offers
@@ -65,6 +66,7 @@ class Rig:
         self.job = job_of(rollout)
         self.clock = ManualClock()
         self.store = MemoryStore()
+        self.audit = Records()
         self.said: list[ReleaseNotice] = []
         self.log = CapturingLogger()
         blob, now = sha256(b""), self.clock.now_ns()
@@ -132,6 +134,7 @@ class Rig:
             voice=SimpleNamespace(broadcast=self._hear),
             clock=self.clock,
             log=structlog.wrap_logger(self.log, processors=[lambda _l, _m, event: event]),
+            audit=self.audit,
         )
         blobs: Any = services.blobs
         releases: Any = SimpleNamespace(offers=Offers(NAME, blobs, services.voice))

@@ -58,6 +58,26 @@ class TestRings:
         states = {each.agent: each.state for each in rig.store.installs(NAME, 1)}
         assert states == {"gw-0": "committed", "gw-1": "committed", "late": "withdrawn"}
 
+    def test_who_released_what_is_in_the_audit_log(self, rig: Rig) -> None:
+        """Its begin with the version before, each hold, and its end."""
+        rig.promote(2)
+        rig.rollout.hold(paused=True, by="anna")
+        rig.rollout.hold(paused=False, by="anna")
+        for _ in range(2):
+            rig.commit()
+        (begun,) = rig.audit.of("release.begun")
+        assert (begun.subject, begun.before, begun.after) == (
+            f"{NAME}, release 1",
+            version(0),
+            version(2),
+        )
+        assert [each.what for each in rig.audit[1:]] == [
+            "release.paused",
+            "release.resumed",
+            "release.done",
+        ]
+        assert rig.audit[1].who == "anna"
+
     def test_another_canary_the_next_time(self, rig: Rig) -> None:
         """The risk is not always the same agent's."""
         first = rig.promote(2).canary

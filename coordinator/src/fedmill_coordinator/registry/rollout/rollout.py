@@ -21,6 +21,7 @@ from fedmill_coordinator.registry.rollout.telling import Telling, agents_of, log
 from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.records import VersionRecord
 from fedmill_coordinator.store.records_releases import ReleaseRecord, ReleaseState, Why
+from fedmill_shared.audit import DAEMON
 from fedmill_shared.job import Job, Pca
 from fedmill_shared.job.rings import FLEET
 
@@ -51,6 +52,7 @@ class Rollout:
         self._store = services.store
         self._fleet: Fleet = services.fleet
         self._log = services.log
+        self._audit = services.audit
         self._clock = services.clock
         self._versions = versions
         self._present = present
@@ -105,12 +107,13 @@ class Rollout:
             StoreError: it cannot be stored; no release has begun.
         """
         reports, newest = self._fleet.installs(self._job.name), self._versions.newest
+        before = self.served.now()
         release = self._book.begin(
             version,
             why,
             self._steady.now_ns(),
             rings=rings or self._settings.rings,
-            before=self.served.now() if why != "aborted" else None,
+            before=before if why != "aborted" else None,
             by=by,
             reason=reason,
             known=[report.release for report in reports.values()],
@@ -124,6 +127,7 @@ class Rollout:
             "release.begun", release=release.release, version=release.version[:12], **told
         )
         log_ahead(self._log, release, reports)
+        self._record("release.begun", release, before=before, after=release.version, by=by)
         return release
 
     def finish(self) -> None:
@@ -164,6 +168,9 @@ class Rollout:
         else:
             self._book.change(state="open", reason="", resumed_ns=self._steady.now_ns())
         self._look_due, self._untold = 0.0, True  # whoever comes while it is held waits
+        if self._book.release is not None:
+            what = "release.paused" if paused else "release.resumed"
+            self._record(what, self._book.release, after=self._book.release.state, by=by)
         if paused:
             self._log.warning("release.paused", by=by)
         else:
@@ -301,6 +308,7 @@ class Rollout:
             self._log.info("release.done", **told)
         else:
             self._log.error("release.aborted", **told, reason=reason)
+        self._record(f"release.{state}", release, before=release.state, after=reason or state)
         self._choose_due = True
         self._tell(ended)
 
@@ -321,6 +329,21 @@ class Rollout:
         if before is not None:
             reason = f"release {aborted.release} was aborted"
             self.begin(before, "aborted", rings=[FLEET], reason=reason)
+
+    def _record(
+        self,
+        what: str,
+        release: ReleaseRecord,
+        *,
+        before: str | None = None,
+        after: str,
+        by: str = "",
+    ) -> None:
+        """Write into the audit log what becomes of a release."""
+        subject = f"{self._job.name}, release {release.release}"
+        self._audit.record(
+            who=by or DAEMON, what=what, subject=subject, before=before or "", after=after
+        )
 
     def _remind(self) -> None:
         """Tell a release again to those that have said nothing of it."""

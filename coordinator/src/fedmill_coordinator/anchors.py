@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far the audit logs of agents have come: kept here, where who steals a gateway has no hand.
+
+An agent tells the head of its log with its state. A head that goes back, or is another one at the
+same number, means that somebody has shortened that log or written it anew.
+"""
+
+from pathlib import Path
+
+from fedmill_shared.audit import Audit, NoAudit
+from fedmill_shared.audit.entry import Head, parse_head
+from fedmill_shared.errors import StoreError, UsageError
+from fedmill_shared.files import make_folder, write_atomic
+from fedmill_shared.log import Logger
+
+FOLDER = "audit-heads"
+
+
+class Anchors:
+    """Owns a folder with one small file for each agent."""
+
+    def __init__(self, folder: Path, log: Logger, audit: Audit | None = None) -> None:
+        """``folder`` is made with the first head."""
+        self._folder = folder
+        self._log = log
+        self._audit: Audit = NoAudit() if audit is None else audit
+        self._known: dict[str, Head] = {}
+        self._told: dict[str, Head] = {}
+
+    def hear(self, agent: str, told: str) -> None:
+        """Take in what ``agent`` says of its log, ``N:HASH`` or nothing; a step back is an alarm.
+
+        Raises:
+            StoreError: it cannot be kept; the agent tells it again.
+        """
+        if not told:
+            return
+        head, known = parse_head(told), self._known.get(agent)
+        if head == known or head == self._told.get(agent):
+            return
+        known = self.kept(agent)
+        if known is None or head.n > known.n:
+            make_folder(self._folder)
+            write_atomic(self._folder / agent, f"{head}\n".encode())
+            known = head
+            self._told.pop(agent, None)
+        elif head != known:
+            self._told[agent] = head
+            self._log.error("audit.shortened", agent=agent, kept=str(known), told=told)
+            self._audit.record(
+                who=agent, what="audit.shortened", subject=agent, before=str(known), after=told
+            )
+        self._known[agent] = known
+
+    def kept(self, agent: str) -> Head | None:
+        """The furthest head that ``agent`` has told; None before the first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        path = self._folder / agent
+        try:
+            return parse_head(path.read_text(encoding="ascii").strip())
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError, UsageError) as error:
+            raise StoreError(
+                f"{path}: cannot be read: {error}", remedy="restore it from a backup, or delete it"
+            ) from error
+
+    def forget(self, agent: str) -> None:
+        """Begin anew with the next head of ``agent``, as after its disk was replaced."""
+        (self._folder / agent).unlink(missing_ok=True)
