@@ -43,9 +43,17 @@ class Client:
         host: str = "127.0.0.1",
         clock: ManualClock | None = None,
         jitter: Callable[[float], float] = lambda _: 0.02,
+        patient: bool = False,
     ) -> None:
         self.events: SimpleQueue[LinkEvent] = SimpleQueue()
-        endpoint = Endpoint(host=host, port=port, client_id=SELF, subscriptions=[TOPIC], tls=files)
+        endpoint = Endpoint(
+            host=host,
+            port=port,
+            client_id=SELF,
+            subscriptions=[TOPIC],
+            tls=files,
+            patient=patient,
+        )
         self.link = MqttLink(endpoint, self.events.put, jitter=jitter, clock=clock)
         self.link.start()
 
@@ -190,6 +198,20 @@ class TestFiles:
         with pytest.raises(IdentityError, match="everybody on this machine may read") as caught:
             Client(broker.port, files)
         assert f"chmod 600 {files.key}" in caught.value.remedy
+
+    def test_who_is_patient(self, connect: Connect, tmp_path: Path) -> None:
+        """Begins without them, is told, and connects once they are there."""
+        broker = PlantBroker(tmp_path / "broker", AUTHORITY)
+        broker.start()
+        files = broker.identity(AUTHORITY.issue(SELF))
+        away = Path(files.key).rename(tmp_path / "key")
+        client = connect(broker.port, files, patient=True)
+        assert "key.pem: the key cannot be read" in client.refused().reason
+        away.rename(files.key)
+        while not isinstance(client.hear(), Connected):
+            pass
+        client.link.stop()
+        broker.stop()
 
     def test_gone_later(self, connect: Connect, tmp_path: Path) -> None:
         """Told at the next connection; the link keeps trying, and takes them when they are back."""

@@ -105,5 +105,7 @@ def _connect(config: AgentConfig, sink: Sink, will: Message) -> Link:
         client_id=config.agent.id,
         subscriptions=subscriptions(config.agent.id),
         will=will,
+        tls=config.broker.tls,
+        patient=True,  # scoring needs no broker, and enrolment no restart
     )
     return MqttLink(endpoint, sink)

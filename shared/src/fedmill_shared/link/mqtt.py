@@ -75,6 +75,7 @@ class Endpoint:
         inflight: unacknowledged messages on the wire at once.
         lasting: whether the broker keeps the session while we are away; a probe leaves none.
         tls: the files that prove who we are; None for a link in the clear.
+        patient: whether to begin without these files, and connect once they are there.
     """
 
     host: str
@@ -85,6 +86,7 @@ class Endpoint:
     inflight: int = 20
     lasting: bool = True
     tls: TlsSection | None = None
+    patient: bool = False
 
 
 class MqttLink:
@@ -104,7 +106,8 @@ class MqttLink:
 
         Raises:
             BrokerError: no machine can have the host's name.
-            IdentityError: a file of ``endpoint.tls`` is missing or no such file.
+            IdentityError: a file of ``endpoint.tls`` is missing or no such file, and the endpoint
+                is not patient.
         """
         check_host(endpoint.host)
         self._endpoint = endpoint
@@ -341,4 +344,7 @@ def _tls(endpoint: Endpoint, clock: Clock) -> "Tls | None":
         return None
     from fedmill_shared.link.tls import Tls  # noqa: PLC0415  takes memory
 
-    return Tls(endpoint.tls, endpoint.host, endpoint.port, clock)
+    made = Tls(endpoint.tls, endpoint.host, endpoint.port, clock)
+    if not endpoint.patient:
+        made.check()
+    return made

@@ -66,18 +66,21 @@ class Tls:
     """Owns what one link knows of its files, and of the last connection made with them."""
 
     def __init__(self, section: TlsSection, host: str, port: int, clock: Clock) -> None:
-        """Look at the files once.
-
-        Raises:
-            IdentityError: one is missing, unreadable, readable for everybody, or no such file; or
-                key and certificate do not belong together.
-        """
+        """Nothing is read before a connection is made, or ``check``."""
         self._files = section
         self._address = host, port
         self._name = section.server_name or host
         self._clock = clock
         self._ours = Validity(0, 0)
         self._socket: RecordingSocket | None = None
+
+    def check(self) -> None:
+        """Look at the files.
+
+        Raises:
+            IdentityError: one is missing, unreadable, readable for everybody, or no such file; or
+                key and certificate do not belong together.
+        """
         self._context()
 
     def open(self, connect: Callable[[], socket.socket]) -> socket.socket:
