@@ -7,14 +7,24 @@ from hypothesis.strategies import binary, sampled_from
 from tests.agent.kit import Journal
 from tests.agent.whole import JOB, Plant, joined, open_round
 
-from fedmill_agent.config import AgentConfig, AgentSection
+from fedmill_agent.config import AgentConfig, AgentSection, BrokerSection
 from fedmill_agent.line import BACKLOG_LIMIT, Line, read
 from fedmill_agent.training import protocol
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FrameError
-from fedmill_shared.link.base import Connected, Disconnected, Done, Message, Rejection, Sink
+from fedmill_shared.link.base import (
+    Connected,
+    Disconnected,
+    Done,
+    Message,
+    Rejection,
+    Sink,
+    Unheard,
+)
 from fedmill_shared.link.blocks import Block, blocks_of
-from fedmill_shared.messages import AgentState, BlobRequest, RoundNotice, Wait, decode, encode
+from fedmill_shared.link.options import TlsSection
+from fedmill_shared.link.rights import RightsTold
+from fedmill_shared.messages import AgentState, BlobRequest, Echo, RoundNotice, Wait, decode, encode
 
 
 class TestBroker:
@@ -127,7 +137,7 @@ class Wire:
 class Ends:
     """A line, and what is at its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TlsSection | None = None) -> None:
         self.wire, self.journal, self.wills = Wire(), Journal(), list[Message]()
         self.clock = ManualClock()
 
@@ -135,8 +145,10 @@ class Ends:
             self.wills.append(will)
             return self.wire
 
-        config = AgentConfig(agent=AgentSection(id="a"))
-        self.line = Line(config, connect, lambda _: None, self.journal, self.clock)
+        config = AgentConfig(agent=AgentSection(id="a"), broker=BrokerSection(tls=tls))
+        self.line = Line(
+            config, connect, lambda _: None, self.journal, self.clock, nonce=lambda: b"12345678"
+        )
 
 
 class TestLine:
@@ -209,6 +221,41 @@ class TestLine:
         assert refused is not None
         assert refused.topic == "fedmill/v1/a/out/alarm/oven"
         assert ends.journal.of("broker.refused") == []
+
+    def test_in_the_clear_nothing_is_tried(self) -> None:
+        """There everybody may do everything."""
+        ends = Ends()
+        ends.line.turn(Connected(session_present=False))
+        ends.line.echoed(Echo(nonce=b"12345678"))
+        assert ends.wire.sent == []
+        assert ends.line.rights is None
+
+    def test_with_a_certificate_its_rights_are_tried(self) -> None:
+        """Its own topic, one that is nobody's, and whether the coordinator hears and is heard."""
+        ends = Ends(TlsSection())
+        ends.wire.forbidden = "_nobody"
+        ends.line.turn(Connected(session_present=False))
+        echo = encode(Echo(nonce=b"12345678"))
+        assert ends.wire.sent == [
+            ("fedmill/v1/a/up/echo", echo, False),
+            ("fedmill/v1/_nobody/up/echo", echo, False),
+        ]
+        assert ends.line.rights == RightsTold(own="granted", foreign="refused")
+        said = read(Message("fedmill/v1/a/down/echo", echo))[1]
+        assert isinstance(said, Echo)
+        ends.line.echoed(said)
+        assert ends.line.rights == RightsTold(own="granted", foreign="refused", echoed=True)
+
+    def test_a_topic_that_it_may_not_hear(self) -> None:
+        """Told once, by the broker's answer to the subscription."""
+        ends = Ends()
+        ends.line.unheard(Unheard("fedmill/v1/all/#", "Not authorized", "check the ACL"))
+        [told] = ends.journal.of("broker.unheard")
+        assert told == {
+            "topic": "fedmill/v1/all/#",
+            "reason": "Not authorized",
+            "remedy": "check the ACL",
+        }
 
     def test_says_a_last_word(self) -> None:
         """In place of the will."""

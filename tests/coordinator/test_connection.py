@@ -12,7 +12,11 @@ from fedmill_coordinator.config import BrokerSection
 from fedmill_coordinator.connection import Connection
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import BrokerError
-from fedmill_shared.link.base import Connected, Disconnected
+from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message, Unheard
+from fedmill_shared.link.memory import MemoryBroker, MemoryLink
+from fedmill_shared.link.options import TlsSection
+from fedmill_shared.link.rights import RightsTold
+from fedmill_shared.messages import Echo, encode
 
 pytestmark = pytest.mark.usefixtures("exported_once")
 
@@ -128,3 +132,49 @@ class TestPatience:
                 connection.made(Connected(session_present=False))
             connection.lost(Disconnected("refused", "start mosquitto"))
         assert logs[-1]["remedy"].startswith(f"start mosquitto; the coordinator {outlook}")
+
+
+class TestRights:
+    """What the broker lets the coordinator do."""
+
+    def test_is_tried_where_there_is_tls(self) -> None:
+        """It may speak to every agent, and for none."""
+        broker = MemoryBroker()
+        broker.forbidden = ["+/+/+/up/#"]
+        settings = BrokerSection(tls=TlsSection())
+        link = MemoryLink(broker, [], lambda _: None)
+        made = Connection(settings, ManualClock(), structlog.get_logger(), link)
+        assert made.rights == RightsTold()
+        made.made(Connected(session_present=False))
+        assert made.rights == RightsTold(own="granted", foreign="refused")
+
+    def test_in_the_clear_nothing_is_tried(self) -> None:
+        """There everybody may do everything."""
+        made = Connection(BrokerSection(), ManualClock(), structlog.get_logger())
+        made.made(Connected(session_present=False))
+        assert made.rights is None
+
+    def test_agents_that_it_may_not_hear(self) -> None:
+        """An error, for nothing can be done without them."""
+        made = Connection(BrokerSection(), ManualClock(), structlog.get_logger())
+        with capture_logs() as logs:
+            made.unheard(Unheard("fedmill/v1/+/up/#", "Not authorized", "check the ACL"))
+        assert logs[-1]["event"] == "broker.unheard"
+        assert logs[-1]["log_level"] == "error"
+
+    def test_an_agent_hears_its_own_word(self, make_plant: Callable[..., Plant]) -> None:
+        """At once, and of nobody else; an old one that the broker kept is no question."""
+        plant = make_plant()
+        heard: list[Message] = []
+
+        def hear(event: LinkEvent) -> None:
+            if isinstance(event, Message):
+                heard.append(event)
+
+        plant.link.start()
+        agent = MemoryLink(plant.broker, ["fedmill/v1/gw-1/down/#"], hear)
+        agent.start()
+        echo = encode(Echo(nonce=b"12345678"))
+        agent.publish("fedmill/v1/gw-1/up/echo", echo)
+        plant.work()
+        assert heard == [Message("fedmill/v1/gw-1/down/echo", echo)]

@@ -19,6 +19,7 @@ from fedmill_shared.messages import (
     AgentState,
     BlobName,
     BlobRequest,
+    Echo,
     EnrolmentAnswer,
     EnrolmentRequest,
     EvaluationReport,
@@ -156,6 +157,7 @@ MESSAGES: tuple[Struct, ...] = (
     EnrolmentAnswer(state="issued", certificate=b"pem", ca=b"ca", reason="welcome", sent_ns=5),
     RENEWAL,
     RenewalAnswer(state="pending", reason="it is too early", retry_after=3600.0, sent_ns=5),
+    Echo(nonce=b"12345678"),
 )
 TYPES = [type(message) for message in MESSAGES]
 NAMES = [kind.__name__ for kind in TYPES]
@@ -212,7 +214,7 @@ class TestRoundTrip:
         assert encode(AgentState(online=False)) == (
             b'{"online":false,"software":"","protocol":1,"newest":0,"sent_ns":0,'
             b'"resident_bytes":0,"labels":{},"jobs":{},"trust":"","disk_free_bytes":0,'
-            b'"safe_mode":"","audit":"","certificate":null}'
+            b'"rights":"","safe_mode":"","audit":"","certificate":null}'
         )
         assert decode(b'{"online": false}', AgentState) == AgentState(online=False)
 

@@ -17,11 +17,13 @@ from fedmill_shared.link.base import (
     Message,
     Rejection,
     Sink,
+    Unheard,
 )
 from fedmill_shared.link.blocks import Block, parse_block
 from fedmill_shared.link.rejections import Rejections
+from fedmill_shared.link.rights import Rights, RightsTold, fresh_nonce
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import ALL, DOWN, AgentState, decode, encode
+from fedmill_shared.messages import ALL, DOWN, AgentState, Echo, decode, encode
 from fedmill_shared.protocol import NEWEST
 
 BACKLOG_LIMIT = 16
@@ -66,12 +68,21 @@ class Line:
         sink: Sink,
         log: Logger,
         clock: Clock,
+        *,
+        nonce: Callable[[], bytes] = fresh_nonce,
     ) -> None:
-        """Nothing is connected yet; ``connect(sink, will)`` makes the link."""
+        """Nothing is connected yet; ``connect(sink, will)`` makes the link.
+
+        ``nonce`` draws what the coordinator is asked to say again, where there is TLS.
+        """
         self._agent = config.agent.id
         self._broker = f"{config.broker.host}:{config.broker.port}"
         self._log = log
         self._rejections = Rejections(self._tell, clock)
+        self._rights: Rights | None = None
+        if config.broker.tls is not None:
+            own, foreign = (topics.up(each, "echo") for each in (self._agent, topics.NOBODY))
+            self._rights = Rights(own, foreign, log, nonce)
         self.connected = False
         self._link = connect(sink, self._word(AgentState(online=False, newest=NEWEST)))
 
@@ -93,11 +104,29 @@ class Line:
         """Sign in anew, with the files as they are now; what waits to be sent stays."""
         self._link.renew()
 
+    @property
+    def rights(self) -> RightsTold | None:
+        """What the broker lets us do; None for a link in the clear, where everybody may all."""
+        return self._rights.told if self._rights is not None else None
+
+    def echoed(self, echo: Echo) -> None:
+        """The coordinator says our own word again."""
+        if self._rights is not None:
+            self._rights.answer(echo.nonce)
+
+    def unheard(self, event: Unheard) -> None:
+        """The broker does not let us listen to something."""
+        self._log.error(
+            "broker.unheard", topic=event.topic, reason=event.reason, remedy=event.remedy
+        )
+
     def turn(self, event: Connected | Disconnected) -> None:
         """The broker has us, or has lost us."""
         self.connected = isinstance(event, Connected)
         if isinstance(event, Connected):
             self._log.info("broker.connected", session_present=event.session_present)
+            if self._rights is not None:
+                self._rights.test(self._link, lambda nonce: encode(Echo(nonce=nonce)))
             return
         remedy = f"{event.remedy}; " if event.remedy else ""
         self._log.error(

@@ -15,6 +15,7 @@ from fedmill_agent.sources.state import Standing
 from fedmill_agent.store.space import DiskStatus
 from fedmill_shared.errors import StoreError
 from fedmill_shared.files import write_atomic
+from fedmill_shared.link.rights import RightsTold
 from fedmill_shared.messages import UNREADABLE, AgentState
 
 
@@ -32,6 +33,7 @@ class Status(Struct, frozen=True, kw_only=True):
         sources: its live sources, by name.
         drift: of each job that watches for it.
         config: what became of its configuration file since.
+        rights: what the broker lets it do; None for a link in the clear.
         identity: where it stands with its certificate; None where it needs none.
     """
 
@@ -44,6 +46,7 @@ class Status(Struct, frozen=True, kw_only=True):
     sources: dict[str, Standing] = {}
     drift: dict[str, DriftTold] = {}
     config: Reloaded = Reloaded()
+    rights: RightsTold | None = None
     identity: IdentityTold | None = None
 
 
@@ -65,6 +68,7 @@ def status_of(
     sources: Mapping[str, Standing] | None = None,
     drift: Mapping[str, DriftTold] | None = None,
     config: Reloaded = Reloaded(),  # noqa: B008  it cannot change
+    rights: RightsTold | None = None,
     identity: IdentityTold | None = None,
 ) -> bytes:
     """What the daemon leaves of itself."""
@@ -79,6 +83,7 @@ def status_of(
         sources=dict(sources or {}),
         drift=dict(drift or {}),
         config=config,
+        rights=rights,
         identity=identity,
     )
     return msgspec.json.encode(status)

@@ -24,6 +24,8 @@ ALL = "all"
 ENROL = "enrol"
 RESERVED = (ALL, ENROL)
 """What no agent may be called."""
+NOBODY = "_nobody"
+"""In the place of an agent whose topics none may write, and whose name none can have."""
 ENROL_CA = f"{ROOT}/{ENROL}/ca"
 _AGENT = re.compile(r"^[a-z0-9-]{1,32}$")
 _REQUEST = re.compile(r"^[0-9a-f]{32}$")

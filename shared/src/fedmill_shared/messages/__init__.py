@@ -22,6 +22,7 @@ from fedmill_shared.messages.down import (
     VersionNotice,
     Wait,
 )
+from fedmill_shared.messages.echo import Echo
 from fedmill_shared.messages.fields import (
     COUNT_LIMIT,
     MESSAGE_LIMIT,
@@ -86,6 +87,7 @@ __all__ = [
     "CertificateState",
     "Digest",
     "DigestOrNone",
+    "Echo",
     "EnrolmentAnswer",
     "EnrolmentRequest",
     "EvaluationReport",
@@ -138,12 +140,14 @@ UP: dict[str, type[Struct]] = {
     "request": BlobRequest,
     "wish": Wish,
     "renew": RenewalRequest,
+    "echo": Echo,
 }
 DOWN: dict[str, type[Struct]] = {
     "receipt": Receipt,
     "request": BlobRequest,
     "wait": Wait,
     "certificate": RenewalAnswer,
+    "echo": Echo,
 }
 ALL: dict[str, type[Struct]] = {
     "job": JobNotice,

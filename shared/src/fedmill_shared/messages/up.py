@@ -128,6 +128,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     ``safe_mode`` says why it does nothing but say so, empty where it works.
     ``disk_free_bytes`` is what its state folder may still take, 0 where that is not known.
     ``audit`` is number and digest of the last record of its audit log.
+    ``rights`` says what is wrong with what the broker lets it do; empty while nothing is.
     ``trust`` says what is wrong with what is signed, and since when; empty while nothing is.
     ``certificate`` tells of the one that it signs in with, None where it needs none.
     """
@@ -142,6 +143,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     jobs: dict[Job, JobPhase] = {}
     trust: Text = ""
     disk_free_bytes: Space = 0
+    rights: Text = ""
     safe_mode: Text = ""
     audit: AuditHead = ""
     certificate: CertificateState | None = None
