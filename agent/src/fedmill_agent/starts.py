@@ -64,7 +64,7 @@ class ServiceEnd(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """In words."""
         how = f"exit code {self.status}" if self.code == "exited" else f"signal {self.status}"
-        return f"{self.result}, {how}"
+        return how if self.result in ("exit-code", "signal") else f"{self.result}, {how}"
 
 
 class Starts:

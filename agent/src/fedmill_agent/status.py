@@ -113,13 +113,28 @@ def read_status(folder: Path) -> Status:
 def is_alive(status: Status) -> bool:
     """Whether the daemon that left ``status`` still runs."""
     started = _started(status.pid)
-    return started != 0 and started == status.started
+    return started == status.started if started else _is_hidden(status.pid)
 
 
 def resident_bytes() -> int:
     """Resident memory of this process in bytes."""
     with Path("/proc/self/statm").open() as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process of ours runs that we may not look at.
+
+    So it is between two processes of one service with user namespaces of their own, as with
+    ``PrivateUsers=`` and ``ProtectProc=`` of systemd: a signal passes, and ``/proc`` shows nothing.
+    """
+    if Path(f"/proc/{pid}").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _started(pid: int) -> int:

@@ -15,13 +15,15 @@ import signal
 import socket
 import struct
 from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO
 
-from fedmill_agent.training.memory_events import MemoryEvents, group_of
+from fedmill_agent.training.memory_events import MemoryEvents, group_of, own_group
 from fedmill_agent.training.process import Ended
 from fedmill_shared.errors import TrainerError
 
 HELLO = b"FMTHELLO"
+SLICE = "fedmill-train.slice"
 _CREDENTIALS = struct.Struct("iII")  # <sys/socket.h>: pid, uid, gid
 _REMEDY = (
     "start fedmill-trainer.socket, and have the agent in the group that may use it; or leave "
@@ -130,9 +132,19 @@ class CalledProcess:
         with suppress(ProcessLookupError):
             self._handle = os.pidfd_open(pid)
             self._pid = pid
-        group = group_of(pid)
-        # Its own group goes with it; the slice above stays, and counts for all below.
-        self._memory = MemoryEvents(group.parent if group is not None else None)
+        self._memory = MemoryEvents(_slice(pid))
+
+
+def _slice(pid: int) -> Path | None:
+    """The control group that counts for all trainings: that of one goes with it.
+
+    Where we may not look at the process, it is the one beside ours.
+    """
+    group = group_of(pid)
+    if group is not None:
+        return group.parent
+    ours = own_group()
+    return ours.parent / SLICE if ours is not None else None
 
 
 def _check_listener(path: str, connection: socket.socket) -> None:
