@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed releases among real processes: from the key on a stick to the window that is scored.
+
+And what whoever holds the broker can do about it: nothing but be noticed.
+"""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import tomli_w
+from msgspec import structs
+from tests.system.fleet import COORDINATOR, Fleet, a_job, a_plant
+from tests.trusted import Shifted
+
+from fedmill_agent.trust.places import TrustPlaces
+from fedmill_agent.trust.verified import read_verified, write_verified
+from fedmill_coordinator.demo.recipes.plan import Plan
+from fedmill_coordinator.trust.founding import Founded, found
+from fedmill_coordinator.trust.keys import read_online, read_signer
+from fedmill_coordinator.trust.operator import Operator
+from fedmill_coordinator.trust.repository import Repository
+from fedmill_shared import topics
+from fedmill_shared.job import Job, Rollout
+from fedmill_shared.job_check import canonical
+from fedmill_shared.link.base import Connected, LinkEvent, Message
+from fedmill_shared.link.mqtt import Endpoint, MqttLink
+from fedmill_shared.messages import JobNotice, ReleaseNotice, decode, encode
+from fedmill_shared.trust import TrustRole
+
+pytestmark = pytest.mark.system
+
+
+def signed_job() -> Job:
+    """Two rounds; what comes of them is released to all."""
+    return structs.replace(a_job(rounds=2), rollout=Rollout(release="last", rings=["fleet"]))
+
+
+class Signed:
+    """A federation with [trust] everywhere, and its keys."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self.fleet = fleet
+        self.clock = Shifted()
+        self.repository = Repository(folder / "trust")
+        self.online = folder / "keys"
+        self.made: Founded = found(self.repository, folder / "sticks", self.online, self.clock)
+        operator = Operator(self.repository, read_signer(self.made.keys["targets"]), self.clock)
+        operator.add_job(fleet.layout.job, {})
+        trust = {"folder": str(self.repository.folder), "keys": str(self.online)}
+        _add(fleet.layout.coordinator, {"trust": trust})
+        for path in fleet.layout.agents.values():
+            _add(path, {"trust": {"root": str(self.made.root)}})
+
+    def restamp(self, seconds: float) -> None:
+        """Sign the timestamp as if it were so many seconds from now."""
+        with self.repository.alone():
+            timestamp = self.repository.timestamp()
+            signer = read_online(self.online)[TrustRole.TIMESTAMP]
+            self.repository.sign(TrustRole.TIMESTAMP, timestamp, signer, Shifted(seconds))
+
+
+def _add(path: Path, section: dict[str, object]) -> None:
+    with path.open("ab") as file:
+        file.write(b"\n" + tomli_w.dumps(section).encode())
+
+
+class Attacker:
+    """Holds the broker: hears everything, and says what it likes."""
+
+    def __init__(self, port: int) -> None:
+        self.heard: dict[str, bytes] = {}
+        self.there = threading.Event()
+        endpoint = Endpoint(
+            host="127.0.0.1", port=port, client_id="attacker", subscriptions=[f"{topics.ROOT}/#"]
+        )
+        self.link = MqttLink(endpoint, self._hear)
+        self.link.start()
+        assert self.there.wait(20)
+
+    def say(self, kind: str, job: str, payload: bytes) -> None:
+        """Tell all agents, and have the broker keep it."""
+        self.link.publish(topics.broadcast(kind, job), payload, retain=True)
+
+    def _hear(self, event: LinkEvent) -> None:
+        if isinstance(event, Connected):
+            self.there.set()
+        elif isinstance(event, Message):
+            self.heard[event.topic] = bytes(event.payload)
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
+    """A federation whose signed release is on both agents."""
+    folder = tmp_path_factory.mktemp("trust")
+    plan = Plan(signed_job(), [a_plant(number) for number in (1, 2)])
+    with Fleet(folder / "fleet", plan) as fleet:
+        signed = Signed(fleet, folder)
+        fleet.start_broker()
+        fleet.start(COORDINATOR, *fleet.agents)
+        fleet.finish()
+        fleet.wait("release", lambda: committed(fleet, 1))
+        yield signed
+
+
+def committed(fleet: Fleet, release: int) -> bool:
+    """Whether every agent serves this release."""
+    installs = fleet.store.installs(fleet.job.name, release)
+    words = {each.agent: each.state for each in installs}
+    return words == dict.fromkeys(fleet.agents, "committed")
+
+
+class TestSigned:
+    def test_a_signed_release_serves_everywhere(self, signed: Signed) -> None:
+        """What is signed is what was told, and nothing was refused on the way."""
+        fleet = signed.fleet
+        models = signed.repository.targets(TrustRole.MODELS).signed
+        assert set(models.targets) == {f"releases/{fleet.job.name}/1.json"}
+        for agent in fleet.agents:
+            assert read_verified(TrustPlaces(fleet.state(agent)).verified).word == ""
+            assert fleet.events(agent, "release.unsigned") == []
+            assert fleet.status(agent).state.trust == ""
+
+    def test_an_attacker_at_the_broker_is_refused_and_noticed(self, signed: Signed) -> None:
+        """A forged release, a forged job, and metadata of nobody."""
+        fleet, job = signed.fleet, signed.fleet.job
+        attacker = Attacker(fleet.port)
+        try:
+            topic = topics.broadcast("release", job.name)
+            fleet.wait("the notice", lambda: topic in attacker.heard)
+            notice = decode(attacker.heard[topic], ReleaseNotice)
+            forged = structs.replace(notice, release=7, back=True)
+            attacker.say("release", job.name, encode(forged))
+            evil = structs.replace(job, job=structs.replace(job.job, name="evil"))
+            said = JobNotice(job="evil", text=canonical(evil), state="running")
+            attacker.say("job", "evil", encode(said))
+            attacker.say("trust", "timestamp.json", b'{"signed": {"version": 9}}')
+            agent = fleet.agents[0]
+            fleet.wait(
+                "the forged release is noticed",
+                lambda: bool(fleet.events(agent, "release.unsigned", release=7)),
+            )
+            fleet.wait(
+                "the forged job is noticed", lambda: bool(fleet.events(agent, "job.refused"))
+            )
+            fleet.wait("metadata is noticed", lambda: bool(fleet.events(agent, "trust.refused")))
+            install = fleet.status(agent).state.jobs[job.name].install
+            assert install is not None
+            assert "evil" not in fleet.status(agent).state.jobs
+            assert not (fleet.state(agent) / "jobs" / "evil").exists()
+            attacker.say("release", job.name, encode(notice))
+            attacker.say("job", "evil", b"")
+        finally:
+            attacker.link.stop()
+
+    def test_an_expired_plant_goes_on_scoring(self, signed: Signed) -> None:
+        """It installs nothing new, says since when, and heals by itself."""
+        fleet, agent = signed.fleet, signed.fleet.agents[0]
+        fleet.end(COORDINATOR)
+        places = TrustPlaces(fleet.state(agent))
+        signed.restamp(-30 * 86_400)
+        over = signed.repository.raw(TrustRole.TIMESTAMP)
+        # Nothing on the wire takes back what is good for two days: the days pass on the disk.
+        verified = read_verified(places.verified)
+        late = int((datetime.now(UTC) - timedelta(days=1)).timestamp()) * 10**9
+        fleet.kill(agent)
+        (places.incoming / "metadata" / "timestamp.json").write_bytes(over)
+        expired = structs.replace(verified, expires_ns={**verified.expires_ns, "timestamp": late})
+        write_verified(places.verified, expired)
+        fleet.start(agent)
+        fleet.wait("expiry is told", lambda: bool(fleet.events(agent, "trust.expired")))
+        fleet.wait("the state says so", lambda: "over since" in fleet.status(agent).state.trust)
+        phase = fleet.status(agent).state.jobs[fleet.job.name]
+        assert phase.install is not None
+        assert phase.install.serving != ""
+        fleet.start(COORDINATOR)
+        fleet.wait("it heals", lambda: bool(fleet.events(agent, "trust.fresh")))
+        fleet.wait("the state is clean", lambda: fleet.status(agent).state.trust == "")
+
+
+class TestUnsigned:
+    def test_a_job_that_is_not_the_signed_one_is_not_run(self, signed: Signed) -> None:
+        """A changed file ends the start with what to do about it."""
+        fleet = signed.fleet
+        fleet.end(COORDINATOR)
+        text = fleet.layout.job.read_text()
+        try:
+            fleet.layout.job.write_text(text + "\n# changed\n")
+            ended = fleet.run("fedmill_coordinator", "serve", fleet.layout.coordinator)
+        finally:
+            fleet.layout.job.write_text(text)
+        assert ended.returncode == 25
+        assert "is not the one that is signed" in ended.stderr
+        assert "fedmill trust add-job" in ended.stderr
