@@ -15,6 +15,9 @@ from fedmill_shared.protocol import common
 
 SETTLE_SECONDS = 2.0
 """How long no agent must have come or gone before the agents online count as the whole fleet."""
+PROBLEMS = ("rights", "trust", "safe_mode", "certificate")
+"""What can be wrong with an agent as a whole: what the broker lets it do, what is signed, that it
+does nothing but say so, and its certificate."""
 FLAPS = 4
 FLAPPING_SECONDS = 60.0
 """An agent that came and went ``FLAPS`` times within it keeps nobody waiting any more."""
@@ -134,6 +137,7 @@ class Fleet:
             clock_skew_ms=(state.sent_ns - now) / 1e6 if state.sent_ns and not retained else None,
             labels=json.encode(state.labels).decode(),
             disk_free_bytes=state.disk_free_bytes,
+            problems=json.encode(_problems(state)).decode(),
             detail=_fault(agent, state) or _detail(state),
         )
 
@@ -145,6 +149,18 @@ def _fault(agent: str, state: AgentState) -> str:
     except ProtocolError as error:
         return str(error)
     return ""
+
+
+def _problems(state: AgentState) -> dict[str, str]:
+    """What is wrong with the agent as a whole, by kind."""
+    certificate = state.certificate.problem if state.certificate is not None else ""
+    told = {
+        "rights": state.rights,
+        "trust": state.trust,
+        "safe_mode": state.safe_mode,
+        "certificate": certificate,
+    }
+    return {kind: told[kind] for kind in PROBLEMS if told[kind]}
 
 
 def _detail(state: AgentState) -> str:

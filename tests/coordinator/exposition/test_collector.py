@@ -26,7 +26,7 @@ BASE = "b" * 64
 UNITS = ("seconds", "bytes", "total", "info")
 UNITLESS = re.compile(
     r"(agents|windows|versions|rings|opened|included|waiting|raised|enrolments|denied|"
-    r"online|paused|open|held|failed|connected|state|level|quality)$"
+    r"online|paused|open|held|failed|connected|state|level|quality|problem)$"
 )
 """What is a number of things, a yes or no, or one of a few states."""
 
@@ -112,7 +112,18 @@ class TestNames:
     @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
     def test_labels_are_few(self, metric: Metric) -> None:
         """Of an agent, a job, or a word of a fixed set: no round, no digest, no text."""
-        bounded = {"agent", "job", "state", "split", "fate", "reason", "role", "file", "metric"}
+        bounded = {
+            "agent",
+            "job",
+            "state",
+            "split",
+            "fate",
+            "reason",
+            "role",
+            "file",
+            "metric",
+            "kind",
+        }
         assert set(metric.labels) <= bounded | {"software"}
         assert ("software" in metric.labels) == metric.name.endswith("_info")
 
@@ -191,6 +202,15 @@ class TestAgents:
         """Whatever software an agent says that it runs."""
         fleet.agent("press-1", software='0"}\n# x\\')
         assert ("press-1", '0"}\n# x\\') in fleet.told()["fedmill_agent_info"]
+
+    def test_what_is_wrong_with_one(self, fleet: Fleet) -> None:
+        """Each kind is 0 or 1, and never absent."""
+        fleet.agent("press-1", problems='{"rights": "may not publish its state"}')
+        fleet.agent("press-2", problems="{")
+        told = fleet.told()["fedmill_agent_problem"]
+        assert {names for names, value in told.items() if value} == {("press-1", "rights")}
+        kinds = {kind for agent, kind in told if agent == "press-2"}
+        assert kinds == {"rights", "trust", "safe_mode", "certificate"}
 
 
 class TestJobs:
@@ -391,4 +411,4 @@ class TestMany:
         for number in range(1000):
             fleet.agent(f"press-{number}", phase)
         lines = [line for line in fleet.text().splitlines() if not line.startswith("#")]
-        assert len(lines) < 16 * 1000
+        assert len(lines) < 20 * 1000

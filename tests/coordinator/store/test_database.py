@@ -108,7 +108,7 @@ class TestOpening:
         assert schema.VERSION == 5
         columns = {table.name: len(table.columns) for table in schema.metadata.sorted_tables}
         assert columns == {
-            "agents": 11,
+            "agents": 13,
             "aliases": 4,
             "certificates": 12,
             "enrolments": 13,

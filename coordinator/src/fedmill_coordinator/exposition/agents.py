@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from msgspec import json
 
 from fedmill_coordinator.exposition.metric import Known, Sample, metric, one_of
+from fedmill_coordinator.fleet import PROBLEMS
 from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.messages import UNREADABLE, InstallState, JobPhase
 
@@ -24,6 +25,12 @@ DISK = metric(
     "agent",
 )
 SKEW = metric("agent_clock_skew_seconds", "Clock of the agent minus the coordinator's.", "agent")
+PROBLEM = metric(
+    "agent_problem",
+    "Whether something is wrong with the agent as a whole, by what.",
+    "agent",
+    "kind",
+)
 WINDOWS = metric(
     "agent_windows", "Windows in the agent's store, by what they are for.", "agent", "job", "split"
 )
@@ -73,7 +80,21 @@ REJECTED = metric(
 )
 
 METRICS = (
-    *(AGENTS, ONLINE, INFO, SEEN, RESIDENT, DISK, SKEW, WINDOWS, SCORED, BAD, SKIPPED, ALARMS),
+    *(
+        AGENTS,
+        ONLINE,
+        INFO,
+        SEEN,
+        RESIDENT,
+        DISK,
+        SKEW,
+        PROBLEM,
+        WINDOWS,
+        SCORED,
+        BAD,
+        SKIPPED,
+        ALARMS,
+    ),
     *(DRIFTING, WAITING, HELD, INSTALL, REJECTED),
 )
 
@@ -97,6 +118,9 @@ def _of_agent(agent: AgentRecord) -> Iterator[Sample]:
     name = (agent.agent,)
     yield ONLINE, name, agent.online
     yield INFO, (agent.agent, agent.software), 1
+    wrong = _problems(agent)
+    for kind in PROBLEMS:
+        yield PROBLEM, (agent.agent, kind), kind in wrong
     yield SEEN, name, agent.last_seen_ns / 1e9
     yield RESIDENT, name, agent.resident_bytes
     if agent.disk_free_bytes:
@@ -120,6 +144,14 @@ def _of_job(names: tuple[str, str], phase: JobPhase) -> Iterator[Sample]:
         yield from one_of(INSTALL, names, InstallState, phase.install.state)
         failed = phase.install.state in (InstallState.REJECTED, InstallState.ROLLED_BACK)
         yield REJECTED, names, failed
+
+
+def _problems(agent: AgentRecord) -> dict[str, str]:
+    """What is wrong with the agent as a whole, by kind."""
+    try:
+        return json.decode(agent.problems, type=dict[str, str])
+    except UNREADABLE:
+        return {}
 
 
 def _phases(agent: AgentRecord) -> dict[str, JobPhase]:

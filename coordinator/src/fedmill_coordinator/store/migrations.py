@@ -180,9 +180,12 @@ def _installs_of_4() -> list[Column[Any] | ForeignKeyConstraint]:
 
 
 def _to_5(connection: Connection) -> None:
-    """Certificates, enrolments, who signed an update, and the disks of agents."""
+    """Certificates, enrolments, who signed an update, and how agents fare."""
     added: dict[str, list[Column[Any]]] = {
-        "agents": [Column("disk_free_bytes", BigInteger, nullable=False, server_default="0")],
+        "agents": [
+            Column("disk_free_bytes", BigInteger, nullable=False, server_default="0"),
+            Column("problems", Text, nullable=False, server_default="{}"),
+        ],
         "updates": [
             Column("key", Text, nullable=False, server_default=""),
             *(Column(name, LargeBinary) for name in ("origin", "signature")),

@@ -95,6 +95,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
         detail: one line for people.
         labels: what its operator calls it by, as JSON text.
         disk_free_bytes: what the disk of its state folder may still take; 0: not told.
+        problems: what is wrong with the agent as a whole, by kind, as JSON text.
     """
 
     agent: str
@@ -109,6 +110,7 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
     detail: str = ""
     labels: str = "{}"
     disk_free_bytes: Count = 0
+    problems: str = "{}"
 
 
 class MomentsRecord(Struct, frozen=True, kw_only=True):

@@ -103,6 +103,7 @@ agents = Table(
     Column("detail", Text, nullable=False),
     Column("labels", Text, nullable=False, server_default="{}"),
     Column("disk_free_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("problems", Text, nullable=False, server_default="{}"),
 )
 
 moments = Table(
