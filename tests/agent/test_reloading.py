@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from tests.records import Records
 
 from fedmill_agent.changes import Change
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.places import good_config
 from fedmill_agent.reloading import ConfigFile, Reloaded
+from fedmill_shared.files import sha256
 from fedmill_shared.log import get_logger
 
 TEXT = '[agent]\nid = "a"\n[training]\nnice = 3\n[[sources]]\nkind = "rig"\nname = "r"\n'
@@ -49,6 +51,22 @@ class TestKeep:
 
 
 class TestReload:
+    def test_is_in_the_audit_log(self, path: Path) -> None:
+        """By the digests of the file before and after, and the fields; a refused one too."""
+        audit = Records()
+        file, old = ConfigFile(path, audit), ConfigFile(path).load()
+        file.keep(old.agent.state, get_logger())
+        path.write_text(TEXT.replace("nice = 3", "nice = 7"))
+        new = sha256(path.read_bytes())
+        file.reload(old, get_logger(), Taker())
+        path.write_text("[agent]")
+        file.reload(old, get_logger(), Taker())
+        reloaded, refused = audit
+        assert (reloaded.what, reloaded.before) == ("config.reloaded", sha256(TEXT.encode()))
+        assert reloaded.after == f"{new}: training.nice changed"
+        assert (refused.what, refused.before) == ("config.refused", new)
+        assert "has no id" in refused.after
+
     def test_what_changed_is_taken(self, path: Path) -> None:
         """With the fields that did; the copy is the new file."""
         file, taker = ConfigFile(path), Taker()

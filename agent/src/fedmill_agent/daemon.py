@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from fedmill_agent.audited import AuditDesk
 from fedmill_agent.background import Background
 from fedmill_agent.changes import Change, touches
 from fedmill_agent.config import AgentConfig
@@ -28,6 +29,7 @@ from fedmill_agent.streams import Fed
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
 from fedmill_agent.training.governed import GovernedTrainer
 from fedmill_shared import __version__
+from fedmill_shared.audit import DAEMON
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.files import make_folder
@@ -72,10 +74,12 @@ class Daemon:
         *,
         file: ConfigFile | None = None,
         service: Service | None = None,
+        audit: AuditDesk | None = None,
     ) -> None:
         """Prepare; ``connect(sink, will)`` makes the link, ``file`` is what ``reload`` reads.
 
-        ``service`` is told that the daemon is ready, what it does, and that all of it advances.
+        ``service`` is told that the daemon is ready, what it does, and that all of it advances;
+        ``audit`` records what it does.
         """
         self._config = config
         self._clock = clock
@@ -88,6 +92,8 @@ class Daemon:
         self._trainer = GovernedTrainer(config.training, self._hear, clock, log, turned=self._hurry)
         self._plant = Plant(config, clock, log, failed=self._fail)
         self._background, self._disk = Background(self._soon), Background(self._soon)
+        self._audit = audit or AuditDesk(config.agent.state, clock, log)
+        self._audit.through(self._disk)
         self._outlet = self._way_for_others()
         self._trust = self._desk_of_trust()
         self._identity = self._keeper_of_identity()
@@ -104,6 +110,7 @@ class Daemon:
             disk=self._disk,
             trust=lambda: self._trust.word if self._trust is not None else "",
             identity=None if self._identity is None else self._identity.standing,
+            audited=self._audit.head,
         )
         self._skew = SkewWatch(clock, log)
         self._fault: FedmillError | None = None
@@ -130,6 +137,7 @@ class Daemon:
             hurry=self._tell_soon,
             outlet=self._outlet,
             verifier=Unsigned() if trust is None else trust,
+            audit=self._audit,
         )
 
     def _desk_of_trust(self) -> "TrustDesk | None":
@@ -200,6 +208,7 @@ class Daemon:
         """
         agent = self._config.agent.id
         self._log.info("agent.started", agent=agent, software=__version__, pid=os.getpid())
+        self._audit.record(who=DAEMON, what="agent.started", subject=agent, after=__version__)
         try:
             self._seats.resume()
             self._plant.start()
@@ -351,7 +360,10 @@ class Daemon:
         if self._outlet is not None:
             self._outlet.close()
         self._plant.close()
-        self._log.info("agent.stopped", agent=self._config.agent.id)
+        agent = self._config.agent.id
+        self._audit.record(who=DAEMON, what="agent.stopped", subject=agent, after=__version__)
+        self._audit.close()
+        self._log.info("agent.stopped", agent=agent)
 
     def _leave(self) -> None:
         state = AgentState(online=False, newest=NEWEST)

@@ -46,12 +46,13 @@ class Heartbeat:
         disk: Background | None = None,
         trust: Callable[[], str] = str,
         identity: Callable[[], IdentityTold] | None = None,
+        audited: Callable[[], str] = str,
     ) -> None:
         """The first one is due at once; ``file`` tells what became of a changed configuration.
 
         ``disk`` writes the file: a slow disk holds up no window. ``trust`` says what is wrong
         with what is signed, ``identity`` where the agent stands with its certificate, if it needs
-        one.
+        one, and ``audited`` how far the audit log has come.
         """
         self._labels = config.agent.labels
         self._folder = Path(config.agent.state)
@@ -64,6 +65,7 @@ class Heartbeat:
         self._disk = disk or Background()
         self._trust = trust
         self._identity = identity
+        self._audited = audited
         self.newest = AgentState(online=True, newest=NEWEST)
         self._due = 0.0
         self._news = False
@@ -170,4 +172,5 @@ class Heartbeat:
             trust=self._trust(),
             certificate=None if self._identity is None else certificate_state(self._identity()),
             disk_free_bytes=disk.free_bytes if disk is not None else 0,
+            audit=self._audited(),
         )

@@ -14,6 +14,7 @@ from fedmill_agent.inference.installing.gates import Unsigned, Verifier
 from fedmill_agent.store.space import Level, ample
 from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
+from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.link.backoff import full_jitter
 
@@ -31,7 +32,8 @@ class Outside:
     ``level`` says how much space the disk has; ``hub`` has the live sources, if there are any, and
     ``labels`` what people and other systems said. ``background`` does what would hold up the loop,
     ``disk`` waits for a slow one, ``hurry`` lets others hear soon of what has changed, and
-    ``outlet`` is where predictions and alarms go out to, if they do; ``verifier`` says who signed.
+    ``outlet`` is where predictions and alarms go out to, if they do; ``verifier`` says who signed,
+    and ``audit`` records what scores.
     """
 
     config: AgentConfig
@@ -50,3 +52,4 @@ class Outside:
     hurry: Callable[[], None] = nothing
     outlet: "Outlet | None" = None
     verifier: Verifier = field(default_factory=Unsigned)
+    audit: Audit = field(default_factory=NoAudit)

@@ -11,9 +11,9 @@ from fedmill_agent.config import AgentConfig
 from fedmill_agent.places import good_config
 from fedmill_agent.trust.overlay import Overlaid, Texts, keep_good, last_good, load_overlaid, named
 from fedmill_agent.trust.places import TrustPlaces
-from fedmill_shared.audit import Audit, NoAudit
+from fedmill_shared.audit import DAEMON, Audit, NoAudit
 from fedmill_shared.errors import FedmillError, StoreError
-from fedmill_shared.files import make_folder, write_atomic
+from fedmill_shared.files import make_folder, sha256, write_atomic
 from fedmill_shared.log import Logger
 
 
@@ -41,8 +41,9 @@ class ConfigFile:
     def __init__(self, path: Path, audit: Audit | None = None) -> None:
         """Changes from afar are put down in ``audit``."""
         self._path = path
-        self._audit: Audit = audit or NoAudit()
+        self._audit: Audit = NoAudit() if audit is None else audit
         self._applied: Texts = ()
+        self._digest = ""
         self.outcome = Reloaded()
 
     def load(self) -> AgentConfig:
@@ -62,6 +63,7 @@ class ConfigFile:
         copy = good_config(state)
         try:
             text = self._path.read_bytes()
+            self._digest = sha256(text)
             make_folder(copy.parent)
             if not copy.exists() or copy.read_bytes() != text:
                 write_atomic(copy, text)
@@ -79,7 +81,9 @@ class ConfigFile:
             kept = str(good_config(old.agent.state))
             log.error("config.refused", error=str(new), last_good=kept)
             self.outcome = structs.replace(self.outcome, count=count, error=str(new))
+            self._note("config.refused", self._digest, str(new))
             return
+        before = self._digest
         self.keep(old.agent.state, log)
         remote, error = self.outcome.remote, self.outcome.remote_error
         found = changes(old, new)
@@ -93,6 +97,13 @@ class ConfigFile:
             restart_required=",".join(waiting),
         )
         self.outcome = Reloaded(count, restart_required=waiting, remote=remote, remote_error=error)
+        told = ", ".join(f"{each.field} {each.what}" for each in found) or "nothing"
+        self._note("config.reloaded", before, f"{self._digest}: {told}")
+
+    def _note(self, what: str, before: str, after: str) -> None:
+        self._audit.record(
+            who=DAEMON, what=what, subject=str(self._path), before=before, after=after
+        )
 
     def _load(self) -> Overlaid:
         found = load_overlaid(self._path)

@@ -8,6 +8,7 @@ that ended five starts in a row is not touched. After an hour a start in full is
 import os
 from pathlib import Path
 
+from fedmill_agent.audited import AuditDesk
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.guard import guarded
 from fedmill_agent.heartbeat import HEARTBEAT_SECONDS
@@ -17,6 +18,7 @@ from fedmill_agent.service import Service
 from fedmill_agent.starts import Starts
 from fedmill_agent.status import resident_bytes, status_of, write_status
 from fedmill_shared import __version__
+from fedmill_shared.audit import DAEMON
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.inbox import Inbox
@@ -76,6 +78,9 @@ class SafeDaemon:
         """
         reason = self._starts.reason
         self._log.error("agent.safe_mode", reason=reason, pid=os.getpid(), remedy=REMEDY)
+        audit = AuditDesk(self._config.agent.state, self._clock, self._log)
+        agent = self._config.agent.id
+        audit.record(who=DAEMON, what="agent.safe_mode", subject=agent, after=reason)
         self._line.start()
         guarded(self._log, self._beat)
         self._service.begin()

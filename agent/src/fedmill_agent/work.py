@@ -226,6 +226,7 @@ class Work:
             held_out=None if isinstance(job.model, Pca) else held_out,
             changed=outside.hurry,
             verifier=outside.verifier,
+            audit=outside.audit,
             refit=self._refitted if job.feedback.method != "off" else None,
         )
 

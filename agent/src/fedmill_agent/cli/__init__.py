@@ -30,6 +30,7 @@ COMMANDS = {
     "simulate": "play recordings behind a real OPC UA, Modbus or Sparkplug server",
     "import": "check a bundle from a stick, and hand it to the agent",
     "fit": "train offline on the windows of one or more agents and score the result",
+    "audit": "verify or show the log of what was done to this agent, and by whom",
     "golden": "release labelled windows of this agent to its coordinator, as a file",
 }
 

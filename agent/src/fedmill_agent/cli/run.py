@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmill_agent.audited import AuditDesk
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.daemon import Daemon
@@ -61,16 +62,21 @@ def run(options: "argparse.Namespace") -> int:
         Starts(folder, options.config, log.get_logger(), forced=forced) as starts,
     ):
         service = Service(SystemClock(), log.get_logger(), notifier=manager, starts=starts)
-        daemon = _safe(bare, starts, service) if starts.safe else _full(options.config, service)
+        daemon = (
+            _safe(bare, starts, service)
+            if starts.safe
+            else _full(options.config, str(folder), service)
+        )
         on_stop(daemon.stop)
         signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.reload())
         daemon.run()
     return 0
 
 
-def _full(path: Path, service: Service) -> Daemon:
+def _full(path: Path, state: str, service: Service) -> Daemon:
     """The agent as it is configured."""
-    file = ConfigFile(path)
+    audit = AuditDesk(state, SystemClock(), log.get_logger())
+    file = ConfigFile(path, audit)
     config = file.load()
     daemon = Daemon(
         config,
@@ -79,6 +85,7 @@ def _full(path: Path, service: Service) -> Daemon:
         log.get_logger(),
         file=file,
         service=service,
+        audit=audit,
     )
     file.keep(config.agent.state, log.get_logger())
     return daemon

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 from tests.agent.kit import LENGTH, Journal, Versions
+from tests.records import Records
 
 from fedmill_agent.background import Background
 from fedmill_agent.inference.deployment import Deployment
@@ -73,6 +74,7 @@ class Rig:
         self.job = job or structs.replace(self.versions.job, serving=Wanted(**serving))
         self.clock = clock or ManualClock()
         self.journal = Journal()
+        self.audit = Records()
         self.asked: list[BlobRequest] = []
         self.hurried = 0
         self.windows = 0
@@ -101,6 +103,7 @@ class Rig:
                 held_out=HeldOut(self.job, self.folder / "windows.sqlite"),
                 changed=self._hurry,
                 refit=self.refit,
+                audit=self.audit,
             ),
             request=self.asked.append,
         )

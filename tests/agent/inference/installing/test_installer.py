@@ -342,6 +342,21 @@ class TestOwn:
         rig.start()
         assert rig.scores_with(first)
 
+    def test_is_in_the_audit_log(self, rig: Rig) -> None:
+        """What scored before and what scores now, and why it was gone back from; once."""
+        first = rig.audit[-1].after
+        assert rig.installer.propose(self.proposal(rig))
+        served = rig.audit[-1]
+        assert (served.what, served.before) == ("model.served", first)
+        rig.installer.roll_back("the spectrum has moved", {"distance": 3.0})
+        (restored,) = rig.audit.of("model.restored")
+        assert (restored.before, restored.after) == (served.after, first)
+        (why,) = rig.audit.of("install.rolled_back")
+        assert why.after == "drift: the spectrum has moved"
+        known = len(rig.audit)
+        rig.start()
+        assert len(rig.audit) == known
+
 
 class TestGoingBack:
     def test_a_followed_version_too(self, rig: Rig) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedmill_agent.background import Background
 from fedmill_agent.inference.installing.gates import Unsigned, Verifier
+from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
@@ -44,6 +45,7 @@ class Around:
         held_out: validation windows with their truth; None where the agent keeps none aside.
         changed: is called when there is news that others should hear soon.
         verifier: who signed a release.
+        audit: where it is recorded what scores; it raises nothing, and holds up nobody.
         refit: fits what is compared with a layer of this agent's own; None where nothing is fitted.
     """
 
@@ -56,6 +58,7 @@ class Around:
     changed: Callable[[], None] = nothing
     verifier: Verifier = field(default_factory=Unsigned)
     refit: Refit | None = None
+    audit: Audit = field(default_factory=NoAudit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

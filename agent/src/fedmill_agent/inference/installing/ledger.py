@@ -18,6 +18,7 @@ from fedmill_agent.inference.installing.states import (
     fingerprint,
 )
 from fedmill_agent.inference.shelf import VersionShelf
+from fedmill_shared.audit import DAEMON
 from fedmill_shared.errors import DataError, FedmillError, ModelError, StoreError
 from fedmill_shared.messages import (
     Evidence,
@@ -69,7 +70,7 @@ class Ledger:
                 new = self.installation(0, current, VERSION, InstallState.COMMITTED)
             offered = current.version if current is not None else ""
             slots = structs.replace(slots, current=current, new=new, offered=offered)
-        self.keep(slots)
+        self._hold(slots)
 
     def installation(
         self, release: int, notice: VersionNotice, origin: str, state: InstallState
@@ -89,7 +90,21 @@ class Ledger:
         return structs.replace(new, back=release.back)
 
     def keep(self, slots: Slots) -> None:
-        """``slots`` are in force; what they name stays on the shelf."""
+        """``slots`` are in force; what they name stays on the shelf, and what scores is audited."""
+        before, after = self.slots.current, slots.current
+        self._hold(slots)
+        if after is not None and (before is None or before.version != after.version):
+            new = slots.new
+            what = "model.restored" if new is not None and new.gate else "model.served"
+            self._around.audit.record(
+                who=DAEMON,
+                what=what,
+                subject=self._around.job.name,
+                before=before.version if before is not None else "",
+                after=after.version,
+            )
+
+    def _hold(self, slots: Slots) -> None:
         self.slots = slots
         on_its_way = slots.new.notice if slots.new is not None and slots.busy else None
         held = {"current": slots.current, "old": slots.old, "new": on_its_way}
@@ -271,6 +286,14 @@ class Ledger:
             "origin": new.origin,
             "state": str(new.state),
         }
+        if new.gate:
+            self._around.audit.record(
+                who=DAEMON,
+                what=f"install.{new.state}",
+                subject=f"{self._around.job.name}, release {new.release}",
+                before=new.notice.version,
+                after=f"{new.gate}: {new.reason}",
+            )
         if new.state == InstallState.REJECTED:
             self._around.log.error("install.rejected", gate=new.gate, reason=new.reason, **fields)
         elif new.state == InstallState.ROLLED_BACK:
