@@ -9,6 +9,7 @@ from pathlib import Path
 from fedmill_coordinator.anchors import FOLDER, Anchors
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.connection import Connection
+from fedmill_coordinator.counts import load_counts
 from fedmill_coordinator.denial import Denial
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.hearing import receive
@@ -22,6 +23,7 @@ from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.traffic import Traffic
+from fedmill_coordinator.trust.vouching import make_vouching
 from fedmill_coordinator.voice import LinkVoice
 from fedmill_shared import __version__, topics
 from fedmill_shared.audit import DAEMON, Audit, NoAudit
@@ -29,8 +31,18 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import BrokerError, FrameError, StoreError
 from fedmill_shared.inbox import Inbox
 from fedmill_shared.job import Job
-from fedmill_shared.link.base import Connected, Disconnected, Link, LinkEvent, Message, Sink
+from fedmill_shared.link.base import (
+    Connected,
+    Disconnected,
+    Link,
+    LinkEvent,
+    Message,
+    Sink,
+    Unheard,
+)
 from fedmill_shared.log import Logger
+from fedmill_shared.notify import Notifier
+from fedmill_shared.vigil import Vigil
 
 POLL_SECONDS = 0.1
 CONTROL, MESSAGES = 0, 1
@@ -45,7 +57,11 @@ SUBSCRIPTIONS = [f"{topics.ROOT}/+/up/#"]
 
 
 class Daemon:
-    """Owns the link and one conductor for each job."""
+    """Owns the link and one conductor for each job.
+
+    Attributes:
+        counts: what happened that no row remembers.
+    """
 
     def __init__(
         self,
@@ -56,22 +72,29 @@ class Daemon:
         log: Logger,
         *,
         audit: Audit | None = None,
+        vigil: Vigil | None = None,
     ) -> None:
         """Load and add the jobs; ``connect(sink)`` makes the link, ``audit`` raises nothing.
+
+        ``vigil`` tells the service manager that the daemon is ready, and that it advances.
 
         Raises:
             JobError: a job file is wrong, or differs from the one this job was started with.
             IdentityError: the authority's files are missing, damaged, or open to others.
             StoreError: the state folder cannot be used.
+            TrustError: keys of ``[trust]`` are missing or wrong, or a job file is not signed.
         """
         self._config = config
         self._log = log
-        self._audit: Audit = NoAudit() if audit is None else audit
-        anchors = Anchors(Path(config.coordinator.state) / FOLDER, log, self._audit)
+        self._vigil = vigil or Vigil(Notifier(), clock, log)
         self._inbox: Inbox[LinkEvent] = Inbox(LANES)
         self._link = connect(self._hand_in)
+        self._audit: Audit = NoAudit() if audit is None else audit
         fleet, traffic = Fleet(store, clock), Traffic()
+        state = Path(config.coordinator.state)
+        self.counts = load_counts(state)
         voice = LinkVoice(self._link, fleet, traffic, clock, log)
+        anchors = Anchors(Path(config.coordinator.state) / FOLDER, log, self._audit)
         self._services = Services(
             store=store,
             blobs=Blobs(config.blobs),
@@ -81,15 +104,17 @@ class Daemon:
             voice=voice,
             clock=clock,
             log=log,
+            signed=config.pki is not None,
+            counts=self.counts,
             audit=self._audit,
             anchors=anchors,
-            signed=config.pki is not None,
+            trust=make_vouching(config.trust, voice, clock, log, self._audit),
         )
         door = make_door(config, store, clock, voice=voice, audit=self._audit, log=log)
         self._denial = Denial(door, self._services)
-        self._ledger = Ledger(traffic, store, clock)
+        self._ledger = Ledger(traffic, store, clock, self.counts, state)
         self._orders = Orders(self._services)
-        self._connection = Connection(config.broker, clock, log)
+        self._connection = Connection(config.broker, clock, log, self._link)
         self._held = Rests(clock, log, StoreError)
         self._unserved = Rests(clock, log, StoreError, FrameError)
         self._stopping = False
@@ -97,6 +122,11 @@ class Daemon:
         self._conductors = {
             conductor.job.name: conductor for conductor in (self._conductor(*item) for item in jobs)
         }
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._connection.up
 
     def stop(self) -> None:
         """Ask the loop to end; safe inside a signal handler."""
@@ -117,11 +147,14 @@ class Daemon:
         self._note("coordinator.started", f"{__version__}, jobs {', '.join(self._conductors)}")
         self._connection.begin()
         self._link.start()
+        self._vigil.begin()
         try:
             while not self._stopping:
                 self.step(POLL_SECONDS)
+                self._tell()
                 self._connection.check()
         finally:
+            self._vigil.end()
             self._inbox.close()
             self._link.stop()
             self._save(self._ledger.save)
@@ -137,10 +170,24 @@ class Daemon:
         self._denial.step(self._conductors)
         self._save(self._ledger.save_due)
         if self._connection.up:
+            self._services.trust.tick()
             for name, conductor in self._conductors.items():
                 if self._held.over(name):
                     with self._held.after_failure(name):
                         conductor.step()
+                    self._tell()  # the rounds of each may close, which takes its time
+
+    def _tell(self) -> None:
+        """Let the service manager know."""
+        self._vigil.turn(self._words, self._late)
+
+    def _words(self) -> str:
+        jobs, agents = len(self._conductors), len(self._services.fleet.online())
+        connected = "connected" if self._connection.up else "not connected"
+        return f"{jobs} jobs; {agents} agents online; broker {connected}"
+
+    def _late(self) -> dict[str, float]:
+        return {"link": self._link.late} if self._link.late else {}
 
     def _serve(self, timeout: float) -> float:
         """Hand blocks to the link while it keeps up; how long to wait for an event then."""
@@ -163,13 +210,17 @@ class Daemon:
         except (FrameError, BrokerError) as error:
             text = str(error)[: 2 * LONGEST_TOLD]
             self._log.warning("message.refused", topic=topic, error=text)
+            self.counts.add("messages_refused")
         except StoreError as error:  # its sender tells it again until it has an answer
             self._log.error("store.failed", topic=topic, error=str(error))
+            self.counts.add("store_failures")
 
     def _take(self, event: LinkEvent) -> None:
         match event:
             case Connected():
                 self._greet(event)
+            case Unheard():
+                self._connection.unheard(event)
             case Disconnected():
                 self._connection.lost(event)
             case Message():
@@ -183,6 +234,7 @@ class Daemon:
         self._denial.greet()
         if not event.session_present:  # it has lost those of the agents as well
             self._services.traffic.forgotten()
+        self._services.trust.announce()
         for name, conductor in self._conductors.items():
             with self._held.after_failure(name):
                 conductor.announce()
@@ -198,7 +250,9 @@ class Daemon:
 
     def _conductor(self, path: Path, job: Job) -> Conductor:
         golden = self._config.coordinator.golden.get(job.name, "")
+        self._services.trust.check_job(path)
         taken = take_up(path, job, golden, self._services)
+        self._services.trust.check_text(path, taken.job.name, taken.text)
         self._ledger.resume(job.name)
         services = replace(self._services, log=self._log.bind(job=job.name))
         return Conductor(taken.job, taken.text, services, taken.golden)

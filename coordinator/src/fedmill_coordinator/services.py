@@ -10,6 +10,7 @@ from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.traffic import Traffic
+from fedmill_coordinator.trust.vouching import Nobody, Vouching
 from fedmill_coordinator.voice import Voice
 from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.clock import Clock
@@ -32,6 +33,7 @@ class Services:
         signed: whether updates count only with their agent's signature.
         counts: what happened that no row remembers.
         audit: where steering actions are recorded; it raises nothing.
+        trust: who signs releases, before agents are told of them.
         anchors: how far the audit logs of agents have come; None where nobody keeps that.
     """
 
@@ -47,3 +49,4 @@ class Services:
     counts: Counts = field(default_factory=Counts)
     audit: Audit = field(default_factory=NoAudit)
     anchors: Anchors | None = None
+    trust: Vouching = field(default_factory=Nobody)
