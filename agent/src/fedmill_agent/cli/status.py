@@ -13,6 +13,7 @@ from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.alarm_report import alarm_lines, listed, read_alarms
 from fedmill_agent.cli.drift_lines import drift_lines
 from fedmill_agent.cli.feedback_line import feedback_lines
+from fedmill_agent.cli.identity_lines import identity_lines
 from fedmill_agent.cli.label_report import read_report, report_lines
 from fedmill_agent.cli.meaning import meaning, quantity, utc
 from fedmill_agent.cli.own_model_lines import SHORT, own_model_lines
@@ -148,6 +149,13 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     if status.state.safe_mode and running:
         _show("safe mode", status.state.safe_mode)
     _show("broker", "connected" if status.connected and running else "not connected")
+    if status.rights is not None and running:
+        answers = "answers" if status.rights.echoed else "has not answered yet"
+        _show("", f"{status.rights.words}; the coordinator {answers}")
+        if status.rights.trouble:
+            _show("", status.rights.trouble)
+    for line in identity_lines(status.identity):
+        _show("identity", line)
     _show("trainer", trainer)
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
     if status.disk is not None:
