@@ -9,9 +9,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from fedmill_agent.trust import gate
 from fedmill_agent.trust.checking import Check, now_ns
@@ -20,7 +22,7 @@ from fedmill_agent.trust.places import TrustPlaces
 from fedmill_agent.trust.verified import Verified, read_verified
 from fedmill_shared.errors import StoreError, TrustError
 from fedmill_shared.files import make_folder, sync_folder
-from fedmill_shared.messages import JobNotice, ReleaseNotice
+from fedmill_shared.messages import JobNotice, ReleaseNotice, encode
 from fedmill_shared.trust import (
     METADATA_LIMIT,
     SOFTWARE_LIMIT,
@@ -77,9 +79,9 @@ def check(folder: Path, state: Path, root: Path, agent: str) -> Checked:
     for path in (path for path in files if path.parts[0] == "targets"):
         _check_target(folder, path, verified)
     notices = list(read_notices(folder))
-    blobs = {path.name for path in files if path.parts[0] == "blobs"}
+    blobs = {path.name: size for path, size in files.items() if path.parts[0] == "blobs"}
     for notice in notices:
-        _check_notice(notice, verified, blobs)
+        _check_notice(folder, notice, verified, blobs)
     for blob in blobs:
         if _digest(folder / "blobs" / blob) != blob:
             raise TrustError(f"blobs/{blob[:12]}...: was changed")
@@ -168,18 +170,33 @@ def _check_target(folder: Path, path: Path, verified: Verified) -> None:
         raise TrustError(f"{path}: was changed")
 
 
-def _check_notice(notice: JobNotice | ReleaseNotice, verified: Verified, blobs: set[str]) -> None:
+def _check_notice(
+    folder: Path, notice: JobNotice | ReleaseNotice, verified: Verified, blobs: Mapping[str, int]
+) -> None:
     if isinstance(notice, JobNotice):
         why = gate.refusal_of_job(verified, notice, now_ns())
     else:
         why = gate.refusal_of_release(verified, notice, now_ns())
     if not why and isinstance(notice, ReleaseNotice):
-        told = notice.notice
-        needed = {told.manifest, told.template, told.canary_inputs, told.snapshot}
-        missing = sorted(each.sha256[:12] for each in needed if each.sha256 not in blobs)
-        why = f"blobs {', '.join(missing)} are missing" if missing else ""
+        why = _not_whole(folder, notice, blobs)
     if why:
         raise TrustError(f"job {notice.job}: {why}")
+
+
+def _not_whole(folder: Path, notice: ReleaseNotice, blobs: Mapping[str, int]) -> str:
+    """What is wrong with what no signature covers, such as sizes of blobs; empty if nothing.
+
+    A notice for a stick says no more than that.
+    """
+    told = notice.notice
+    needed = (told.manifest, told.template, told.canary_inputs, told.snapshot)
+    missing = sorted(each.sha256[:12] for each in needed if blobs.get(each.sha256) != each.size)
+    if missing:
+        return f"blobs {', '.join(missing)} are missing, or of another size"
+    version = structs.replace(told, delta=None, base="", evaluate=False, serve=True)
+    plain = ReleaseNotice(job=notice.job, release=notice.release, notice=version, back=notice.back)
+    written = (folder / "notices" / f"{notice.job}{RELEASE}").read_bytes()
+    return "" if encode(plain) == written else f"release {notice.release} was changed"
 
 
 def _digest(path: Path) -> str:

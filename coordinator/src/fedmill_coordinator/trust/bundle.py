@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from fedmill_coordinator.registry.notices import blobs_of, version_notice
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.blobs import Blobs
@@ -135,6 +137,7 @@ def _notice(store: Store, blobs: Blobs, record: ReleaseRecord) -> ReleaseNotice 
     if version is None or version.weights is None:
         return None
     told = version_notice(store, blobs, version, evaluate=False, serve=True)
+    told = structs.replace(told, delta=None, base="")  # whole, whatever the other side has
     return ReleaseNotice(
         job=record.job,
         release=record.release,

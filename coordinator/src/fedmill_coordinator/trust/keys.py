@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from fedmill_shared.errors import StoreError, TrustError
-from fedmill_shared.files import sync_folder
+from fedmill_shared.files import sync_folder, write_atomic
 from fedmill_shared.trust import TrustRole
 
 RoleKey = CryptoSigner
@@ -40,9 +40,9 @@ def make_key(path: Path, passphrase: str = "") -> CryptoSigner:
     key = Ed25519PrivateKey.generate()
     kind = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, kind)
-    _write(path, data, 0o600)
+    _write(path, data)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    _write(path.with_suffix(".pub.pem"), public, 0o644)
+    write_atomic(path.with_suffix(".pub.pem"), public)
     return CryptoSigner(key)
 
 
@@ -122,10 +122,10 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def _write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
