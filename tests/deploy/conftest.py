@@ -1,12 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines for the tests of the deployment, and why there are none where none can be booted."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.deploy.lab import BootError, Lab, impediment
 from tests.deploy.rootfs import RootfsError, rootfs
+
+LOGS = Path(__file__).resolve().parents[2] / "runs" / "deploy-logs"
+"""Where the journals of machines are kept whose test has failed."""
+_TAIL = 60
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure goes what the machines have logged: its end is printed, the whole kept."""
+    report = yield
+    found = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(found, Lab):
+        for machine in found.machines:
+            text = machine.journal()
+            path = LOGS / item.name.replace("/", "-") / f"{machine.name}.log"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            tail = "\n".join(text.splitlines()[-_TAIL:])
+            report.sections.append((f"{machine.name}; whole: {path}", tail))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ class Machine:
         """The command that enters it; the command to run inside follows."""
         spaces = ("-m", "-u", "-i", "-n", "-p", "-C", "--root", "--wd")
         enter = ["nsenter", "-t", str(self.leader), *spaces]
-        path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return [*enter, "env", "-i", path, "LANG=C.UTF-8", "TERM=dumb", "HOME=/root"]
 
     def run(self, *command: str, ok: bool = True, timeout: float = 120) -> str:
@@ -76,6 +76,12 @@ class Machine:
             said = done.stdout[-3000:] + done.stderr[-3000:]
             raise AssertionError(f"{self.name}: {shlex.join(command)}: {done.returncode}\n{said}")
         return done.stdout
+
+    def journal(self) -> str:
+        """All that it has logged since it was made, or how its boot went where it is down."""
+        if self._process is None or self._process.poll() is not None:
+            return self._log()
+        return self.run("journalctl", "--merge", "--namespace=*", "--no-pager", ok=False)
 
     def up(self) -> None:
         """Boot, and wait until all units are up.

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One plant's history, step by step: made from a bundle without internet, hurt, upgraded, and back.
+
+The steps stand in order, and each goes on where the one before it ended.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.deploy import bundles
+from tests.deploy.bundles import BundleError
+from tests.deploy.lab import Lab, Machine
+from tests.deploy.plant import GATEWAYS, LONG, SHORT, Plant
+
+pytestmark = pytest.mark.deploy
+
+_SERVICES = [
+    ("plant", "mosquitto.service"),
+    ("plant", "fedmill-coordinator.service"),
+    ("gw1", "fedmill-agent.service"),
+]
+_MEMORY = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of this release."""
+    try:
+        return bundles.this_release(tmp_path_factory.mktemp("bundles"))
+    except BundleError as error:
+        pytest.skip(f"no bundle can be made here: {error}")
+
+
+@pytest.fixture(scope="module")
+def newer(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the next release."""
+    return bundles.next_release(tmp_path_factory.mktemp("next"))
+
+
+@pytest.fixture(scope="module")
+def plant(lab: Lab) -> Plant:
+    """Three machines on which nothing of fedmill is yet."""
+    return Plant(lab)
+
+
+def _machine(plant: Plant, name: str) -> Machine:
+    return next(machine for machine in plant.machines if machine.name == name)
+
+
+def _host_pid(machine: Machine, inside: int) -> int:
+    """The number that a process of a machine has on the host."""
+    own = Path(f"/proc/{machine.leader}/ns/pid").stat().st_ino
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            number = next(line for line in status.read_text().splitlines() if line[:6] == "NSpid:")
+            if (
+                number.split()[-1] == str(inside)
+                and (status.parent / "ns/pid").stat().st_ino == own
+            ):
+                return int(status.parent.name)
+        except (OSError, StopIteration):  # ended meanwhile
+            continue
+    return 0
+
+
+def _trainer(machine: Machine) -> int:
+    """The training process, by its number inside; 0 for none."""
+    found = machine.run("pgrep", "-f", "fedmill_agent.training", ok=False).split()
+    return int(found[0]) if found else 0
+
+
+@contextmanager
+def _tight(machine: Machine, trainer: int) -> Iterator[Callable[[], int]]:
+    """Move a process into a group that has too little memory; how often the kernel killed there."""
+    group = _MEMORY / f"fedmill-{machine.record.run}-tight"
+    machine.record.groups.append(str(group))
+    machine.record.save()
+    group.mkdir()
+    (group / "memory.limit_in_bytes").write_text(str(40 << 20))
+    (group / "memory.move_charge_at_immigrate").write_text("1")
+    (group / "cgroup.procs").write_text(str(_host_pid(machine, trainer)))
+
+    def kills() -> int:
+        lines = (group / "memory.oom_control").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
+
+    yield kills
+    group.rmdir()
+
+
+class TestDeployment:
+    def test_a_check_of_fresh_machines_is_fine_and_changes_nothing(
+        self, plant: Plant, bundle: Path
+    ) -> None:
+        """`--check` tells what would be done, on machines that have nothing yet."""
+        outcome = plant.controller.play(bundle, "site.yml", "--check").ok()
+        assert all(outcome.changed[machine.name] > 5 for machine in plant.machines)
+        for machine in plant.machines:
+            assert not (machine.root / "opt/fedmill").exists()
+            assert not (machine.root / "etc/fedmill").exists()
+
+    def test_one_run_makes_the_plant(self, plant: Plant, bundle: Path) -> None:
+        """Every agent is online with this release, and no unit has failed."""
+        plant.controller.play(bundle, "site.yml").ok()
+        fleet = plant.fleet()
+        assert {row["software"] for row in fleet.values()} == {bundles.version()}
+        assert {name: row["state"] for name, row in fleet.items()} == dict.fromkeys(
+            GATEWAYS, "online"
+        )
+        for machine in plant.machines:
+            assert machine.run("systemctl", "is-system-running", ok=False).strip() == "running"
+
+    def test_a_second_run_changes_nothing(self, plant: Plant, bundle: Path) -> None:
+        """On no machine; and a check of what is there finds nothing to do."""
+        for options in ([], ["--check"]):
+            outcome = plant.controller.play(bundle, "site.yml", *options).ok()
+            assert set(outcome.changed.values()) == {0}, outcome.text[-8000:]
+
+    def test_keys_are_where_they_were_made(self, plant: Plant) -> None:
+        """No gateway has another's key or the authority's, and nobody else may read its own."""
+        keys = {}
+        for name, machine in plant.gateways.items():
+            keys[name] = machine.run("cat", "/var/lib/fedmill-agent/identity/key.pem")
+            found = machine.run("find", "/etc/fedmill", "/run/fedmill-enrolment", "-name", "*key*")
+            assert found == ""
+            mode = machine.run("stat", "-L", "-c%a", "/var/lib/fedmill-agent/identity/key.pem")
+            assert mode.strip() == "600"
+        assert len(set(keys.values())) == len(GATEWAYS)
+        assert plant.server.run("stat", "-c%a %U", "/etc/fedmill/pki/ca.key").strip() == "600 root"
+
+    def test_a_job_is_learned_over_mutual_tls(self, plant: Plant) -> None:
+        """Five rounds of both; the broker listens nowhere without TLS."""
+        plant.wait("the short job", lambda: len(plant.rounds(SHORT)) == 5)
+        updates = plant.updates(SHORT).values()
+        assert sorted(updates) == sorted((name, "included") for name in GATEWAYS for _ in range(5))
+        listening = plant.server.run("ss", "--listening", "--tcp", "--numeric", "--no-header")
+        ports = {line.split()[3].rsplit(":", 1)[1] for line in listening.splitlines()}
+        assert ports == {"8883", "8884"}
+
+    def test_a_gateway_listens_nowhere(self, plant: Plant) -> None:
+        """All machines share a loopback here, so it is asked which process listens."""
+        for machine in plant.gateways.values():
+            listening = machine.run("ss", "--listening", "--tcp", "--udp", "--processes")
+            assert "fedmill" not in listening
+            assert "python" not in listening
+
+
+class TestWounds:
+    @pytest.mark.parametrize(("name", "unit"), _SERVICES)
+    def test_a_service_that_is_killed_comes_back(self, plant: Plant, name: str, unit: str) -> None:
+        """`kill -9` of its process: systemd starts another, and rounds go on."""
+        machine = _machine(plant, name)
+        before = plant.main_pid(machine, unit)
+        machine.run("kill", "-KILL", str(before))
+        plant.wait(f"another {unit}", lambda: plant.main_pid(machine, unit) not in {0, before})
+        plant.goes_on()
+
+    def test_a_trainer_that_is_killed_is_called_again(self, plant: Plant) -> None:
+        """The agent is the same process before and after, and goes on training."""
+        machine = plant.gateways["gw1"]
+        agent = plant.main_pid(machine, "fedmill-agent.service")
+        plant.wait("a trainer", lambda: _trainer(machine))
+        machine.run("kill", "-KILL", str(_trainer(machine)))
+        plant.goes_on()
+        assert plant.main_pid(machine, "fedmill-agent.service") == agent
+
+    def test_a_trainer_without_memory_is_ended_by_the_kernel_alone(self, plant: Plant) -> None:
+        """The kernel's own killer in a group of 40 MB: the agent lives, and trains again.
+
+        Groups of the machines themselves have no memory controller here; this one is the host's.
+        """
+        if not os.access(_MEMORY / "cgroup.procs", os.W_OK):
+            pytest.skip("this host has no memory controller of the first version")
+        machine = plant.gateways["gw2"]
+        agent = plant.main_pid(machine, "fedmill-agent.service")
+        plant.wait("a trainer", lambda: _trainer(machine))
+        with _tight(machine, _trainer(machine)) as kills:
+            plant.wait("the kernel's killer", lambda: kills() > 0)
+        plant.goes_on()
+        assert plant.main_pid(machine, "fedmill-agent.service") == agent
+
+    def test_an_agent_that_hangs_is_started_again_by_the_watchdog(self, plant: Plant) -> None:
+        """Its process stands still, as in a loop that never ends; systemd notices and says so."""
+        machine = plant.gateways["gw1"]
+        folder = "/run/systemd/system/fedmill-agent.service.d"
+        machine.run("mkdir", "-p", folder)
+        machine.run("sh", "-c", f"printf '[Service]\\nWatchdogSec=10\\n' >{folder}/test.conf")
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "restart", "fedmill-agent.service")
+        before = plant.main_pid(machine, "fedmill-agent.service")
+        machine.run("kill", "-STOP", str(before))
+        plant.wait(
+            "another agent",
+            lambda: plant.main_pid(machine, "fedmill-agent.service") not in {0, before},
+        )
+        said = machine.run("journalctl", "--no-pager", "--unit=fedmill-agent.service")
+        assert "Watchdog timeout" in said
+        machine.run("rm", "-r", folder)
+        machine.run("systemctl", "daemon-reload")
+        plant.goes_on()
+
+    def test_the_broker_is_restarted(self, plant: Plant) -> None:
+        """In order, with all who are connected."""
+        plant.server.run("systemctl", "restart", "mosquitto.service")
+        plant.goes_on()
+
+    def test_a_gateway_loses_its_power(self, plant: Plant) -> None:
+        """The plug is pulled; after the next boot it goes on without anybody's help."""
+        machine = plant.gateways["gw2"]
+        machine.power_off(pull=True)
+        plant.wait("it to be missed", lambda: plant.fleet()["gw2"]["state"] != "online")
+        machine.up()
+        plant.goes_on()
+
+    def test_the_plant_server_loses_its_power(self, plant: Plant) -> None:
+        """Broker and coordinator at once."""
+        plant.server.power_off(pull=True)
+        plant.server.up()
+        plant.goes_on()
+
+
+class TestReleases:
+    def test_an_upgrade_leaves_out_who_is_down(self, plant: Plant, newer: Path) -> None:
+        """The others are upgraded, and the play names who was not there."""
+        plant.gateways["gw2"].power_off()
+        outcome = plant.controller.play(newer, "upgrade.yml").ok()
+        assert "gw2 is down and keeps its release" in outcome.text
+        fleet = plant.fleet()
+        assert fleet["gw1"]["software"] == bundles.next_version()
+        assert fleet["gw2"]["software"] == bundles.version()
+
+    def test_packages_of_others_are_not_installed_twice(self, plant: Plant) -> None:
+        """Two releases with the same lock share them: torch is unpacked once."""
+        machine = plant.gateways["gw1"]
+        assert len(machine.run("ls", "/opt/fedmill/deps").split()) == 1
+        releases = machine.run("ls", "/opt/fedmill/releases").split()
+        assert releases == [bundles.version(), bundles.next_version()]
+
+    def test_old_and_new_learn_together(self, plant: Plant) -> None:
+        """The gateway that was down is of the release before, and takes part."""
+        plant.gateways["gw2"].up()
+        plant.goes_on()
+
+    def test_who_was_down_is_upgraded_later(self, plant: Plant, newer: Path) -> None:
+        """With the same play."""
+        plant.controller.play(newer, "upgrade.yml", "--limit", "plant_server,gw2").ok()
+        assert plant.fleet()["gw2"]["software"] == bundles.next_version()
+        plant.goes_on()
+
+    def test_a_gateway_goes_back(self, plant: Plant, newer: Path) -> None:
+        """To the release before, which is still installed."""
+        plant.controller.play(newer, "rollback.yml", "--limit", "gw1").ok()
+        assert plant.fleet()["gw1"]["software"] == bundles.version()
+        plant.goes_on()
+
+    def test_no_update_was_lost(self, plant: Plant) -> None:
+        """Whatever the agents have made through all of this, the coordinator has, and has used."""
+        plant.server.run("fedmill", "jobs", "pause", "/etc/fedmill/coordinator.toml", LONG)
+        sent = {name: plant.sent(name, LONG) for name in GATEWAYS}
+        assert all(len(each) > 10 for each in sent.values())
+        plant.wait(
+            "all that was sent",
+            lambda: all(sha in plant.updates(LONG) for each in sent.values() for sha in each),
+        )
+        states = [state for _, state in plant.updates(LONG).values()]
+        assert set(states) <= {"included", "accepted"}, states
+        plant.server.run("fedmill", "jobs", "resume", "/etc/fedmill/coordinator.toml", LONG)
+
+
+class TestFullDisk:
+    def test_inference_goes_on(self, plant: Plant) -> None:
+        """The disk of a gateway's state has no byte left: windows are scored all the same."""
+        machine, state = plant.gateways["gw1"], "/var/lib/private/fedmill-agent"
+        machine.run("systemctl", "stop", "fedmill-agent.service")
+        machine.run("cp", "-a", state, "/root/state")
+        machine.run("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", state)
+        machine.run("cp", "-a", "/root/state/.", state)
+        machine.run("systemctl", "start", "fedmill-agent.service")
+        plant.goes_on(rounds=1)
+        machine.run("sh", "-c", f"cat /dev/zero >{state}/ballast", ok=False)
+        before = plant.status("gw1")["state"]["jobs"][LONG]["windows_scored"]
+        plant.wait(
+            "more windows",
+            lambda: plant.status("gw1")["state"]["jobs"][LONG]["windows_scored"] > before + 50,
+        )
+        assert plant.main_pid(machine, "fedmill-agent.service")
+        machine.run("rm", f"{state}/ballast")
+        plant.goes_on()
