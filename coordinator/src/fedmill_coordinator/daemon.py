@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from fedmill_coordinator.anchors import FOLDER, Anchors
+from fedmill_coordinator.assembly import assemble
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.connection import Connection
-from fedmill_coordinator.counts import load_counts
 from fedmill_coordinator.denial import Denial
-from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.hearing import receive
 from fedmill_coordinator.jobs import read_jobs, take_up
 from fedmill_coordinator.ledger import Ledger
@@ -19,12 +17,7 @@ from fedmill_coordinator.orders import Orders
 from fedmill_coordinator.pki.making import make_door
 from fedmill_coordinator.resting import Rests
 from fedmill_coordinator.rounds.conductor import Conductor
-from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.base import Store
-from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.traffic import Traffic
-from fedmill_coordinator.trust.vouching import make_vouching
-from fedmill_coordinator.voice import LinkVoice
 from fedmill_shared import __version__, topics
 from fedmill_shared.audit import DAEMON, Audit, NoAudit
 from fedmill_shared.clock import Clock
@@ -90,29 +83,13 @@ class Daemon:
         self._inbox: Inbox[LinkEvent] = Inbox(LANES)
         self._link = connect(self._hand_in)
         self._audit: Audit = NoAudit() if audit is None else audit
-        fleet, traffic = Fleet(store, clock), Traffic()
-        state = Path(config.coordinator.state)
-        self.counts = load_counts(state)
-        voice = LinkVoice(self._link, fleet, traffic, clock, log)
-        anchors = Anchors(Path(config.coordinator.state) / FOLDER, log, self._audit)
-        self._services = Services(
-            store=store,
-            blobs=Blobs(config.blobs),
-            spool=config.spool,
-            fleet=fleet,
-            traffic=traffic,
-            voice=voice,
-            clock=clock,
-            log=log,
-            signed=config.pki is not None,
-            counts=self.counts,
-            audit=self._audit,
-            anchors=anchors,
-            trust=make_vouching(config.trust, voice, clock, log, self._audit),
+        self._services = assemble(
+            config, store, self._link, clock=clock, log=log, audit=self._audit
         )
-        door = make_door(config, store, clock, voice=voice, audit=self._audit, log=log)
-        self._denial = Denial(door, self._services)
-        self._ledger = Ledger(traffic, store, clock, self.counts, state)
+        self.counts = self._services.counts
+        self._denial = Denial(make_door(config, self._services), self._services)
+        state = Path(config.coordinator.state)
+        self._ledger = Ledger(self._services.traffic, store, clock, self.counts, state)
         self._orders = Orders(self._services)
         self._connection = Connection(config.broker, clock, log, self._link)
         self._held = Rests(clock, log, StoreError)

@@ -31,6 +31,10 @@ class Voice(Protocol):
         """To one agent about a job that is not run here; nobody bears the bytes."""
         ...
 
+    def post(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Bytes that are for no job, and that nobody's round bears."""
+        ...
+
 
 class LinkVoice:
     """The voice over a link."""
@@ -65,7 +69,7 @@ class LinkVoice:
         self._publish(topics.down(agent, kind), _payload(message), retain=False)
 
     def post(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish bytes that are for no job, and that nobody's round bears."""
+        """Publish bytes that are for no job."""
         self._publish(topic, payload, retain=retain)
 
     def publish_metadata(self, name: str, data: bytes) -> None:

@@ -16,7 +16,7 @@ from msgspec import structs
 from fedmill_coordinator.cli.listing import ListingGroup
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.pki.keyfile import load_authority
-from fedmill_coordinator.pki.options import CREDENTIAL, PkiSection
+from fedmill_coordinator.pki.options import PkiSection, key_path
 from fedmill_coordinator.pki.register import Register, check_name
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.sql import SqlStore
@@ -87,10 +87,10 @@ class Office:
             StoreError: the state folder cannot be used by this user.
         """
         folder = make_folder(Path(self.config.coordinator.state))
-        owner = folder.stat().st_uid
-        if owner != os.geteuid():  # what we would make there, the daemon could not write
+        if not self.is_ours():  # what we would make there, the daemon could not write
             raise StoreError(
-                f"{folder}: belongs to user id {owner}", remedy="run this as the coordinator's user"
+                f"{folder}: belongs to user id {folder.stat().st_uid}",
+                remedy="run this as the coordinator's user",
             )
         with SqlStore.in_file(self.config.database) as store:
             yield store
@@ -110,9 +110,16 @@ class Office:
             coordinator=self.config.coordinator.id,
         )
 
+    def is_ours(self) -> bool:
+        """Whether the state folder belongs to this user, or is not there yet."""
+        try:
+            return Path(self.config.coordinator.state).stat().st_uid == os.geteuid()
+        except FileNotFoundError:
+            return True
+
     def has_key(self) -> bool:
-        """Whether this process may sign; a credential is for the service alone."""
-        return not self.section.ca_key.startswith(CREDENTIAL)
+        """Whether this process may sign; a credential is for the service, or who is handed it."""
+        return key_path(self.section) is not None
 
 
 def office(config: Path, ca_key: Path | None = None) -> Office:

@@ -42,8 +42,9 @@ def init(config: Path, ca_key: Path | None, name: str) -> None:
     place = office(config, ca_key)
     authority = make_authority(place.section, name, place.clock.now_ns())
     place.note("authority.made", name, after=authority.fingerprint)
-    with place.store() as store:
-        place.register(store).keep_list()
+    if place.is_ours():  # otherwise the coordinator writes it when it starts
+        with place.store() as store:
+            place.register(store).keep_list()
     click.echo(f"certificate authority {name!r}, until {when(authority.not_after_ns)}")
     click.echo(f"  certificate  {place.section.ca_certificate}")
     click.echo(f"  fingerprint  {authority.fingerprint}")

@@ -5,13 +5,12 @@ from pathlib import Path
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.pki.desk import IdentityDesk
-from fedmill_coordinator.pki.door import Door, Post
+from fedmill_coordinator.pki.door import Door
 from fedmill_coordinator.pki.keyfile import load_authority
 from fedmill_coordinator.pki.register import Register
+from fedmill_coordinator.services import Services
 from fedmill_coordinator.store.base import Store
-from fedmill_shared.audit import Audit
 from fedmill_shared.clock import Clock
-from fedmill_shared.log import Logger
 
 
 def make_register(config: CoordinatorConfig, store: Store, clock: Clock) -> Register | None:
@@ -33,22 +32,21 @@ def make_register(config: CoordinatorConfig, store: Store, clock: Clock) -> Regi
     )
 
 
-def make_door(
-    config: CoordinatorConfig,
-    store: Store,
-    clock: Clock,
-    *,
-    voice: Post,
-    audit: Audit,
-    log: Logger,
-) -> Door | None:
+def make_door(config: CoordinatorConfig, services: Services) -> Door | None:
     """The door of the daemon; None where there is no authority, and everybody is heard.
 
     Raises:
         IdentityError: as `make_register`.
     """
-    register = make_register(config, store, clock)
+    register = make_register(config, services.store, services.clock)
     if register is None:
         return None
-    desk = IdentityDesk(register, store, clock, audit, log)
-    return Door(register, desk, store=store, clock=clock, voice=voice, log=log)
+    desk = IdentityDesk(register, services.store, services.clock, services.audit, services.log)
+    return Door(
+        register,
+        desk,
+        store=services.store,
+        clock=services.clock,
+        voice=services.voice,
+        log=services.log,
+    )

@@ -189,13 +189,22 @@ def _to_5(connection: Connection) -> None:
         "updates": [
             Column("key", Text, nullable=False, server_default=""),
             *(Column(name, LargeBinary) for name in ("origin", "signature")),
-        ]
+        ],
     }
     _add_columns(connection, added)
     metadata = MetaData()
-    certificates = Table(
-        "certificates",
-        metadata,
+    certificates = Table("certificates", metadata, *_certificates_of_5())
+    enrolments = Table("enrolments", metadata, *_enrolments_of_5())
+    of = certificates.c
+    Index("certificates_by_agent", of.agent, of.role, of.revoked_ns)
+    Index("certificates_by_revocation", of.revoked_ns)
+    Index("enrolments_by_agent", enrolments.c.agent)
+    for table in (certificates, enrolments):
+        table.create(connection)
+
+
+def _certificates_of_5() -> list[Column[Any]]:
+    return [
         Column("serial", Text, primary_key=True),
         *(Column(name, Text, nullable=False) for name in ("agent", "role")),
         Column("public_key", LargeBinary, nullable=False),
@@ -204,10 +213,11 @@ def _to_5(connection: Connection) -> None:
         *(Column(name, BigInteger, nullable=False) for name in ("not_before_ns", "not_after_ns")),
         *(Column(name, BigInteger, nullable=False) for name in ("issued_ns", "revoked_ns")),
         Column("reason", Text, nullable=False),
-    )
-    enrolments = Table(
-        "enrolments",
-        metadata,
+    ]
+
+
+def _enrolments_of_5() -> list[Column[Any]]:
+    return [
         Column("proof", LargeBinary, primary_key=True),
         Column("agent", Text, nullable=False),
         *(Column(name, BigInteger, nullable=False) for name in ("created_ns", "expires_ns")),
@@ -217,13 +227,7 @@ def _to_5(connection: Connection) -> None:
         *(Column(name, Text, nullable=False) for name in ("software", "serial")),
         Column("settled_ns", BigInteger, nullable=False),
         *(Column(name, Text, nullable=False) for name in ("settled_by", "reason")),
-    )
-    of = certificates.c
-    Index("certificates_by_agent", of.agent, of.role, of.revoked_ns)
-    Index("certificates_by_revocation", of.revoked_ns)
-    Index("enrolments_by_agent", enrolments.c.agent)
-    for table in (certificates, enrolments):
-        table.create(connection)
+    ]
 
 
 def _add_columns(connection: Connection, added: Mapping[str, list[Column[Any]]]) -> None:
