@@ -25,13 +25,6 @@ AGAIN_SECONDS = 60.0
 """How long after files were of no use they are looked at again, changed or not."""
 TOLD_SECONDS = 24 * 3600.0
 """How often a problem that stays is told again."""
-EVENTS = {
-    "none": "certificate.missing",
-    "unknown": "certificate.unusable",
-    "early": "certificate.not_yet_valid",
-    "ending": "certificate.expires_soon",
-    "expired": "certificate.expired",
-}
 
 
 class Worker(Protocol):
@@ -151,9 +144,18 @@ class Watch:
         if told.state == self._told and now < self._told_at + TOLD_SECONDS:
             return
         self._told, self._told_at = told.state, now
-        if told.state in EVENTS:
-            say = self._log.warning if told.state == "ending" else self._log.error
-            say(EVENTS[told.state], problem=told.problem, remedy=told.remedy)
+        words = {"problem": told.problem, "remedy": told.remedy}
+        match told.state:
+            case "none":
+                self._log.error("certificate.missing", **words)
+            case "unknown":
+                self._log.error("certificate.unusable", **words)
+            case "early":
+                self._log.error("certificate.not_yet_valid", **words)
+            case "ending":
+                self._log.warning("certificate.expires_soon", **words)
+            case "expired":
+                self._log.error("certificate.expired", **words)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
