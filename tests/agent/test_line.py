@@ -246,6 +246,23 @@ class TestLine:
         ends.line.echoed(said)
         assert ends.line.rights == RightsTold(own="granted", foreign="refused", echoed=True)
 
+    def test_a_coordinator_that_comes_later_is_asked_again(self) -> None:
+        """When something comes from it, every five seconds at most, until it has answered."""
+        ends = Ends(TlsSection())
+        ends.line.turn(Connected(session_present=False))
+        ends.wire.sent.clear()
+        ends.line.heard()
+        assert ends.wire.sent == []
+        ends.clock.advance(5)
+        ends.line.heard()
+        ends.line.heard()
+        echo = encode(Echo(nonce=b"12345678"))
+        assert ends.wire.sent == [("fedmill/v1/a/up/echo", echo, False)]
+        ends.line.echoed(Echo(nonce=b"12345678"))
+        ends.clock.advance(5)
+        ends.line.heard()
+        assert len(ends.wire.sent) == 1
+
     def test_a_topic_that_it_may_not_hear(self) -> None:
         """Told once, by the broker's answer to the subscription."""
         ends = Ends()

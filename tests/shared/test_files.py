@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmill_shared.errors import StoreError
-from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.files import is_held, make_folder, sha256, state_folder, write_atomic
 
 Nobody = Callable[[], AbstractContextManager[None]]
 
@@ -141,3 +141,17 @@ class TestSha256:
         """FIPS 180-2, appendix B.1."""
         digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         assert {sha256(kind(b"abc")) for kind in (bytes, bytearray, memoryview)} == {digest}
+
+
+class TestHeld:
+    def test_while_a_daemon_runs(self, tmp_path: Path) -> None:
+        """And not before or after; nothing is made by looking."""
+        folder = tmp_path / "state"
+        assert not is_held(folder)
+        assert not folder.exists()
+        with state_folder(folder, "agent"):
+            assert is_held(folder)
+            assert is_held(folder)
+        assert not is_held(folder)
+        with state_folder(folder, "agent"):
+            assert is_held(folder)

@@ -329,6 +329,7 @@ class Daemon:
                 self._seats.settle()
 
     def _receive(self, message: Message) -> None:
+        self._line.heard()
         if is_trust(message.topic):
             if self._trust is not None:
                 self._trust.hear(message)

@@ -28,6 +28,8 @@ from fedmill_shared.protocol import NEWEST
 
 BACKLOG_LIMIT = 16
 """Messages on their way out before requests for blocks pass by; the coordinator asks again."""
+ASK_SECONDS = 5.0
+"""Between two words that the coordinator is to say again, while it has not."""
 ASKED_AGAIN = ("update", "block", "request")
 """What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
@@ -83,6 +85,8 @@ class Line:
         if config.broker.tls is not None:
             own, foreign = (topics.up(each, "echo") for each in (self._agent, topics.NOBODY))
             self._rights = Rights(own, foreign, log, nonce)
+        self._clock = clock
+        self._ask_due = 0.0
         self.connected = False
         self._link = connect(sink, self._word(AgentState(online=False, newest=NEWEST)))
 
@@ -114,6 +118,14 @@ class Line:
         if self._rights is not None:
             self._rights.answer(echo.nonce)
 
+    def heard(self) -> None:
+        """Something came: whoever did not answer our word may be there now."""
+        now = self._clock.monotonic()
+        if self._rights is None or self._rights.told.echoed or now < self._ask_due:
+            return
+        self._ask_due = now + ASK_SECONDS
+        self._rights.ask(self._link)
+
     def unheard(self, event: Unheard) -> None:
         """The broker does not let us listen to something."""
         self._log.error(
@@ -126,6 +138,7 @@ class Line:
         if isinstance(event, Connected):
             self._log.info("broker.connected", session_present=event.session_present)
             if self._rights is not None:
+                self._ask_due = self._clock.monotonic() + ASK_SECONDS
                 self._rights.test(self._link, lambda nonce: encode(Echo(nonce=nonce)))
             return
         remedy = f"{event.remedy}; " if event.remedy else ""

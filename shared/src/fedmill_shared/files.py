@@ -78,6 +78,21 @@ def state_folder(path: Path, owner: str) -> Iterator[Path]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a daemon runs with the state folder ``path``, which need not exist."""
+    try:
+        handle = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def sync_folder(folder: Path) -> None:
     """Let what was created, renamed or deleted in ``folder`` survive a power cut.
 

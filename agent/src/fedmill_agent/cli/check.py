@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from fedmill_agent.cli import config_argument
+from fedmill_agent.cli.check_broker import check_broker
 from fedmill_agent.cli.eligibility import eligibility_lines
 from fedmill_agent.cli.naming import check_units
 from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
@@ -18,13 +18,10 @@ from fedmill_agent.labels.options import LabelOptions
 from fedmill_agent.sources import kind_of
 from fedmill_agent.sources.base import ReplayOptions, SourceOptions
 from fedmill_shared.clock import Clock, SystemClock
-from fedmill_shared.errors import BrokerError, DataError, FedmillError
+from fedmill_shared.errors import DataError, FedmillError
 from fedmill_shared.job import Job, Signal
 from fedmill_shared.job_check import load_job
-from fedmill_shared.link.base import Disconnected, LinkEvent
-from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
-CONNECT_SECONDS = 5.0
 TRAINING_BYTES = 350 << 20
 """What the training process of a small model takes."""
 
@@ -44,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     problems: list[FedmillError] = []
     _show_gateway(config)
     if not options.offline:
-        _attempt(problems, lambda: _check_broker(config))
+        _attempt(problems, lambda: check_broker(config))
     clock, tallies = SystemClock(), list[Tally]()
     for source in config.sources:
         if not isinstance(source, ReplayOptions):
@@ -109,37 +106,6 @@ def _check_labelling(options: LabelOptions, agent: str, job: Job | None, clock: 
     from fedmill_agent.cli.check_labelling import check_labelling  # noqa: PLC0415  takes memory
 
     check_labelling(options, agent, job, clock)
-
-
-def _check_broker(config: AgentConfig) -> None:
-    """Sign in to the broker beside the daemon, and leave no session there.
-
-    Raises:
-        BrokerError: it cannot be found, does not answer, or refuses us.
-    """
-    events: SimpleQueue[LinkEvent] = SimpleQueue()
-    address = f"{config.broker.host}:{config.broker.port}"
-    endpoint = Endpoint(
-        host=config.broker.host,
-        port=config.broker.port,
-        # a full stop is in no agent's id: nobody is thrown out
-        client_id=f"{config.agent.id}.check",
-        subscriptions=(),
-        lasting=False,
-    )
-    link = MqttLink(endpoint, events.put)
-    link.start()
-    try:
-        event: LinkEvent = events.get(timeout=CONNECT_SECONDS)
-    except Empty:
-        silence = f"nothing answers within {CONNECT_SECONDS:.0f} s"
-        event = Disconnected(silence, "correct host and port below [broker], or open the firewall")
-    finally:
-        link.stop()
-    if isinstance(event, Disconnected):
-        remedy = event.remedy or "does a broker for MQTT 5 listen there, or another program?"
-        raise BrokerError(f"broker {address}: {event.reason}", remedy=remedy)
-    print(f"broker {address}: connected")
 
 
 def _check_mapped(source: SourceOptions, clock: Clock) -> None:

@@ -75,13 +75,17 @@ __all__ = [
 class LinkClient(Client):
     """One of paho's, whose sockets carry TLS where that is wanted."""
 
-    def __init__(self, client_id: str, tls: "Tls | None") -> None:
-        """A client that is not connected; ``tls`` makes its sockets."""
+    def __init__(self, client_id: str, tls: "Tls | None", *, looks: bool = False) -> None:
+        """A client that is not connected; ``tls`` makes its sockets.
+
+        One that only ``looks`` acknowledges nothing that comes.
+        """
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
+            manual_ack=looks,
         )
         self._tls = tls
         self.on_socket_open = _no_delay

@@ -74,6 +74,7 @@ class Endpoint:
         subscriptions: topic patterns, all with QoS 1.
         inflight: unacknowledged messages on the wire at once.
         lasting: whether the broker keeps the session while we are away; a probe leaves none.
+        looks: whether what the session holds for us is left there for whoever comes next.
         tls: the files that prove who we are; None for a link in the clear.
         patient: whether to begin without these files, and connect once they are there.
     """
@@ -85,6 +86,7 @@ class Endpoint:
     will: Message | None = None
     inflight: int = 20
     lasting: bool = True
+    looks: bool = False
     tls: TlsSection | None = None
     patient: bool = False
 
@@ -260,7 +262,7 @@ class MqttLink:
             self._sink(Disconnected(f"the broker sent what is not MQTT: {error}", words.FOREIGN))
 
     def _make_client(self) -> Client:
-        client = LinkClient(self._endpoint.client_id, self._tls)
+        client = LinkClient(self._endpoint.client_id, self._tls, looks=self._endpoint.looks)
         client.max_inflight_messages_set(self._endpoint.inflight)
         client.max_queued_messages_set(QUEUED_MESSAGES)
         will = self._endpoint.will

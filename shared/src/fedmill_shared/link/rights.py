@@ -41,6 +41,17 @@ class RightsTold(Struct, frozen=True, kw_only=True):
     echoed: bool = False
 
     @property
+    def complete(self) -> bool:
+        """Whether the broker has answered."""
+        return bool(self.own and self.foreign)
+
+    @property
+    def words(self) -> str:
+        """What is known, for people."""
+        said = f"own topics {self.own or 'unanswered'}, those of others "
+        return said + (self.foreign or "unanswered")
+
+    @property
     def trouble(self) -> str:
         """What is wrong, for people; empty while nothing is."""
         if self.foreign == "granted":
@@ -51,19 +62,21 @@ class RightsTold(Struct, frozen=True, kw_only=True):
 class Rights:
     """Owns what was tried. The broker's answers come on the link's thread."""
 
-    def __init__(self, own: str, foreign: str, log: Logger, nonce: Callable[[], bytes]) -> None:
+    def __init__(
+        self, own: str, foreign: str, log: Logger | None, nonce: Callable[[], bytes]
+    ) -> None:
         """Nothing is tried yet.
 
         Args:
             own: a topic that we may write.
             foreign: one that we may not.
-            log: where is told what came of it.
+            log: where is told what came of it, if anywhere.
             nonce: draws what is asked back.
         """
         self._topics = own, foreign
         self._log = log
         self._draw = nonce
-        self._nonce = b""
+        self._nonce = self._payload = b""
         self._lock = threading.Lock()
         self.told = RightsTold()
 
@@ -71,10 +84,15 @@ class Rights:
         """Write both topics over ``link``; ``word`` makes a message of a nonce."""
         own, foreign = self._topics
         self._nonce, self.told = self._draw(), RightsTold()
-        payload = word(self._nonce)
+        payload = self._payload = word(self._nonce)
         with suppress(BrokerError):  # the queue is full: the next connection tries again
             link.publish(own, payload, done=partial(self._own, self._nonce))
             link.publish(foreign, payload, done=partial(self._foreign, self._nonce))
+
+    def ask(self, link: Link) -> None:
+        """Say our word again, for the other side was not there."""
+        with suppress(BrokerError):
+            link.publish(self._topics[0], self._payload)
 
     def answer(self, nonce: bytes) -> None:
         """The other side has said ``nonce``."""
@@ -85,7 +103,7 @@ class Rights:
         if nonce != self._nonce:
             return
         self._know(own="granted" if rejection is None else "refused")
-        if rejection is not None:
+        if rejection is not None and self._log is not None:
             self._log.error(
                 "broker.closed",
                 topic=rejection.topic,
@@ -97,6 +115,8 @@ class Rights:
         if nonce != self._nonce:
             return
         self._know(foreign="granted" if rejection is None else "refused")
+        if self._log is None:
+            return
         if rejection is None:
             self._log.error("broker.open", topic=self._topics[1], remedy=REMEDY)
         else:
