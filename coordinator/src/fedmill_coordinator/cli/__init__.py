@@ -30,6 +30,8 @@ COMMANDS = {
     "bundle": "Write what is signed to a stick, for machines without a network.",
     "audit": "Verify and show the audit log, and judge those of agents.",
     "audit": "Verify and show the audit log, and judge those of agents.",
+    "backup": "Write the whole coordinator to one file.",
+    "restore": "Put a coordinator back from its backup.",
     "demo": "Show a whole federation on this machine.",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fedmill_coordinator.backup.applying import finish
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import log
@@ -27,9 +28,11 @@ def command(config: Path) -> None:
     settings = load(config)
     log.configure(level=settings.coordinator.log_level)
     with (
-        state_folder(Path(settings.coordinator.state), "coordinator"),
+        state_folder(Path(settings.coordinator.state), "coordinator") as state,
         SqlStore(f"sqlite:///{settings.database}") as store,
     ):
+        if finish(state):
+            log.get_logger().warning("restore.finished", state=str(state))
         # Imports torch, which takes seconds: what is wrong by now is told without it.
         from fedmill_coordinator.daemon import Daemon  # noqa: PLC0415
 
