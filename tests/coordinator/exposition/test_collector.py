@@ -19,7 +19,7 @@ from fedmill_coordinator.store.records import AgentRecord, JobRecord, RoundRecor
 from fedmill_coordinator.store.records_pki import CertificateRecord, EnrolmentRecord
 from fedmill_coordinator.store.records_releases import ReleaseRecord
 from fedmill_shared.files import sha256
-from fedmill_shared.messages import InstallReport, InstallState, JobPhase
+from fedmill_shared.messages import InstallReport, InstallState, JobPhase, Reason
 
 NOW = 1_800_000_000 * 10**9
 BASE = "b" * 64
@@ -264,6 +264,17 @@ class TestJobs:
             ("rig", "refused", "forged"): 2,
         }
         assert told["fedmill_rounds_abandoned_total"] == {("rig",): 1}
+
+    def test_begin_at_nothing(self, fleet: Fleet) -> None:
+        """A counter that appears with its first forged update shows Prometheus no increase."""
+        fleet.job()
+        told = fleet.told()
+        assert told["fedmill_updates_total"]["rig", "refused", "forged"] == 0
+        assert told["fedmill_updates_total"]["rig", "late", "too_stale"] == 0
+        assert set(told["fedmill_updates_total"].values()) == {0}
+        assert {reason for _, _, reason in told["fedmill_updates_total"]} == {"", *Reason}
+        assert told["fedmill_rounds_abandoned_total"] == {("rig",): 0}
+        assert told["fedmill_releases_ended_total"]["rig", "aborted"] == 0
 
     def test_the_newest_version_and_release(self, fleet: Fleet) -> None:
         """Numbers are values: a label for each version would never end."""

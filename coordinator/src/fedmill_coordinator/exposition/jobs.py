@@ -8,7 +8,16 @@ from fedmill_coordinator.exposition.metric import Known, Sample, metric, one_of
 from fedmill_coordinator.progress import latest_metric
 from fedmill_coordinator.store.records import JobRecord, JobState
 from fedmill_coordinator.store.records_releases import ReleaseState
+from fedmill_shared.messages import Reason
 
+LATE = (Reason.TOO_STALE, Reason.OLD_PROTOCOL, Reason.NOT_ASKED, Reason.ABANDONED, Reason.ENDED)
+FATES = (
+    ("received", ""),
+    *(("late", reason.value) for reason in LATE),
+    *(("refused", reason.value) for reason in Reason if reason not in LATE),
+)
+"""What may become of an update at reception, and why."""
+OVER = ("done", "aborted", "superseded")
 LOOK_BACK = 20
 """Rounds among which the last that closed is looked for."""
 
@@ -53,11 +62,12 @@ QUALITY = metric(
 RELEASE = metric("release_state", "1 for how far the newest release is.", "job", "state")
 RINGS = metric("release_rings", "Rings that the newest release goes through.", "job")
 OPENED = metric("release_rings_opened", "How many of them are open.", "job")
+ENDED = metric("releases_ended_total", "Releases that are over, by how they ended.", "job", "state")
 BEGUN = metric("release_timestamp_seconds", "When the newest release began.", "job")
 
 METRICS = (
     *(STATE, PAUSED, ROUNDS, ABANDONED, OPEN, WAITING, DEADLINE, SECONDS, INCLUDED, SUCCESS),
-    *(UPDATES, UP, DOWN, VERSIONS, MADE, QUALITY, RELEASE, RINGS, OPENED, BEGUN),
+    *(UPDATES, UP, DOWN, VERSIONS, MADE, QUALITY, RELEASE, RINGS, OPENED, BEGUN, ENDED),
 )
 
 
@@ -77,10 +87,21 @@ def read(known: Known) -> Iterator[Sample]:
         for agent, (up, down) in sorted(known.store.traffic_by_agent(job.name).items()):
             yield UP, (job.name, agent), up
             yield DOWN, (job.name, agent), down
-    for (name_, fate, reason), count in known.counts.of("updates"):
-        yield UPDATES, (name_, fate, reason), count
-    for (name_,), count in known.counts.of("rounds_abandoned"):
-        yield ABANDONED, (name_,), count
+    yield from _counted(known)
+
+
+def _counted(known: Known) -> Iterator[Sample]:
+    """What the daemon counts: 0 before the first, so that this one is seen as an increase."""
+    names = {job.name for job in known.jobs}
+    updates = {(name, *kind): 0 for name in names for kind in FATES}
+    updates |= {labels: count for labels, count in known.counts.of("updates") if len(labels) == 3}
+    for (name, fate, reason), count in sorted(updates.items()):
+        yield UPDATES, (name, fate, reason), count
+    abandoned = dict.fromkeys(names, 0) | {
+        labels[0]: count for labels, count in known.counts.of("rounds_abandoned") if labels
+    }
+    for name, count in sorted(abandoned.items()):
+        yield ABANDONED, (name,), count
 
 
 def _rounds(known: Known, job: JobRecord) -> Iterator[Sample]:
@@ -113,8 +134,10 @@ def _models(known: Known, job: JobRecord) -> Iterator[Sample]:
 
 
 def _release(known: Known, job: JobRecord) -> Iterator[Sample]:
-    for release in known.store.releases(job.name, last=1):
-        name = (job.name,)
+    releases, name = known.store.releases(job.name), (job.name,)
+    for state in OVER:
+        yield ENDED, (job.name, state), sum(each.state == state for each in releases)
+    for release in releases[-1:]:
         yield from one_of(RELEASE, name, get_args(ReleaseState), release.state)
         yield RINGS, name, len(release.rings)
         yield OPENED, name, release.opened

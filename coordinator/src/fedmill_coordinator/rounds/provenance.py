@@ -20,10 +20,6 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import Reason, UpdateOffer
 from fedmill_shared.messages.origin import Origin
 
-FORGERIES = {Reason.UNSIGNED: "update.unsigned", Reason.FORGED: "update.forged"}
-"""What is told where an update is not its agent's for all we know, by why."""
-
-
 class Provenance:
     """Tells whether offers of one job are their agents' own."""
 
@@ -42,9 +38,13 @@ class Provenance:
         if not self._required:
             return None
         fault = self._judge(agent, offer, layout)
-        if fault is not None and (event := FORGERIES.get(Reason(fault[0]))):
+        if fault is not None and fault[0] in (Reason.UNSIGNED, Reason.FORGED):
             self._log.warning(
-                event, agent=agent, round=offer.round, sha256=offer.sha256, error=fault[1]
+                "update.forged" if fault[0] == Reason.FORGED else "update.unsigned",
+                agent=agent,
+                round=offer.round,
+                sha256=offer.sha256,
+                error=fault[1],
             )
         return fault
 
