@@ -98,7 +98,7 @@ class IdentityDesk:
             return RenewalAnswer(state="refused", reason=error.message, sent_ns=now)
         self._note(record, "certificate.renewed")
         self._store.add_certificate(record)
-        self._tell("certificate.renewed", record)
+        self._log.info("certificate.renewed", **_told(record))
         return self._renewed(record)
 
     def _proven(self, request: EnrolmentRequest) -> EnrolmentRecord:
@@ -160,7 +160,7 @@ class IdentityDesk:
         record = self._register.agent(enrolment.agent, public, enrolment.request)
         self._note(record, "certificate.issued", enrolment.settled_by or enrolment.by)
         self._store.save_enrolment(structs.replace(enrolment, serial=record.serial), record)
-        self._tell("certificate.issued", record)
+        self._log.info("certificate.issued", **_told(record))
         return self._enrolled(record)
 
     def _again(self, enrolment: EnrolmentRecord) -> EnrolmentAnswer:
@@ -211,10 +211,6 @@ class IdentityDesk:
         except AuditError as error:
             raise StoreError(error.message, remedy=error.remedy) from error
 
-    def _tell(self, event: str, record: CertificateRecord) -> None:
-        days = (record.not_after_ns - record.issued_ns) // 86_400_000_000_000
-        self._log.info(event, agent=record.agent, serial=record.serial, days=days)
-
     def _enrolled(self, record: CertificateRecord) -> EnrolmentAnswer:
         return EnrolmentAnswer(
             state="issued",
@@ -250,3 +246,8 @@ def _key_in(csr: bytes, agent: str) -> bytes:
     if name != agent:
         raise IdentityError(f"the certificate request is of {name!r}")
     return public
+
+
+def _told(record: CertificateRecord) -> dict[str, str | int]:
+    days = (record.not_after_ns - record.issued_ns) // 86_400_000_000_000
+    return {"agent": record.agent, "serial": record.serial, "days": days}

@@ -15,7 +15,7 @@ from fedmill_shared.files import make_folder, sha256, write_atomic
 from fedmill_shared.topics import RESERVED
 
 DAY_NS = 86_400_000_000_000
-LIST_REMADE_NS = 7 * DAY_NS
+LIST_REMADE_NS = DAY_NS
 """After this time the list of revocations is made anew, though nothing has changed."""
 BROKER = "broker"
 _OURS = (*RESERVED, BROKER, "coordinator")
