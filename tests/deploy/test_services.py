@@ -228,7 +228,7 @@ class TestCoordinator:
     def test_ready_and_asked_by_its_commands(self, gateway: Machine) -> None:
         """Commands run as its user see its state."""
         gateway.run("systemctl", "start", "fedmill-coordinator")
-        assert "0 jobs" in show(gateway, "StatusText", "fedmill-coordinator")
+        assert "jobs: 0" in show(gateway, "StatusText", "fedmill-coordinator")
         said = gateway.run(
             *("systemd-run", "--quiet", "--pipe", "--wait", "--collect"),
             *("-p", "DynamicUser=yes", "-p", "User=fedmill-coordinator"),

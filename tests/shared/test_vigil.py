@@ -138,10 +138,23 @@ class TestSigns:
         rig.clock.advance(1000)
         assert rig.said.signs == 1
 
+    def test_a_long_step_that_advances(self, rig: Rig) -> None:
+        """It says so itself, as often as the loop does, whoever waits for the loop meanwhile."""
+        rig.vigil.step()
+        assert rig.said.signs == 0  # not ready yet
+        rig.vigil.begin()
+        rig.late = {"link": 300.0}
+        for _ in range(600):
+            rig.clock.advance(0.1)
+            rig.vigil.step()
+        assert rig.said.signs == 4
+        assert rig.asked == 0
+
     @pytest.mark.parametrize("fields", [{"watchdog": 0.0}, {"address": ""}])
     def test_nobody_watches(self, fields: dict[str, Any]) -> None:
         """Nobody is asked either."""
         rig = Rig(**fields)
         rig.vigil.begin()
         rig.turn(100)
+        rig.vigil.step()
         assert rig.said.signs == rig.asked == 0

@@ -86,6 +86,7 @@ class Daemon:
         self._services = assemble(
             config, store, self._link, clock=clock, log=log, audit=self._audit
         )
+        self._services.blobs.reading = self._vigil.step
         self.counts = self._services.counts
         self._denial = Denial(make_door(config, self._services), self._services)
         state = Path(config.coordinator.state)
@@ -161,7 +162,7 @@ class Daemon:
     def _words(self) -> str:
         jobs, agents = len(self._conductors), len(self._services.fleet.online())
         connected = "connected" if self._connection.up else "not connected"
-        return f"{jobs} jobs; {agents} agents online; broker {connected}"
+        return f"jobs: {jobs}; agents online: {agents}; broker {connected}"
 
     def _late(self) -> dict[str, float]:
         return {"link": self._link.late} if self._link.late else {}

@@ -59,6 +59,16 @@ class Vigil:
             else:  # what hung may have waited for this loop alone
                 self._sign_due = now + AGAIN_SECONDS
 
+    def step(self) -> None:
+        """The loop is busy with something that takes long, which advances.
+
+        No part is asked: threads that hand in to the loop wait for it meanwhile.
+        """
+        now = self._clock.monotonic()
+        if self._begun and self._notifier.watchdog_seconds and now >= self._sign_due:
+            self._sign_due = now + self._notifier.watchdog_seconds / OFTEN
+            self._notifier.alive()
+
     def end(self) -> None:
         """The daemon was asked to end, and does."""
         self._notifier.stopping()

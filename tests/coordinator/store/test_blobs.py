@@ -209,3 +209,16 @@ class TestRemoval:
         path.mkdir(parents=True)
         with pytest.raises(StoreError, match="cannot be removed"):
             blobs.delete(ABC)
+
+
+class TestReading:
+    def test_each_is_told(self, tmp_path: Path) -> None:
+        """Whoever must know that long work advances: also of a blob that is not there."""
+        blobs, told = Blobs(tmp_path / "blobs"), []
+        blobs.reading = lambda: told.append(1)
+        name = blobs.put(b"abc")
+        assert told == []
+        blobs.get(name, 10)
+        with pytest.raises(StoreError):
+            blobs.get("0" * 64, 10)
+        assert told == [1, 1]

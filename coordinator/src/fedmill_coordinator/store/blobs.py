@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fedmill_shared.errors import StoreError
@@ -12,16 +12,24 @@ from fedmill_shared.files import make_folder, sha256, sync_folder, write_atomic
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Blobs:
     """A content-addressed folder; one process writes it, any number reads.
 
     Every method that takes a name raises StoreError unless it is 64 lower-case hexadecimal
     digits, so no name can lead out of the folder.
+
+    Attributes:
+        reading: called whenever a blob is read: what takes long reads many, and advances.
     """
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is created with the first blob."""
         self.folder = folder
+        self.reading: Callable[[], object] = _nothing
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
         """Store ``data`` and return its name; on return it survives a power cut.
@@ -74,6 +82,7 @@ class Blobs:
             StoreError: there is no such blob, it is larger than ``limit``, cannot be read or is
                 damaged.
         """
+        self.reading()
         path = self.path(name)
         try:
             with path.open("rb") as file:
