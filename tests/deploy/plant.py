@@ -60,10 +60,9 @@ seconds = 1.0
 speed = 1.0
 repeat = true
 """
-_DATABASE = "file:/var/lib/fedmill-coordinator/fedmill.sqlite?mode=ro"
-_UPDATES = f"""
+_UPDATES = """
 import json, sqlite3, sys
-store = sqlite3.connect({_DATABASE!r}, uri=True)
+store = sqlite3.connect("file:/var/lib/fedmill-coordinator/fedmill.sqlite?mode=ro", uri=True)
 asked = "select agent, sha256, state from updates where job = ?"
 print(json.dumps(store.execute(asked, sys.argv[1:]).fetchall()))
 """
