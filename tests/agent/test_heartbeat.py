@@ -32,7 +32,9 @@ class Body:
         self.jobs = {"press": JobPhase(phase="joined")}
         self.file = SimpleNamespace(outcome=Reloaded(count=2))
         self.line = SimpleNamespace(
-            connected=True, send=lambda kind, message: self.said.append((kind, message))
+            connected=True,
+            send=lambda kind, message: self.said.append((kind, message)),
+            rights=None,
         )
         self.config = AgentConfig(
             agent=AgentSection(id="a", state=str(folder), labels={"line": "A"})

@@ -99,24 +99,27 @@ class Daemon:
         self._identity = self._keeper_of_identity()
         self._outside = self._ways_out()
         self._seats = Seats(self._outside, log, hurry=self._hurry)
-        self._heartbeat = Heartbeat(
-            config,
-            clock,
-            self._line,
-            self._seats,
-            trainer=self._trainer,
-            plant=self._plant,
-            file=file,
-            disk=self._disk,
-            trust=lambda: self._trust.word if self._trust is not None else "",
-            identity=None if self._identity is None else self._identity.standing,
-            audited=self._audit.head,
-        )
+        self._heartbeat = self._make_heartbeat()
         self._skew = SkewWatch(clock, log)
         self._fault: FedmillError | None = None
         self._tick_due, self._unsettled = 0.0, 0
         self._stopping = False
         self._reloading = False
+
+    def _make_heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            self._config,
+            self._clock,
+            self._line,
+            self._seats,
+            trainer=self._trainer,
+            plant=self._plant,
+            file=self._file,
+            disk=self._disk,
+            trust=lambda: self._trust.word if self._trust is not None else "",
+            identity=None if self._identity is None else self._identity.standing,
+            audited=self._audit.head,
+        )
 
     def _ways_out(self) -> Outside:
         numbers = itertools.count(1)
@@ -167,6 +170,7 @@ class Daemon:
         return open_keeper(
             self._config,
             self._line,
+            self._audit,
             background=self._background,
             hurry=self._hurry,
             clock=self._clock,

@@ -14,7 +14,7 @@ from fedmill_agent.identity.children import Outcome
 from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.keeper import Keeper, open_keeper
 from fedmill_agent.identity.place import check_ours, identity_folder, place_of
-from fedmill_shared.audit import AuditLog
+from fedmill_shared.audit import AuditLog, NoAudit
 from fedmill_shared.audit.trail import Trail
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import ConfigError
@@ -128,7 +128,7 @@ class TestPlaces:
         assert place_of(config) is None
         parts: dict[str, Any] = {"background": Later(), "hurry": list, "log": Journal()}
         line: Any = Line()
-        assert open_keeper(config, line, clock=ManualClock(), **parts) is None
+        assert open_keeper(config, line, NoAudit(), clock=ManualClock(), **parts) is None
         check_ours(config, tmp_path)
 
     def test_files_of_others(self, tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from fedmill_agent.identity.renewal import Renewal
 from fedmill_agent.identity.term import IdentityTold
 from fedmill_agent.identity.watch import Watch, Worker
 from fedmill_agent.line import Line
-from fedmill_shared.audit import DAEMON, FILE, Audit, AuditLog
-from fedmill_shared.audit.trail import Trail
+from fedmill_shared.audit import DAEMON, Audit
 from fedmill_shared.clock import Clock
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import RenewalAnswer
@@ -41,7 +40,6 @@ class Keeper:
         self._agent = config.agent.id
         self._line = line
         self._audit = audit
-        self._background = background
         self._hurry = hurry
         folder = IdentityFolder(identity_folder(Path(config.agent.state)))
         hands = worker or Children(folder.path, self._agent)
@@ -78,22 +76,19 @@ class Keeper:
         self._line.renew()
         self._hurry()
         serial = before.serial if before is not None else ""
-        self._background.submit(
-            lambda: self._audit.record(
-                who=DAEMON,
-                what="certificate.changed",
-                subject=self._agent,
-                before=serial,
-                after=after.serial,
-            ),
-            lambda _: None,
-            lambda _: None,
+        self._audit.record(
+            who=DAEMON,
+            what="certificate.changed",
+            subject=self._agent,
+            before=serial,
+            after=after.serial,
         )
 
 
 def open_keeper(
     config: AgentConfig,
     line: Line,
+    audit: Audit,
     *,
     background: Background,
     hurry: Callable[[], None],
@@ -104,7 +99,6 @@ def open_keeper(
     place = place_of(config)
     if place is None:
         return None
-    audit = Trail(AuditLog(Path(config.agent.state) / FILE, clock), log)
     return Keeper(
         place, config, line, audit, background=background, hurry=hurry, clock=clock, log=log
     )
