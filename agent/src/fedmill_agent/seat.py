@@ -119,10 +119,7 @@ class Seat:
         if work is None:
             return
         work.deployment.announce(notice, retained=retained)
-        if work.equipment.int8 is not None:
-            form = notice.quantised
-            known = form is None or self._outside.verifier.permits(self.name, form.sha256)
-            work.equipment.int8.form.want(form if known else None)
+        self._want_form(work, notice)
 
     def release(self, notice: ReleaseNotice, *, retained: bool) -> None:
         """A version is to be served, by us if our ring is open."""
@@ -130,6 +127,8 @@ class Seat:
             return
         if self._work is not None:
             self._work.deployment.release(notice, retained=retained)
+            if self._outside.verifier.signed:  # the version came before what permits its form
+                self._want_form(self._work, notice.notice)
 
     def block(self, block: Block) -> None:
         """A piece of a blob arrived; it may complete a version."""
@@ -256,6 +255,13 @@ class Seat:
         if self._work is not None:
             self.settle()
             self._work.close()
+
+    def _want_form(self, work: Work, notice: VersionNotice) -> None:
+        """Fetch the int8 form of a version, if it is one that may score here."""
+        if work.equipment.int8 is not None:
+            form = notice.quantised
+            known = form is None or self._outside.verifier.permits(self.name, form.sha256)
+            work.equipment.int8.form.want(form if known else None)
 
     def _keep(self, windows: Callable[[], None]) -> None:
         try:

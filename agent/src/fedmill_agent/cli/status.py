@@ -140,6 +140,20 @@ def _in_words(prediction: Prediction, job: Job) -> dict[str, str | float]:
     return body | {"version": prediction.version, "scored": utc(prediction.scored_ns)}
 
 
+def _show_config(status: Status) -> None:
+    """What became of the configuration since the start, and whether what is signed is good."""
+    if status.config.error:
+        _show("config", f"the changed file is not in use: {status.config.error}")
+    if status.config.remote:
+        _show("config", f"from afar: {status.config.remote}")
+    if status.config.remote_error:
+        _show("config", f"not in use: {status.config.remote_error}")
+    if status.state.trust:
+        _show("trust", status.state.trust)
+    if status.config.restart_required:
+        _show("config", f"restart required: {', '.join(status.config.restart_required)}")
+
+
 def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     age = (time.time_ns() - status.state.sent_ns) / 1e9
     alive = "running" if running else "not running"
@@ -160,10 +174,7 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
     if status.disk is not None:
         _show("disk", disk_in_words(status.disk))
-    if status.config.error:
-        _show("config", f"the changed file is not in use: {status.config.error}")
-    if status.config.restart_required:
-        _show("config", f"restart required: {', '.join(status.config.restart_required)}")
+    _show_config(status)
 
 
 def _show_source(name: str, source: Standing) -> None:

@@ -90,12 +90,8 @@ class TrustDesk:
         if config.trust is None:
             raise RuntimeError("no [trust]")
         self._places = TrustPlaces(config.agent.state)
-        self._asked = Asked(Path(config.agent.state), Path(config.trust.root), config.agent.id)
-        if not self._asked.root.is_file():
-            raise ConfigError(
-                f"trust.root: {self._asked.root} is no file",
-                remedy="give the root.json that `fedmill trust init` made",
-            )
+        root = _must_be_there(Path(config.trust.root))
+        self._asked = Asked(Path(config.agent.state), root, config.agent.id)
         self._clock = clock
         self._log = log
         self._background = background
@@ -306,3 +302,12 @@ class TrustDesk:
     def _deliver(self, blocks: list[Block]) -> None:
         for block in blocks:
             self._ways.take("block", block)
+
+
+def _must_be_there(root: Path) -> Path:
+    if not root.is_file():
+        raise ConfigError(
+            f"trust.root: {root} is no file",
+            remedy="give the root.json that `fedmill trust init` made",
+        )
+    return root
