@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alert rules and dashboards in deploy/: they ask for what a coordinator tells, and for all of it."""
+"""Alert rules and dashboards in deploy/: they ask for what is told, and for all of it."""
 
 import re
 from collections.abc import Iterator

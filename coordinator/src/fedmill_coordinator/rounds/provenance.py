@@ -20,6 +20,7 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import Reason, UpdateOffer
 from fedmill_shared.messages.origin import Origin
 
+
 class Provenance:
     """Tells whether offers of one job are their agents' own."""
 
