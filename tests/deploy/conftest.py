@@ -10,7 +10,7 @@ from tests.deploy.rootfs import RootfsError, rootfs
 
 LOGS = Path(__file__).resolve().parents[2] / "runs" / "deploy-logs"
 """Where the journals of machines are kept whose test has failed."""
-_TAIL = 60
+_TAIL = 30
 
 
 @pytest.hookimpl(wrapper=True)
@@ -26,7 +26,8 @@ def pytest_runtest_makereport(
             path = LOGS / item.name.replace("/", "-") / f"{machine.name}.log"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-            tail = "\n".join(text.splitlines()[-_TAIL:])
+            lines = [line for line in text.splitlines() if " ansible-" not in line]
+            tail = "\n".join(lines[-_TAIL:])
             report.sections.append((f"{machine.name}; whole: {path}", tail))
     return report
 
