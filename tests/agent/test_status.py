@@ -4,10 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 
-from fedmill_agent.status import is_alive, read_status, resident_bytes, status_of, write_status
+from fedmill_agent.status import (
+    Status,
+    is_alive,
+    read_status,
+    resident_bytes,
+    status_of,
+    write_status,
+)
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import AgentState, JobPhase
 
@@ -66,3 +74,35 @@ class TestAlive:
     def test_resident_memory(self) -> None:
         """Between a megabyte and a terabyte."""
         assert 1 << 20 < resident_bytes() < 1 << 40
+
+
+class TestHidden:
+    """A process of the same service in a user namespace of its own shows nothing of itself."""
+
+    def test_it_takes_a_signal_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And so it lives."""
+        status = _status(os.getpid())
+        assert is_alive(status)
+        monkeypatch.setattr(Path, "exists", lambda _: False)
+        monkeypatch.setattr(Path, "read_text", _missing)
+        assert is_alive(status)
+
+    def test_one_that_has_ended_takes_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whether it would be seen or not."""
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        assert not is_alive(_status(0x3FFFFF))
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_alive(_status(child.pid))  # seen, and not yet missed by its parent
+        child.wait()
+        assert not is_alive(_status(child.pid))
+
+
+def _status(pid: int) -> Status:
+    return structs.replace(
+        msgspec.json.decode(status_of(STATE, connected=True, trainer_pid=None), type=Status),
+        pid=pid,
+    )
+
+
+def _missing(path: Path) -> str:
+    raise FileNotFoundError(path)

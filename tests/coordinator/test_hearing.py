@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from msgspec import Struct
+from structlog.testing import capture_logs
 from tests.coordinator.plant import Plant
 
 from fedmill_shared import topics
@@ -20,6 +21,19 @@ from fedmill_shared.messages import (
 )
 
 pytestmark = pytest.mark.usefixtures("exported_once")
+
+
+class TestSafeMode:
+    def test_an_agent_that_cannot_start(self, make_plant: Callable[..., Plant]) -> None:
+        """It is told once, when it comes, with the agent's own reason."""
+        plant = make_plant()
+        state = AgentState(online=True, safe_mode="5 starts in a row failed")
+        with capture_logs() as logs:
+            for _ in range(3):
+                plant.daemon._hand_in(Message(topics.up("late", "state"), encode(state)))
+                plant.work()
+        told = [each for each in logs if each["event"] == "agent.safe_mode"]
+        assert [(each["agent"], each["reason"]) for each in told] == [("late", state.safe_mode)]
 
 
 class TestNothingEndsIt:

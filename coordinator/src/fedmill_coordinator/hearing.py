@@ -81,6 +81,8 @@ def _see(agent: str, state: AgentState, services: Services, *, retained: bool) -
         services.anchors.hear(agent, state.audit)
     if services.fleet.hear(agent, state, retained=retained):
         services.log.info("agent.online" if state.online else "agent.offline", agent=agent)
+        if state.safe_mode:
+            services.log.warning("agent.safe_mode", agent=agent, reason=state.safe_mode)
         if state.online and not retained:
             services.traffic.came(agent)
 

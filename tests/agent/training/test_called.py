@@ -333,6 +333,34 @@ class TestReal:
         assert manager.children[0].wait(PATIENCE) == 0
 
 
+@pytest.fixture
+def bounded() -> Iterator[Path]:
+    """A control group of 100 MB, which is less than torch takes."""
+    group = Path("/sys/fs/cgroup/memory") / f"fedmill-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("100M")
+    except OSError as error:
+        pytest.skip(f"no memory can be bounded here: {error}")
+    yield group
+    assert until(lambda: (group / "cgroup.procs").read_text() == "")
+    group.rmdir()
+
+
+@pytest.mark.system
+class TestOutOfMemory:
+    def test_the_kernel_ends_the_training_alone(self, start: Start, bounded: Path) -> None:
+        """It needs more than its group may have: the work is told as lost, with the reason."""
+        join = f"open({str(bounded / 'cgroup.procs')!r}, 'w').write(str(__import__('os').getpid()))"
+        real = "from fedmill_agent.training.__main__ import main\nmain()"
+        trainer, manager = start(f"{join}\n{real}")
+        trainer.process.submit(warm(1))
+        died = trainer.event()
+        assert died == TrainerDied(None, (1,))
+        assert "memory" in died.reason
+        assert manager.children[0].wait(PATIENCE) == -signal.SIGKILL
+
+
 class TestMemory:
     def test_a_kill_since(self, tmp_path: Path) -> None:
         """What was killed before is not ours."""

@@ -20,7 +20,7 @@ from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
 from fedmill_coordinator.demo import broker as brokers
-from fedmill_shared.clock import Clock
+from fedmill_shared.clock import Clock, ManualClock
 from fedmill_shared.errors import BrokerError
 from fedmill_shared.link import mqtt
 from fedmill_shared.link.backoff import Jitter, full_jitter
@@ -239,6 +239,42 @@ class TestNoBroker:
         while not isinstance(event := one.hear(), Connected):
             assert isinstance(event, Disconnected)
         assert one.hear() == Message(TOPIC, b"early")
+
+    def test_a_thread_that_hangs_is_overdue(self) -> None:
+        """One that waits for its next attempt is not, nor one that has ended."""
+        inside, go_on = threading.Event(), threading.Event()
+
+        def hang(_: LinkEvent) -> None:
+            inside.set()
+            assert go_on.wait(PATIENCE)
+
+        clock, waits = ManualClock(), threading.Event()
+
+        def wait(_: float) -> float:
+            waits.set()
+            return 30.0
+
+        endpoint = Endpoint(
+            host="127.0.0.1", port=brokers.free_port(), client_id="a", subscriptions=[]
+        )
+        link = MqttLink(endpoint, hang, jitter=wait, clock=clock)
+        clock.advance(10 * mqtt.HUNG_SECONDS)
+        assert link.late == 0.0  # not begun
+        link.start()
+        assert inside.wait(PATIENCE)
+        clock.advance(mqtt.HUNG_SECONDS + 5)
+        assert link.late > 0.0
+        go_on.set()
+        assert waits.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while link.late:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        clock.advance(mqtt.HUNG_SECONDS + 29)
+        assert link.late == 0.0
+        link.stop()
+        clock.advance(10 * mqtt.HUNG_SECONDS)
+        assert link.late == 0.0
 
     def test_a_name_that_resolves_to_nothing(self) -> None:
         """A mistyped host is told apart from a broker that is down, on every attempt."""

@@ -202,8 +202,9 @@ class TrainerProcess:
 
     def _read(self, child: Process) -> None:
         try:
-            self._listen(child)
-        except (TrainerError, OSError):  # noise in the pipe, or a connection that broke
+            with suppress(ConnectionError):  # it died with something unread
+                self._listen(child)
+        except TrainerError:
             child.kill()
         ended = child.wait()
         with self._lock:
@@ -219,7 +220,7 @@ class TrainerProcess:
 
         Raises:
             TrainerError: what came is no answer.
-            OSError: the connection to it broke.
+            ConnectionError: the connection to it broke.
         """
         stream = child.open()
         if stream is None:
