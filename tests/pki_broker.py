@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker of a plant as it is deployed: rendered from the templates, with mutual TLS."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -50,7 +49,7 @@ class PlantBroker:
         self._authority = authority
         self._variables = variables
         self._child: subprocess.Popen[bytes] | None = None
-        self._program = os.environ.get("FEDMILL_MOSQUITTO") or find_mosquitto()
+        self._program = find_mosquitto()
         (folder / "data").mkdir(parents=True)
         self.revoke()
 
@@ -113,15 +112,15 @@ class PlantBroker:
             "mosquitto_crl": folder / "crl.pem",
             "mosquitto_acl": folder / "acl",
             "mosquitto_enrol_acl": folder / "enrol-acl",
+            "mosquitto_enrol_users": folder / "enrol-users",
             "mosquitto_data": folder / "data",
             "mosquitto_address": "127.0.0.1",
             "mosquitto_port": self.port,
             "mosquitto_enrol_port": self.enrol_port,
             "mosquitto_coordinator": COORDINATOR,
             "mosquitto_user": "root",
-            "mosquitto_version": os.environ.get("FEDMILL_MOSQUITTO_VERSION", "2.0"),
         } | self._variables
-        for template in ("mosquitto.conf", "acl", "enrol-acl"):
+        for template in ("mosquitto.conf", "acl", "enrol-acl", "enrol-users"):
             path = folder / template
             path.write_text(render(f"{template}.j2", **variables))
             path.chmod(0o600)

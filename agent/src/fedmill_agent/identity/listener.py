@@ -56,6 +56,8 @@ class _Context(ssl.SSLContext):
         made = super().wrap_socket(sock, server_hostname=self.name)
         self.shown = made.getpeercert(binary_form=True) or b""
         return made
+USER = "enrol"
+"""Of every box that enrols, and no secret."""
 
 
 @contextmanager
@@ -113,6 +115,8 @@ def _opened(listener: Listener, context: _Context, topic: str) -> Iterator[Plant
         host=listener.host,
         port=listener.port,
         client_id=f"enrol-{listener.request}",
+        username=USER,  # the broker takes it for the client id: no box can take an agent's
+        password=USER,
         tls=context,
         largest_packet=LARGEST_PACKET,
         patience=PATIENCE_SECONDS,
