@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill serve``: the daemon."""
 
+import faulthandler
 import gc
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +20,12 @@ from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import state_folder
 from fedmill_shared.link.base import Link, Sink
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
+from fedmill_shared.notify import notifier
 from fedmill_shared.stopping import on_stop
+from fedmill_shared.vigil import Vigil
+
+if TYPE_CHECKING:
+    from fedmill_coordinator.daemon import Daemon
 
 INFLIGHT = 200
 
@@ -25,6 +34,9 @@ INFLIGHT = 200
 @click.argument("config", type=click.Path(path_type=Path))
 def command(config: Path) -> None:
     """Run the coordinator that the file CONFIG describes, until SIGTERM or Ctrl-C."""
+    manager = notifier(os.environ)
+    if manager.watchdog_seconds:
+        faulthandler.enable()  # at the watchdog's SIGABRT: what each thread was doing
     settings = load(config)
     log.configure(level=settings.coordinator.log_level)
     with (
@@ -46,13 +58,34 @@ def command(config: Path) -> None:
             SystemClock(),
             events,
             audit=trail,
+            vigil=Vigil(manager, SystemClock(), events),
         )
         on_stop(daemon.stop)
         try:
-            daemon.run()
+            with _reported(settings, daemon):
+                daemon.run()
         finally:
             events.info("audit.head", head=trail.head())
             gc.freeze()  # the last collection would walk all of torch and take a second
+
+
+def _reported(settings: CoordinatorConfig, daemon: "Daemon") -> AbstractContextManager[object]:
+    """What tells Prometheus of ``daemon`` while it runs, if that is wanted.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    if settings.metrics is None:
+        return nullcontext()
+    from fedmill_coordinator.exposition.metric import Live  # noqa: PLC0415  few want it
+    from fedmill_coordinator.exposition.report import Report  # noqa: PLC0415
+
+    started_ns = SystemClock().now_ns()
+    return Report(
+        settings,
+        lambda: Live(started_ns, daemon.connected, daemon.counts.copy()),
+        log.get_logger(),
+    )
 
 
 def _connect(settings: CoordinatorConfig, sink: Sink) -> Link:
@@ -64,5 +97,6 @@ def _connect(settings: CoordinatorConfig, sink: Sink) -> Link:
         client_id=settings.coordinator.id,
         subscriptions=SUBSCRIPTIONS,
         inflight=INFLIGHT,
+        tls=settings.broker.tls,
     )
     return MqttLink(endpoint, sink)
