@@ -89,17 +89,15 @@ class Daemon:
         self._services.blobs.reading = self._vigil.step
         self.counts = self._services.counts
         self._denial = Denial(make_door(config, self._services), self._services)
-        state = Path(config.coordinator.state)
-        self._ledger = Ledger(self._services.traffic, store, clock, self.counts, state)
+        self._ledger = Ledger(
+            self._services.traffic, store, clock, self.counts, Path(config.coordinator.state)
+        )
         self._orders = Orders(self._services)
         self._connection = Connection(config.broker, clock, log, self._link)
         self._held = Rests(clock, log, StoreError)
         self._unserved = Rests(clock, log, StoreError, FrameError)
         self._stopping = False
-        jobs = read_jobs(map(Path, config.coordinator.jobs))
-        self._conductors = {
-            conductor.job.name: conductor for conductor in (self._conductor(*item) for item in jobs)
-        }
+        self._conductors = self._taken_up()
 
     @property
     def connected(self) -> bool:
@@ -225,6 +223,11 @@ class Daemon:
             save(self._conductors)
         except StoreError as error:
             self._log.error("store.failed", error=str(error))
+
+    def _taken_up(self) -> dict[str, Conductor]:
+        jobs = read_jobs(map(Path, self._config.coordinator.jobs))
+        conductors = [self._conductor(*item) for item in jobs]
+        return {each.job.name: each for each in conductors}
 
     def _conductor(self, path: Path, job: Job) -> Conductor:
         golden = self._config.coordinator.golden.get(job.name, "")

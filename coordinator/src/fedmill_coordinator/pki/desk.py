@@ -249,5 +249,5 @@ def _key_in(csr: bytes, agent: str) -> bytes:
 
 
 def _told(record: CertificateRecord) -> dict[str, str | int]:
-    days = (record.not_after_ns - record.issued_ns) // 86_400_000_000_000
+    days = round((record.not_after_ns - record.issued_ns) / 86_400_000_000_000)
     return {"agent": record.agent, "serial": record.serial, "days": days}
