@@ -66,7 +66,8 @@ class TestFederation:
             first, second = fleet.layout.agents
             config = fleet.layout.agents[first]
             fleet.start(first)
-            fleet.wait("a word", lambda: fleet.events(first, "certificate.missing"))
+            fleet.wait("a word", lambda: bool(fleet.events(first, "certificate.missing")))
+            fleet.wait("coordinator", lambda: fleet.heard("broker.connected"))
             code = fleet.code(first)
             done = fleet.enrol(config, code)
             assert done.returncode == 0, done.stderr
