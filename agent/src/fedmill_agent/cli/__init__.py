@@ -31,6 +31,7 @@ COMMANDS = {
     "import": "check a bundle from a stick, and hand it to the agent",
     "fit": "train offline on the windows of one or more agents and score the result",
     "audit": "verify or show the log of what was done to this agent, and by whom",
+    "support-bundle": "write what others need to help, without secrets and data",
     "golden": "release labelled windows of this agent to its coordinator, as a file",
 }
 
@@ -65,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def module_of(command: str) -> str:
-    """Module of a command: a word of Python has a stroke behind it."""
-    return f"fedmill_agent.cli.{'import_' if command == 'import' else command}"
+    """Module of a command: a word of Python has a stroke behind it, others none within."""
+    return f"fedmill_agent.cli.{'import_' if command == 'import' else command.replace('-', '_')}"
 
 
 def config_argument(parser: "argparse.ArgumentParser") -> None:

@@ -29,9 +29,10 @@ COMMANDS = {
     "trust": "Sign jobs, configuration and software; keep the keys.",
     "bundle": "Write what is signed to a stick, for machines without a network.",
     "audit": "Verify and show the audit log, and judge those of agents.",
-    "audit": "Verify and show the audit log, and judge those of agents.",
     "backup": "Write the whole coordinator to one file.",
     "restore": "Put a coordinator back from its backup.",
+    "doctor": "Check everything that a coordinator needs, with a remedy each.",
+    "support-bundle": "Write what others need to help, without secrets and data.",
     "demo": "Show a whole federation on this machine.",
 }
 
@@ -50,7 +51,9 @@ class LazyGroup(click.Group):
         """The command called ``name``."""
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"fedmill_coordinator.cli.{name}").command
+        command: click.Command = import_module(
+            f"fedmill_coordinator.cli.{name.replace('-', '_')}"
+        ).command
         return command
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes secrets out of configurations, by a table of what may be shown, and out of texts.
+
+A configuration shows numbers, truth values and the texts of fields in the table; any other text is
+removed, whatever it looks like. Texts that others wrote, as logs, lose every secret that the
+configuration's files hold, and what looks like one.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+REMOVED: Final = "(removed)"
+SHOWN: Final = frozenset(
+    {
+        "baud", "byte_order", "ca", "ca_certificate", "ca_file", "ca_key", "certificate",
+        "certificate_file", "classes", "column", "columns", "crl", "date_format", "discard",
+        "endpoint", "folder", "group", "host", "id", "interval", "jobs", "key", "key_file", "keys",
+        "kind", "label_column", "log_level", "metric", "mode", "name", "node", "order", "part",
+        "password_file", "path", "pattern", "policy", "position_file", "publish", "root",
+        "run_column", "security", "server_name", "shifts", "split", "startup", "state", "tags",
+        "time_column", "time_format", "timezone", "token_file", "token_header", "topic", "topics",
+        "truth", "unit", "units", "word_order",
+    }
+)  # fmt: skip
+"""Fields whose texts name things, places and files. ``key`` is a file, never its content."""
+URLS: Final = frozenset({"endpoint", "url"})
+SECRET_FILES: Final = frozenset({"password_file", "token_file", "key_file", "key", "ca_key"})
+LARGEST_SECRET: Final = 65_536
+SHORTEST_SECRET: Final = 4
+"""What is shorter would take every other word out of a log."""
+
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(-----END [A-Z0-9 ]{1,40}-----|\Z)", re.DOTALL
+)
+_USER_INFO = re.compile(r"([a-z][a-z0-9+.-]{1,20}://)[^\s/@\"']{1,500}@", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(?P<name>pass(?:word|wd|phrase)?|secret|token|api[-_]?key|authorization|credential|cookie)"
+    r"(?P<between>[\"']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;]+)",
+    re.IGNORECASE,
+)
+_NAMES = re.compile(r"pass(word|wd|phrase)?|secret|token|api[-_]?key|authorization", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_CODE = re.compile(r"\b(?:[A-Z2-7]{4}-){5,}[A-Z2-7]{1,4}\b")
+"""An enrolment code: base32 in groups of four."""
+
+
+def configuration(value: object, field: str = "") -> object:
+    """``value`` of a parsed TOML file with texts only where the table shows them."""
+    match value:
+        case bool() | int() | float() | None:
+            return value
+        case dict():
+            return {
+                _key(key): configuration(each, _field(key, field)) for key, each in value.items()
+            }
+        case list():
+            return [configuration(each, field) for each in value]
+        case str():
+            if field in URLS:
+                return without_user(value)
+            return scrubbed(value) if field in SHOWN else REMOVED
+    return REMOVED
+
+
+def without_user(url: str) -> str:
+    """``url`` without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return REMOVED
+    found = urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return REMOVED if "@" in found else found
+
+
+def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
+    """``text`` without ``secrets`` and without what looks like one."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, REMOVED)
+    text = _PEM.sub(REMOVED, text)
+    text = _USER_INFO.sub(rf"\1{REMOVED}@", text)
+    text = _NAMED.sub(_without_value, text)
+    text = _BEARER.sub(rf"\1 {REMOVED}", text)
+    return _CODE.sub(REMOVED, text)
+
+
+def structure(value: object, secrets: Collection[str]) -> object:
+    """``value`` with every text in it scrubbed, and no text under the name of a secret."""
+    match value:
+        case str():
+            return scrubbed(value, secrets)
+        case dict():
+            return {
+                scrubbed(str(key), secrets): REMOVED
+                if isinstance(each, str) and _NAMES.fullmatch(str(key))
+                else structure(each, secrets)
+                for key, each in value.items()
+            }
+        case list() | tuple() | set():
+            return [structure(each, secrets) for each in value]
+    return value
+
+
+def secrets_of(value: object, folder: Path, field: str = "") -> set[str]:
+    """What the files hold that a configuration names for secrets; ``folder`` is its own."""
+    match value:
+        case dict():
+            found = (secrets_of(each, folder, str(key)) for key, each in value.items())
+            return set[str]().union(*found)
+        case list():
+            return set[str]().union(*(secrets_of(each, folder, field) for each in value))
+        case str() if field in SECRET_FILES:
+            return _lines(folder / value)
+    return set()
+
+
+def _without_value(found: re.Match[str]) -> str:
+    """The name with its value removed; quotes stay, so that JSON stays JSON."""
+    quote = found["value"][0] if found["value"][0] in "\"'" else ""
+    return f"{found['name']}{found['between']}{quote}{REMOVED}{quote}"
+
+
+def _lines(path: Path) -> set[str]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_SECRET).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return set()
+    lines = {line.strip() for line in text.splitlines()}
+    return {line for line in lines if len(line) >= SHORTEST_SECRET and not line.startswith("-----")}
+
+
+def _field(key: object, field: str) -> str:
+    """Entries of a table that is shown are shown: ``tags = {speed = "ns=2;s=V"}``."""
+    return field if field in ("tags", "units") else str(key)
+
+
+def _key(key: object) -> str:
+    return scrubbed(str(key))

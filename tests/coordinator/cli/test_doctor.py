@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fedmill doctor``: what is wrong is found, and has a remedy."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+
+from fedmill_shared.audit import FILE, AuditLog
+from fedmill_shared.clock import ManualClock
+from fedmill_shared.files import state_folder
+
+Run = Callable[..., Result]
+Found = dict[str, dict[str, str]]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Something listens where the broker should."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def config(plant: SimpleNamespace, port: int) -> Path:
+    """A coordinator that could run."""
+    path: Path = plant.config
+    path.write_text(f"[broker]\nport = {port}\n")
+    (path.parent / "state").chmod(0o700)
+    log = AuditLog(path.parent / "state" / FILE, ManualClock())
+    for _ in range(3):
+        log.record(who="anna", what="order.pause", subject="tiny")
+    return path
+
+
+def _found(run: Run, config: Path, code: int = 0) -> Found:
+    result = run("doctor", "--config", config, "--json")
+    assert result.exit_code == code, result.stdout + result.stderr
+    return {each["check"]: each for each in json.loads(result.stdout)}
+
+
+def test_healthy(run: Run, config: Path) -> None:
+    """Nothing fails; every check has a line."""
+    with state_folder(config.parent / "state", "coordinator"):
+        found = _found(run, config)
+    names = {"configuration", "state folder", "disk", "daemon", "database", "broker", "audit log"}
+    assert {name: found[name]["state"] for name in names} == dict.fromkeys(names, "ok")
+    assert found["audit log"]["detail"].startswith("3 records, head 3:")
+    assert "python" in found["software"]["detail"]
+
+
+def test_everything_that_is_not_ok_has_a_remedy(run: Run, empty: Path) -> None:
+    """Of a coordinator that never ran."""
+    empty.write_text("[broker]\nport = 1\n")
+    found = _found(run, empty, 1)
+    wrong = [each for each in found.values() if each["state"] != "ok"]
+    assert {"state folder", "broker"} <= {each["check"] for each in wrong}
+    assert [each for each in wrong if not each["remedy"]] == []
+
+
+def test_wrong_configuration(run: Run, empty: Path) -> None:
+    """What needs none is checked anyway."""
+    empty.write_text("[broker]\nport = true\n")
+    found = _found(run, empty, 1)
+    assert found["configuration"]["state"] == "failed"
+    assert "software" in found
+
+
+@pytest.mark.parametrize(
+    ("harm", "check", "state"),
+    [
+        (lambda state: (state / "fedmill.sqlite").write_bytes(b"x" * 9999), "database", "failed"),
+        (lambda state: state.chmod(0o755), "state folder", "warning"),
+        (lambda state: (state / FILE).write_text("{}\n"), "audit log", "failed"),
+        (lambda state: (state / FILE).unlink(), "audit log", "warning"),
+    ],
+)
+def test_what_is_wrong(
+    run: Run, config: Path, harm: Callable[[Path], object], check: str, state: str
+) -> None:
+    """Each by its own check."""
+    harm(config.parent / "state")
+    found = _found(run, config, 1 if state == "failed" else 0)
+    assert found[check]["state"] == state
+    assert found[check]["remedy"]
+
+
+def test_job_file_that_is_gone(run: Run, config: Path) -> None:
+    """The daemon would not start."""
+    config.write_text(config.read_text() + '[coordinator]\njobs = ["none.toml"]\n')
+    assert "none.toml" in _found(run, config, 1)["jobs"]["detail"]
+
+
+def test_for_people(run: Run, config: Path) -> None:
+    """A line each, the state first."""
+    result = run("doctor", "--config", config)
+    assert "ok       database: whole, schema" in result.stdout
+    assert "warning  daemon: no coordinator runs" in result.stdout
+
+
+def test_certificate_that_is_missing(run: Run, config: Path) -> None:
+    """Its file is named."""
+    config.write_text(config.read_text() + "[broker.tls]\n")
+    found = _found(run, config, 1)
+    assert "certificate.pem" in found["certificate"]["detail"]
+
+
+def test_port_of_metrics(run: Run, config: Path, port: int) -> None:
+    """That another program has."""
+    config.write_text(config.read_text() + f"[metrics]\nport = {port}\n")
+    assert "another program" in _found(run, config, 1)["metrics"]["detail"]
