@@ -13,6 +13,7 @@ from tests.deploy.playbooks import Controller
 GATEWAYS = ("gw1", "gw2")
 CONFIG = "/etc/fedmill/coordinator.toml"
 SHORT, LONG = "short", "long"
+SECRET_NAME, SECRET = "press-password", "that-nobody-may-read"
 _PATIENCE = 120.0
 _JOB = """
 [job]
@@ -163,7 +164,9 @@ class Plant:
             "gateways": {
                 "agent_broker_host": "plant",
                 "agent_sources": "".join([*recordings, _LIVE]),
+                "agent_secrets": {SECRET_NAME: "{{ vault_press_password }}"},
             },
         }
         for group, given in variables.items():
             self.controller.variables(group, json.dumps(given))
+        self.controller.secrets("gateways", json.dumps({"vault_press_password": SECRET}))

@@ -3,6 +3,7 @@
 
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import sys
@@ -41,12 +42,20 @@ class Outcome:
 
 
 class Controller:
-    """Where playbooks are run from: an inventory, and a way into each machine."""
+    """Where playbooks are run from: an inventory, and a way into each machine.
+
+    Attributes:
+        said: all that playbooks have printed.
+    """
 
     def __init__(self, lab: Lab, groups: Mapping[str, list[Machine]]) -> None:
         self._lab = lab
         self._folder = lab.work / "controller"
         self._folder.mkdir()
+        password = self._folder / "password"
+        password.write_text(secrets.token_hex(8))
+        self._password = ["--vault-password-file", str(password)]
+        self.said = ""
         lines: list[str] = []
         for group, machines in groups.items():
             lines += [f"[{group}]", *(self._host(machine) for machine in machines), ""]
@@ -55,14 +64,22 @@ class Controller:
 
     def variables(self, group: str, text: str) -> None:
         """Give a group its variables."""
-        folder = self._folder / "group_vars"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{group}.yml").write_text(text)
+        folder = self._folder / "group_vars" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "main.yml").write_text(text)
+
+    def secrets(self, group: str, text: str) -> None:
+        """Give a group variables that lie encrypted in a vault."""
+        path = self._folder / "group_vars" / group / "vault.yml"
+        path.write_text(text)
+        command = [str(_PLAYBOOK.with_name("ansible-vault")), "encrypt", *self._password, str(path)]
+        subprocess.run(command, check=True, capture_output=True, env=self._environment(path.parent))
 
     def play(self, bundle: Path, name: str, *options: str) -> Outcome:
         """Run one playbook of ``bundle``."""
         folder = bundle / "deploy/ansible"
-        command = [str(_PLAYBOOK), "-i", str(self.inventory), str(folder / name), *options]
+        command = [str(_PLAYBOOK), "-i", str(self.inventory), *self._password]
+        command += [str(folder / name), *options]
         done = subprocess.run(
             command,
             cwd=folder,
@@ -72,6 +89,7 @@ class Controller:
             check=False,
         )
         text = f"$ {shlex.join(command)}\n{done.stdout}{done.stderr}"
+        self.said += text
         recap = _RECAP.findall(done.stdout)
         changed = {host: int(changes) for host, _, changes, _, _ in recap}
         failed = {host: int(lost) + int(failures) for host, _, _, lost, failures in recap}
