@@ -20,7 +20,7 @@ from fedmill_shared.log import Logger
 
 
 def assemble(
-    config: CoordinatorConfig, store: Store, link: Link, *, clock: Clock, log: Logger, audit: Audit
+    config: CoordinatorConfig, store: Store, link: Link, clock: Clock, log: Logger, *, audit: Audit
 ) -> Services:
     """The services of a daemon with this ``config``, which speak over ``link``.
 

@@ -83,9 +83,7 @@ class Daemon:
         self._inbox: Inbox[LinkEvent] = Inbox(LANES)
         self._link = connect(self._hand_in)
         self._audit: Audit = NoAudit() if audit is None else audit
-        self._services = assemble(
-            config, store, self._link, clock=clock, log=log, audit=self._audit
-        )
+        self._services = assemble(config, store, self._link, clock, log, audit=self._audit)
         self._services.blobs.reading = self._vigil.step
         self.counts = self._services.counts
         self._denial = Denial(make_door(config, self._services), self._services)
