@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import structs
+from tuf.api.metadata import Targets
 
 from fedmill_coordinator.registry.notices import blobs_of, version_notice
 from fedmill_coordinator.store.base import Store
@@ -54,15 +55,21 @@ def write_bundle(
     wanted = set(jobs)
     make_folder(out / "notices")
     try:
-        with repository.alone():
+        with repository.alone():  # only for what is small: the daemon waits for it
             _copy_metadata(repository, out)
-            paths = _copy_targets(repository, out, software=software)
-            bundled = _copy_jobs(repository, store, out, wanted)
-            releases = {job: _copy_release(repository, store, blobs, out, job) for job in bundled}
+            roles = [TrustRole.TARGETS, TrustRole.MODELS]
+            roles += [TrustRole.SOFTWARE] if software else []
+            signed = {role: repository.targets(role).signed for role in roles}
+        for each in signed.values():
+            _copy_targets(repository, out, each)
+        bundled = _copy_jobs(signed[TrustRole.TARGETS], store, out, wanted)
+        known = signed[TrustRole.MODELS]
+        releases = {job: _copy_release(known, store, blobs, out, job) for job in bundled}
     except OSError as error:
         told = f"{error.filename or out}: {error.strerror or error}"
         raise StoreError(told, remedy="is there room on the stick?") from error
     found = {job: number for job, number in releases.items() if number}
+    paths = sorted(signed[TrustRole.SOFTWARE].targets) if software else []
     return Bundled(bundled, found, paths)
 
 
@@ -77,20 +84,16 @@ def _copy_metadata(repository: Repository, out: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def _copy_targets(repository: Repository, out: Path, *, software: bool) -> list[str]:
-    """Every target of the operator's and, if asked, of software; the paths of the latter."""
-    roles = [TrustRole.TARGETS, TrustRole.MODELS, *([TrustRole.SOFTWARE] if software else [])]
-    for role in roles:
-        for path, each in repository.targets(role).signed.targets.items():
-            place = in_folder(path, each.hashes["sha256"])
-            make_folder((out / "targets" / place).parent)
-            shutil.copyfile(repository.targets_folder / place, out / "targets" / place)
-    return sorted(repository.targets(TrustRole.SOFTWARE).signed.targets) if software else []
+def _copy_targets(repository: Repository, out: Path, signed: Targets) -> None:
+    """Every target of a role; a file that is named by its digest never changes."""
+    for path, each in signed.targets.items():
+        place = in_folder(path, each.hashes["sha256"])
+        make_folder((out / "targets" / place).parent)
+        shutil.copyfile(repository.targets_folder / place, out / "targets" / place)
 
 
-def _copy_jobs(repository: Repository, store: Store, out: Path, wanted: set[str]) -> list[str]:
+def _copy_jobs(targets: Targets, store: Store, out: Path, wanted: set[str]) -> list[str]:
     """Notices of the jobs that are signed and run here."""
-    targets = repository.targets().signed
     signed = {
         job: texts
         for path in targets.targets
@@ -114,14 +117,13 @@ def _copy_jobs(repository: Repository, store: Store, out: Path, wanted: set[str]
     return found
 
 
-def _copy_release(repository: Repository, store: Store, blobs: Blobs, out: Path, job: str) -> int:
+def _copy_release(models: Targets, store: Store, blobs: Blobs, out: Path, job: str) -> int:
     """The newest release of ``job`` that agents were told of, with its blobs; 0 if none is."""
-    signed = repository.targets(TrustRole.MODELS).signed.targets
     for record in reversed(store.releases(job)):
         notice = _notice(store, blobs, record)
         if notice is None:
             continue
-        target = signed.get(release_path(job, record.release))
+        target = models.targets.get(release_path(job, record.release))
         if target is None or target.hashes["sha256"] != sha256(release_statement(notice)):
             continue
         write_atomic(out / "notices" / f"{job}.release", encode(notice))
