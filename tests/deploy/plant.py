@@ -163,6 +163,7 @@ class Plant:
             "plant_server": {"coordinator_jobs": jobs},
             "gateways": {
                 "agent_broker_host": "plant",
+                "agent_wait_seconds": 240,
                 "agent_sources": "".join([*recordings, _LIVE]),
                 "agent_secrets": {SECRET_NAME: "{{ vault_press_password }}"},
             },
