@@ -10,6 +10,7 @@
 #   make wheels                   the four wheels into dist/
 #   make bundle [ARCH=x86_64|aarch64]           all that a plant without internet needs, into dist/
 #   make pins                     deploy/requirements: what a bundle is made of
+#   make sbom                     what agents and coordinators are made of (CycloneDX), into dist/
 #   make clean                    remove caches and dist/; .venv and runs/ stay
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ ARCH ?= $(shell uname -m)
 # /dev/shm, if it is writable and has 4 GiB free
 ROOMY = $(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 4194304 { print "/dev/shm" }')
 
-.PHONY: setup demo test test-deploy lint bench wheels bundle pins clean mosquitto machines
+.PHONY: setup demo test test-deploy lint bench wheels bundle sbom pins clean mosquitto machines
 
 setup: mosquitto $(STAMP)
 
@@ -63,6 +64,9 @@ wheels: setup
 
 bundle: setup
 	@$(BIN)/python deploy/requirements/bundle.py --arch $(ARCH)
+
+sbom: setup
+	@$(BIN)/python deploy/requirements/sbom.py
 
 pins: setup
 	@$(BIN)/python deploy/requirements/pins.py
