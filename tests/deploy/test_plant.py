@@ -6,7 +6,7 @@ The steps stand in order, and each goes on where the one before it ended.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -50,22 +50,6 @@ def _machine(plant: Plant, name: str) -> Machine:
     return next(machine for machine in plant.machines if machine.name == name)
 
 
-def _host_pid(machine: Machine, inside: int) -> int:
-    """The number that a process of a machine has on the host."""
-    own = Path(f"/proc/{machine.leader}/ns/pid").stat().st_ino
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            number = next(line for line in status.read_text().splitlines() if line[:6] == "NSpid:")
-            if (
-                number.split()[-1] == str(inside)
-                and (status.parent / "ns/pid").stat().st_ino == own
-            ):
-                return int(status.parent.name)
-        except (OSError, StopIteration):  # ended meanwhile
-            continue
-    return 0
-
-
 def _trainer(machine: Machine) -> int:
     """The training process, by its number inside; 0 for none."""
     found = machine.run("pgrep", "-f", "fedmill_agent.training", ok=False).split()
@@ -73,21 +57,30 @@ def _trainer(machine: Machine) -> int:
 
 
 @contextmanager
-def _tight(machine: Machine, trainer: int) -> Iterator[Callable[[], int]]:
-    """Move a process into a group that has too little memory; how often the kernel killed there."""
+def _tight(machine: Machine) -> Iterator[Callable[[], int]]:
+    """What a machine starts meanwhile has 60 MB in all; how often the kernel has killed for that.
+
+    Its first process is moved: whatever that starts begins where it is itself.
+    """
     group = _MEMORY / f"fedmill-{machine.record.run}-tight"
     machine.record.groups.append(str(group))
     machine.record.save()
     group.mkdir()
-    # what the process has already counts where it came from: a few pages more are too many here
-    (group / "memory.limit_in_bytes").write_text(str(64 << 10))
-    (group / "cgroup.procs").write_text(str(_host_pid(machine, trainer)))
+    (group / "memory.limit_in_bytes").write_text(str(60 << 20))
+    own = Path(f"/proc/{machine.leader}/cgroup").read_text().splitlines()
+    home = next(line.split(":", 2)[2] for line in own if line.split(":")[1] == "memory")
+    (group / "cgroup.procs").write_text(str(machine.leader))
 
     def kills() -> int:
         lines = (group / "memory.oom_control").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
 
-    yield kills  # the group goes with the machine: an ended process may stay in it a while
+    try:
+        yield kills
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                (_MEMORY / home.lstrip("/") / "cgroup.procs").write_text(pid)
 
 
 class TestDeployment:
@@ -187,7 +180,8 @@ class TestWounds:
         machine = plant.gateways["gw2"]
         agent = plant.main_pid(machine, "fedmill-agent.service")
         plant.wait("a trainer", lambda: _trainer(machine))
-        with _tight(machine, _trainer(machine)) as kills:
+        with _tight(machine) as kills:
+            machine.run("kill", "-KILL", str(_trainer(machine)))  # the next one is to be tight
             plant.wait("the kernel's killer", lambda: kills() > 0)
         plant.goes_on()
         assert plant.main_pid(machine, "fedmill-agent.service") == agent
