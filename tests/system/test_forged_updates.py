@@ -15,6 +15,7 @@ from tests.coordinator.exposition.reading import Told, read
 from tests.system.fleet import COORDINATOR, a_job
 from tests.system.secured import SecureFleet, loaded, secured
 
+from fedmill_agent.places import job_folder
 from fedmill_coordinator.demo.broker import free_port
 from fedmill_shared import topics
 from fedmill_shared.crypto.keys import make_key
@@ -34,12 +35,9 @@ FRAME = b"weights that suit somebody"
 
 @contextmanager
 def enrolled(folder: Path) -> Iterator[SecureFleet]:
-    """Two agents with identities, of which neither has begun; the broker has an administrator."""
+    """Two agents with identities, of which neither has begun."""
     job = a_job(rounds=2, deadline_seconds=60.0, minimum=2)
     with secured(folder, job) as fleet:
-        acl = folder / "plant" / "acl"
-        acl.write_text(acl.read_text() + f"\nuser {ADMIN}\ntopic readwrite #\n")
-        fleet.plant.child.send_signal(signal.SIGHUP)
         fleet._append(fleet.layout.coordinator, f"[metrics]\nport = {free_port()}\n")
         fleet.start(COORDINATOR)
         fleet.wait("coordinator", lambda: fleet.heard("broker.connected"))
@@ -58,7 +56,12 @@ def told(fleet: SecureFleet) -> Told:
 
 @contextmanager
 def administrator(fleet: SecureFleet) -> Iterator[MqttLink]:
-    """Somebody who may say anything to the broker, in anybody's name."""
+    """Somebody who may say anything to the broker, in anybody's name: the broker is his own."""
+    acl = fleet.folder / "plant" / "acl"
+    acl.write_text(acl.read_text() + f"\nuser {ADMIN}\ntopic readwrite #\n")
+    before = fleet.plant.log.count("ACL pattern")  # mosquitto warns of one each time it reads them
+    fleet.plant.child.send_signal(signal.SIGHUP)
+    fleet.plant.wait("rights", lambda: fleet.plant.log.count("ACL pattern") > before)
     credential = loaded(fleet.pki).issue(ADMIN)
     events: SimpleQueue[LinkEvent] = SimpleQueue()
     tls = fleet.plant.identity(credential)
@@ -149,8 +152,10 @@ class TestKilled:
             coordinator = fleet.process(COORDINATOR)
             coordinator.suspend()
             trainer.resume()
-            fleet.wait("the update", lambda: len(fleet.parcels(second)) == 1)
-            (path,) = fleet.parcels(second)
+            outbox = job_folder(fleet.state(second), fleet.job.name) / "outbox"
+            # Not what is still being written: a kill may lose that, and it is trained again.
+            fleet.wait("the update", lambda: any(outbox.glob("*.update")))
+            (path,) = outbox.glob("*.update")
             before = msgspec.msgpack.decode(path.read_bytes(), type=Parcel).offer
             assert before.signature
             fleet.kill(second)
