@@ -71,7 +71,7 @@ def certificates(config: CoordinatorConfig, now_ns: int) -> Findings:
     """Terms of our own certificate, of those of the authorities, and of what is revoked."""
     files: dict[str, tuple[str, str]] = {}
     if config.broker.tls is not None:
-        issue = "issue a new one with `fedmill ca server` or your tool for it"
+        issue = "issue a new one with `fedmill ca issue-coordinator`"
         files["certificate"] = (config.broker.tls.certificate, issue)
         files["broker's authority"] = (config.broker.tls.ca, "see docs/operations.md, Certificates")
     if config.pki is not None:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the security page claims has code, and a test that exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "security.md"
+REFERENCE = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)*)`")
+PLACE = re.compile(r"`((?:shared|agent|coordinator|deploy)/[\w./-]+)`")
+
+
+def _references() -> list[tuple[str, str]]:
+    return sorted(set(REFERENCE.findall(PAGE.read_text())))
+
+
+def _defined(path: Path) -> set[str]:
+    """Names of tests and classes in a file, as a reference writes them."""
+    found = {""}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(f"::{node.name}")
+            inner = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            found |= {f"::{node.name}::{each.name}" for each in inner}
+        elif isinstance(node, ast.FunctionDef):
+            found.add(f"::{node.name}")
+    return found
+
+
+def _rows(heading: str) -> list[list[str]]:
+    section = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in rows if row[-1] not in ("Test", "---")]
+
+
+@pytest.mark.parametrize(("file", "name"), _references())
+def test_each_test_that_is_named_exists(file: str, name: str) -> None:
+    """File, class and function."""
+    assert (ROOT / file).is_file(), file
+    assert name in _defined(ROOT / file)
+
+
+@pytest.mark.parametrize("place", sorted(set(PLACE.findall(PAGE.read_text()))))
+def test_each_place_that_is_named_exists(place: str) -> None:
+    """File or folder."""
+    assert (ROOT / place).exists()
+
+
+@pytest.mark.parametrize("heading", ["Attacks", "IEC 62443-4-2", "NIST IR 8259A"])
+def test_each_claim_names_its_test(heading: str) -> None:
+    """What is left to others says so, and claims nothing."""
+    claims = [row for row in _rows(heading) if not row[1].startswith("No, ")]
+    assert len(claims) >= 6
+    assert [row[0] for row in claims if not REFERENCE.search(row[-1])] == []
