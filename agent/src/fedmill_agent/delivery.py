@@ -82,12 +82,7 @@ class Delivery:
         self._frame: tuple[str, bytes] = ("", b"")
         self._unsaved: Parcel | None = None
         self._told_unsaved = False
-        if self.residual.set_aside is not None:
-            log.error("residual.set_aside", path=str(self.residual.set_aside))
-        for parcel in self._outbox.parcels():  # the newest round is the last
-            self.residual.sent(parcel)
-            self._await(parcel)
-        self._tell_set_aside()
+        self._resume()
 
     @property
     def waiting(self) -> int:
@@ -204,6 +199,15 @@ class Delivery:
         verdicts, self._verdicts = self._verdicts, {}
         for digest, verdict in verdicts.items():
             self._settle(digest, verdict)
+
+    def _resume(self) -> None:
+        """Go on with what waited when the process before this one ended."""
+        if self.residual.set_aside is not None:
+            self._log.error("residual.set_aside", path=str(self.residual.set_aside))
+        for parcel in self._outbox.parcels():  # the newest round is the last
+            self.residual.sent(parcel)
+            self._await(parcel)
+        self._tell_set_aside()
 
     def _save(self) -> None:
         parcel = self._unsaved

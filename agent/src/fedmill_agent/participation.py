@@ -58,15 +58,7 @@ class Participation:
         self._assessment = Assessment(
             job.name, self.election, deployment, ports, log, settled=self._settled
         )
-        self.delivery = Delivery(
-            folder,
-            ports.send,
-            agent=agent,
-            busy=lambda: self.training,
-            clock=clock,
-            log=log,
-            signatures=Signatures(ports.identity, self._have_signed, clock, log),
-        )
+        self.delivery = self._made_delivery(folder)
         self._attempt = 0
         self._failed: tuple[int, str, int] | None = None
         self._held = False
@@ -143,6 +135,18 @@ class Participation:
             self._train_if_open()
         self._use_spare_time()
         self._assessment.tell()
+
+    def _made_delivery(self, folder: Path) -> Delivery:
+        clock, log = self._clock, self._log
+        return Delivery(
+            folder,
+            self._ports.send,
+            agent=self._agent,
+            busy=lambda: self.training,
+            clock=clock,
+            log=log,
+            signatures=Signatures(self._ports.identity, self._have_signed, clock, log),
+        )
 
     def _outdated(self, task: protocol.Request) -> bool:
         """Whether ``task`` is for a version whose weights may have made room for newer ones."""
