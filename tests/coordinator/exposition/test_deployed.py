@@ -9,11 +9,13 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+from click import Context, Group
 from msgspec import json
 from structlog.testing import capture_logs
 from tests.coordinator.exposition.full import configured, fill
 from tests.coordinator.exposition.reading import LABELS, Told, read
 
+from fedmill_coordinator.cli import main
 from fedmill_coordinator.counts import Counts
 from fedmill_coordinator.exposition.collector import METRICS
 from fedmill_coordinator.exposition.metric import Live
@@ -210,3 +212,15 @@ class TestDashboards:
             assert told[metric]
             assert f'{label}=\\"${choice["name"]}\\"' in text
         assert set(re.findall(r'"\$([a-z]+)\\"', text)) == {choice["name"] for choice in choices}
+
+
+class TestRemedies:
+    def test_commands_that_are_named_exist(self) -> None:
+        """An alert at night sends nobody to a command that there is not."""
+        text = (DEPLOY / "prometheus" / "fedmill.rules.yml").read_text()
+        for name, verb in re.findall(r"`fedmill (\w+)(?: (\w+))?`", text):
+            group = main.get_command(Context(main), name)
+            assert group is not None, name
+            if verb:
+                assert isinstance(group, Group)
+                assert verb in group.commands
