@@ -32,6 +32,7 @@ from fedmill_shared.metrics import ClassificationStatistic, RegressionStatistic
 LATER = {
     *("down-request", "down-wait", "all-release", "up-wish"),
     *("up-renew", "down-certificate", "enrol-up", "enrol-down"),
+    *("up-echo", "down-echo"),
 }
 """Kinds that software of protocol 1 has no use for."""
 VECTOR = (np.arange(-50, 50, dtype=np.float32) / 64).astype(np.float32)

@@ -96,7 +96,10 @@ MESSAGES: dict[str, msgspec.Struct] = {
     ),
     "all-round-everyone": RoundNotice(job="press", round=4, base=digest("version"), cohort=None),
 }
-SINCE = {"all-release", "up-wish", "up-renew", "down-certificate", "enrol-up", "enrol-down"}
+SINCE = {
+    *("all-release", "up-wish", "up-renew", "down-certificate", "enrol-up", "enrol-down"),
+    *("up-echo", "down-echo"),
+}
 """Kinds of message that came later, and are recorded elsewhere."""
 PARCEL = Parcel(OFFER, FRAME, CARRY)
 FIRST = Folder(HERE / "wire_v1", {})

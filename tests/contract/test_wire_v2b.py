@@ -32,7 +32,7 @@ SINCE = {
 """Still later ones, which are recorded elsewhere."""
 SIGNED = {"key", "origin", "signature"}
 """The same of ``up-update``."""
-STATE_SINCE = {"disk_free_bytes", "trust", "safe_mode", "audit", "certificate"}
+STATE_SINCE = {"disk_free_bytes", "trust", "safe_mode", "audit", "certificate", "rights"}
 """The same of ``up-state`` itself."""
 LATER: dict[str, dict[str, Any]] = {
     "up-update": {"steps": 93.5, "shift": {"force": (1.5, 0.25), "speed": (-0.125, 3.0)}},
