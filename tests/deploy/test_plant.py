@@ -286,7 +286,7 @@ class TestReleases:
             lambda: all(sha in plant.updates(LONG) for each in sent.values() for sha in each),
         )
         states = [state for _, state in plant.updates(LONG).values()]
-        assert set(states) <= {"included", "accepted"}, states
+        assert set(states) <= {"included", "received"}, states
         plant.server.run("fedmill", "jobs", "resume", "/etc/fedmill/coordinator.toml", LONG)
 
 
