@@ -340,3 +340,14 @@ class TestSources:
         output = " ".join(capsys.readouterr().out.split())
         assert "source plc: running 5 values, 0 bad, 0 stale; nothing good yet" in output
         assert "left out" not in output
+
+
+def test_before_the_first_release(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    """An agent that trains and has nothing to score with says why."""
+    config = configure()
+    folder = config.parent / "a-state"
+    folder.mkdir()
+    state = AgentState(online=True, jobs={"tiny": JobPhase(phase="joined", version="ab" * 32)})
+    write_status(folder, status_of(state, connected=True, trainer_pid=None))
+    assert main(["status", str(config)]) == 0
+    assert "nothing scores yet: no version was released to this agent" in capsys.readouterr().out

@@ -9,6 +9,12 @@ from pathlib import Path
 
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.check_broker import check_broker
+from fedmill_agent.cli.check_machine import (
+    check_audit,
+    check_identity,
+    check_trust,
+    machine_lines,
+)
 from fedmill_agent.cli.eligibility import eligibility_lines
 from fedmill_agent.cli.naming import check_units
 from fedmill_agent.cli.tally import Tally, check_labels, job_lines, source_lines, tally
@@ -40,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
     job = load_job(options.job) if options.job else None
     problems: list[FedmillError] = []
     _show_gateway(config)
+    clock, tallies = SystemClock(), list[Tally]()
     if not options.offline:
         _attempt(problems, lambda: check_broker(config))
-    clock, tallies = SystemClock(), list[Tally]()
     for source in config.sources:
         if not isinstance(source, ReplayOptions):
             _attempt(problems, partial(_check_live, source, job, clock))
@@ -54,9 +60,19 @@ def run(options: argparse.Namespace) -> int:
         _attempt(problems, partial(_check_labelling, labels, config.agent.id, job, clock))
     if job is not None:
         _show_job(config, job, tallies, clock)
+    _check_machine(problems, config, clock)
     for problem in problems:
         print(f"problem: {problem}")
     return problems[0].exit_code if problems else 0
+
+
+def _check_machine(problems: list[FedmillError], config: AgentConfig, clock: Clock) -> None:
+    """Who the agent is, whom it trusts, what is known of its past, and its machine."""
+    _attempt(problems, lambda: check_identity(config, clock))
+    _attempt(problems, lambda: check_trust(config))
+    _attempt(problems, lambda: check_audit(config))
+    for line in machine_lines(config):
+        print(line)
 
 
 def _show_job(config: AgentConfig, job: Job, tallies: list[Tally], clock: Clock) -> None:

@@ -214,6 +214,8 @@ def _show_install(job: JobPhase) -> None:
     """What scores, unless it is simply the version that is trained from, and what is to score."""
     install = job.install
     if install is None:
+        if job.version and not job.windows_scored:
+            _show("", "nothing scores yet: no version was released to this agent")
         return
     committed = install.state == InstallState.COMMITTED
     if committed and not install.release and install.serving == job.version:
