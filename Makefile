@@ -62,7 +62,7 @@ wheels: setup
 	@$(PIP) wheel --no-deps --wheel-dir dist $(PACKAGES) .
 	@ls dist/*.whl
 
-bundle: setup
+bundle: sbom
 	@$(BIN)/python deploy/requirements/bundle.py --arch $(ARCH)
 
 sbom: setup

@@ -77,9 +77,8 @@ def _our_wheels(folder: Path) -> None:
 def _copy_rest(folder: Path) -> None:
     skipped = shutil.ignore_patterns("__pycache__", "*.pyc", ".ansible", "*.retry")
     shutil.copytree(ROOT / "deploy", folder / "deploy", ignore=skipped)
-    for path in (ROOT / "LICENSE", ROOT / "docs/deployment.md", ROOT / "dist/sbom.json"):
-        if path.exists():
-            shutil.copy(path, folder / path.name)
+    for path in (ROOT / "LICENSE", ROOT / "docs/deployment.md", *ROOT.glob("dist/sbom-*.json")):
+        shutil.copy(path, folder / path.name)
 
 
 def _others(folder: Path, architecture: str, given: Path | None) -> None:
