@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from tests.coordinator.pki.kit import DAY, Box
 
-from fedmill_coordinator.pki.authority import Authority, host_name, list_times
+from fedmill_coordinator.pki.authority import Authority, host_name
 from fedmill_coordinator.pki.register import record_of
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.crypto.certificates import read_certificate
@@ -251,11 +251,15 @@ class TestRevocations:
         """Serial numbers and when it was made come back."""
         records = [record_of(rig.client(), "agent", b"", NOW) for _ in range(3)]
         crl = rig.authority.revocations(records, NOW)
-        assert list_times(crl) == (frozenset(each.serial for each in records), NOW)
-        assert list_times(rig.authority.revocations([], NOW)) == (frozenset(), NOW)
+        assert rig.authority.read_revocations(crl) == (
+            frozenset(each.serial for each in records),
+            NOW,
+        )
+        empty = rig.authority.revocations([], NOW)
+        assert rig.authority.read_revocations(empty) == (frozenset(), NOW)
 
     @pytest.mark.parametrize("data", [b"", b"x", Box("gw7").csr])
-    def test_what_is_no_list(self, data: bytes) -> None:
+    def test_what_is_no_list(self, rig: Rig, data: bytes) -> None:
         """A sentence."""
         with pytest.raises(IdentityError, match="no list of revocations"):
-            list_times(data)
+            rig.authority.read_revocations(data)

@@ -192,6 +192,21 @@ class TestDenied:
         entrance.look()
         assert Entrance(entrance.office).door.step() == {"gw7"}
 
+    def test_though_the_list_cannot_be_written(self, entrance: Entrance) -> None:
+        """Whoever is denied is told once, and the list is tried again at every look."""
+        entrance.office.enrolled()
+        self.revoke(entrance)
+        entrance.office.crl.unlink()
+        entrance.office.crl.mkdir()
+        with capture_logs() as logs:
+            assert entrance.look() == {"gw7"}
+            assert entrance.look() == frozenset()
+        assert [log["event"] for log in logs] == ["store.failed", "store.failed"]
+        assert "crl.pem" in logs[0]["error"]
+        entrance.office.crl.rmdir()
+        entrance.look()
+        assert entrance.office.crl.is_file()
+
     def test_are_on_the_list_for_the_broker(self, entrance: Entrance) -> None:
         """It is written by the same look."""
         entrance.office.enrolled()

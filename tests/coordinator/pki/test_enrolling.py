@@ -4,7 +4,9 @@
 import pytest
 from tests.coordinator.pki.kit import DAY, HOUR, Box, Office
 
+from fedmill_coordinator.pki.authority import Authority
 from fedmill_coordinator.pki.enrolling import Preauthorised, decide, preauthorise, standing
+from fedmill_coordinator.pki.register import Register
 from fedmill_shared.crypto.certificates import read_certificate
 from fedmill_shared.errors import IdentityError
 
@@ -84,6 +86,16 @@ class TestPreauthorise:
         assert again.record.certificate == first.record.certificate
         office.clock.advance(DAY + 1)
         assert self.preauthorise(office, box).new
+
+    def test_of_an_authority_before(self, office: Office) -> None:
+        """Whoever lost it enrols all anew: the same key gets a certificate of the new one."""
+        box = Box("gw7")
+        first = self.preauthorise(office, box)
+        new = Authority.make("Plant CA", office.clock.now_ns())
+        register = Register(new, office.store, office.clock, days=90, crl=office.crl)
+        again = preauthorise(register, office.store, "gw7", box.csr)
+        assert again.new
+        assert again.record.serial != first.record.serial
 
     def test_another_key(self, office: Office) -> None:
         """A box that was set up anew has another certificate."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tests.coordinator.pki.kit import DAY, Box, Office
 
-from fedmill_coordinator.pki.authority import list_times
+from fedmill_coordinator.pki.authority import Authority
+from fedmill_coordinator.pki.register import Register
 from fedmill_shared.crypto.keys import public_bytes
 from fedmill_shared.errors import IdentityError, StoreError
 
@@ -14,7 +15,7 @@ from fedmill_shared.errors import IdentityError, StoreError
 class TestList:
     def written(self, office: Office) -> frozenset[str]:
         """Serial numbers in the file."""
-        return list_times(office.crl.read_bytes())[0]
+        return office.authority.read_revocations(office.crl.read_bytes())[0]
 
     def test_is_there_before_anybody_is_revoked(self, office: Office) -> None:
         """A broker that names a file that is missing does not start; all may read it."""
@@ -63,6 +64,14 @@ class TestList:
         office.crl.write_bytes(b"damaged")
         assert office.register.keep_list() == 0
         assert self.written(office) == frozenset()
+
+    def test_of_an_authority_before(self, office: Office) -> None:
+        """A broker that knows the new authority only would turn everybody away."""
+        office.register.keep_list()
+        new = Authority.make("Plant CA", office.clock.now_ns())
+        register = Register(new, office.store, office.clock, days=90, crl=office.crl)
+        assert register.keep_list() == 0
+        assert new.read_revocations(office.crl.read_bytes())[0] == frozenset()
 
     def test_what_cannot_be_written(self, office: Office) -> None:
         """One error that names the path."""

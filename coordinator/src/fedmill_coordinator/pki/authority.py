@@ -162,6 +162,22 @@ class Authority:
             builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self._key, None).public_bytes(Encoding.PEM)
 
+    def read_revocations(self, pem: bytes) -> tuple[frozenset[str], int]:
+        """Serial numbers of a list that this authority made (hexadecimal), and when, ns.
+
+        Raises:
+            IdentityError: it is damaged, or of another authority.
+        """
+        try:
+            crl = x509.load_pem_x509_crl(pem)
+            number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            ours = crl.is_signature_valid(self._key.public_key())
+        except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+            raise IdentityError("this is no list of revocations of ours") from error
+        if not ours:
+            raise IdentityError("this list of revocations is of another authority")
+        return frozenset(f"{each.serial_number:x}" for each in crl), number
+
     def _leaf(
         self, name: str, public: bytes, now_ns: int, days: int, random: Callable[[int], bytes]
     ) -> x509.CertificateBuilder:
@@ -204,20 +220,6 @@ def host_name(host: str) -> x509.GeneralName:
             remedy="write it as agents have it in broker.host",
         )
     return x509.DNSName(host.removesuffix("."))
-
-
-def list_times(pem: bytes) -> tuple[frozenset[str], int]:
-    """Serial numbers of a list of revocations (hexadecimal), and when it was made, ns.
-
-    Raises:
-        IdentityError: it is damaged.
-    """
-    try:
-        crl = x509.load_pem_x509_crl(pem)
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
-        raise IdentityError("this is no list of revocations of ours") from error
-    return frozenset(f"{each.serial_number:x}" for each in crl), number
 
 
 def _builder(

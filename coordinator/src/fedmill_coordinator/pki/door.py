@@ -13,7 +13,7 @@ from fedmill_coordinator.pki.register import Register
 from fedmill_coordinator.store.base import Store
 from fedmill_shared import topics
 from fedmill_shared.clock import Clock
-from fedmill_shared.errors import FrameError
+from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.link.base import Message
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import EnrolmentRequest, RenewalRequest, decode, encode
@@ -73,6 +73,8 @@ class Door:
     def step(self) -> frozenset[str]:
         """Look who was revoked, if the last look is long ago; who is denied since this one.
 
+        A list for the broker that cannot be written is told, and tried again at the next look.
+
         Raises:
             StoreError: the disk fails; what was known stays.
         """
@@ -81,9 +83,7 @@ class Door:
             return frozenset()
         self._due = now + LOOK_SECONDS
         before, self._denied = self._denied, frozenset(self._store.denied())
-        revoked = self._register.keep_list()
-        if revoked is not None:
-            self._log.info("revocations.written", certificates=revoked)
+        self._keep_list()
         return self._denied - before
 
     def take(self, message: Message) -> bool:
@@ -104,6 +104,15 @@ class Door:
             return False
         self._renew(agent, message)
         return True
+
+    def _keep_list(self) -> None:
+        try:
+            revoked = self._register.keep_list()
+        except StoreError as error:  # who is denied is carried out all the same
+            self._log.error("store.failed", error=str(error))
+            return
+        if revoked is not None:
+            self._log.info("revocations.written", certificates=revoked)
 
     def _enrol(self, message: Message) -> None:
         if not self._enrolments.take():

@@ -108,7 +108,7 @@ def preauthorise(register: Register, store: Store, agent: str, csr: bytes) -> Pr
             f"the key in the request of {agent!r} was revoked",
             remedy="make a new one on the box: `fedmill-agent identity request --new-key`",
         )
-    good = [each for each in known if each.not_after_ns > register.now_ns()]
+    good = [each for each in known if register.holds(each)]
     if good:
         return Preauthorised(good[-1], new=False)
     return Preauthorised(register.agent(agent, public, csr), new=True)

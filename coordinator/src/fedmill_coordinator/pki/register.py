@@ -5,11 +5,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fedmill_coordinator.pki.authority import Authority, list_times
+from fedmill_coordinator.pki.authority import Authority
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records_pki import CertificateRecord, Role
 from fedmill_shared.clock import Clock
 from fedmill_shared.crypto.certificates import read_certificate
+from fedmill_shared.crypto.issuer import check_issued
 from fedmill_shared.errors import IdentityError, StoreError
 from fedmill_shared.files import make_folder, sha256, write_atomic
 from fedmill_shared.topics import RESERVED
@@ -79,6 +80,14 @@ class Register:
         pem = self.authority.issue_server(hosts, public, now_ns=now, days=days, random=self._random)
         return record_of(pem, "broker", b"", now)
 
+    def holds(self, record: CertificateRecord) -> bool:
+        """Whether a certificate has not run out, and this authority issued it, none before."""
+        try:
+            check_issued(record.certificate, self.authority.pem)
+        except IdentityError:
+            return False
+        return record.not_after_ns > self._clock.now_ns()
+
     def now_ns(self) -> int:
         """What time it is, ns."""
         return self._clock.now_ns()
@@ -103,10 +112,10 @@ class Register:
 
     def _is_fresh(self, serials: frozenset[str], now_ns: int) -> bool:
         try:
-            written, made_ns = list_times(self._crl.read_bytes())
+            written, made_ns = self.authority.read_revocations(self._crl.read_bytes())
         except FileNotFoundError:
             return False
-        except IdentityError:  # damaged: written anew
+        except IdentityError:  # damaged, or of an authority before: written anew
             return False
         except OSError as error:
             raise StoreError(
