@@ -254,11 +254,8 @@ def _messages() -> Iterator[Decoder]:
             recorded = _recorded(f"{name}.bin") + _recorded(f"{name}-*.bin")
             seeds = (*recorded, _complete(type_, *recorded[:1]))
             yield Decoder(name, _message(type_), seeds)
-    for name, parse, topic in (
-        ("topic", topics.parse_up, topics.up("agent-1", "update")),
-        ("enrol-topic", topics.parse_enrol_up, topics.enrol_up("0f" * 16)),
-    ):
-        yield Decoder(name, _text(parse), (topic.encode(),))
+    topic = topics.up("agent-1", "update")
+    yield Decoder("topic", _text(topics.parse_up), (topic.encode(),))
 
 
 _TYPICAL: dict[str, Any] = {

@@ -21,8 +21,6 @@ from fedmill_shared.link.base import LinkEvent, Message
 from fedmill_shared.link.memory import MemoryLink
 from fedmill_shared.messages import AgentState, EnrolmentAnswer, Join, decode, encode
 
-REQUEST = "0f" * 16
-
 
 class Guarded:
     """A plant whose coordinator gets an authority, with a certificate for each agent."""
@@ -138,9 +136,7 @@ class TestEnrolment:
             if isinstance(event, Message):
                 heard[event.topic] = event.payload
 
-        answer = topics.enrol_down(REQUEST)
-        box_link = MemoryLink(plant.broker, [topics.ENROL_CA, answer], hear)
-        box_link.start()
+        MemoryLink(plant.broker, [topics.ENROL_CA], hear).start()
         opened = open_enrolment(
             "gw7",
             heard[topics.ENROL_CA],
@@ -150,7 +146,11 @@ class TestEnrolment:
             by="anna",
         )
         plant.store.add_enrolment(opened.record)
-        box_link.publish(topics.enrol_up(REQUEST), encode(Box("gw7", opened.code).request()))
+        request = encode(Box("gw7", opened.code).request())
+        answer = topics.enrol_down(request)
+        box_link = MemoryLink(plant.broker, [answer], hear)
+        box_link.start()
+        box_link.publish(topics.ENROL_UP, request)
         plant.work()
         told = decode(heard[answer], EnrolmentAnswer)
         assert told.state == "issued"
@@ -163,7 +163,7 @@ class TestEnrolment:
         plant.link.start()
         plant.work()
         with capture_logs() as logs:
-            plant.broker.route(topics.enrol_up(REQUEST), b"x", retain=False)
+            plant.broker.route(topics.ENROL_UP, b"x", retain=False)
             plant.work()
         assert [log["event"] for log in logs] == ["message.refused"]
 

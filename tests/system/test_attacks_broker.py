@@ -30,7 +30,7 @@ pytestmark = pytest.mark.system
 PATIENCE = 20.0
 AUTHORITY = Authority()
 NOT_AUTHORIZED = 0x87
-REQUEST = "0" * 32
+REQUEST = b"please"
 
 
 class Attacker:
@@ -249,8 +249,8 @@ class TestTopics:
             "fedmill/v1/all/release/rig",
             "fedmill/v1/all/trust/root.json",
             "fedmill/v1/enrol/ca",
-            f"fedmill/v1/enrol/up/{REQUEST}",
-            f"fedmill/v1/enrol/down/{REQUEST}",
+            topics.ENROL_UP,
+            topics.enrol_down(REQUEST),
             f"fedmill/v1/{topics.NOBODY}/up/echo",
             "fedmill/v1/gw-1",
             "spBv1.0/plant/DDATA/gw-1",
@@ -367,8 +367,8 @@ class TestEnrolment:
         box = attack(None, broker.enrol_port, user="enrol")
         assert box.connect() == "connected"
         box.listen(topics.enrol_down(REQUEST))
-        assert box.publish(topics.enrol_up(REQUEST), b"please") != NOT_AUTHORIZED
-        assert coordinator.hears() == Message(topics.enrol_up(REQUEST), b"please")
+        assert box.publish(topics.ENROL_UP, REQUEST) != NOT_AUTHORIZED
+        assert coordinator.hears() == Message(topics.ENROL_UP, REQUEST)
         assert coordinator.says(topics.enrol_down(REQUEST), b"welcome") is None
         assert box.heard.get(timeout=PATIENCE).payload == b"welcome"
 
@@ -379,8 +379,8 @@ class TestEnrolment:
             "fedmill/v1/gw-2/down/receipt",
             "fedmill/v1/all/release/rig",
             "fedmill/v1/enrol/ca",
-            f"fedmill/v1/enrol/down/{REQUEST}",
-            f"fedmill/v1/enrol/up/{REQUEST}/more",
+            topics.enrol_down(REQUEST),
+            f"{topics.ENROL_UP}/more",
             "fedmill/v1/enrol-box/up/state",
             "anything",
         ],
@@ -392,6 +392,23 @@ class TestEnrolment:
         box = attack(None, broker.enrol_port, user="enrol")
         assert box.connect() == "connected"
         assert box.publish(topic, retain=True) == NOT_AUTHORIZED
+
+    def test_it_has_one_message_kept_at_most(
+        self, broker: PlantBroker, members: Join, attack: Attack
+    ) -> None:
+        """Each takes the place of the one before, so that no memory is filled."""
+        box = attack(None, broker.enrol_port, user="enrol")
+        assert box.connect() == "connected"
+        for number in range(20):
+            assert box.publish(topics.ENROL_UP, str(number).encode(), retain=True) != (
+                NOT_AUTHORIZED
+            )
+            assert box.publish(f"{topics.ENROL_UP}/{number}", retain=True) == NOT_AUTHORIZED
+        coordinator = members(COORDINATOR, "fedmill/v1/+/up/#")
+        assert coordinator.hears() == Message(topics.ENROL_UP, b"19", retained=True)
+        assert members("gw-2").says("fedmill/v1/gw-2/up/state", b"next") is None
+        assert coordinator.hears() == Message("fedmill/v1/gw-2/up/state", b"next")
+        assert box.publish(topics.ENROL_UP, b"", retain=True) != NOT_AUTHORIZED
 
     def test_it_may_read_nothing_else(
         self, broker: PlantBroker, members: Join, attack: Attack

@@ -230,7 +230,7 @@ class TestMiddle:
             host="127.0.0.1",
             port=middle.port,
             client_id=COORDINATOR,
-            subscriptions=[topics.enrol_up("+")],
+            subscriptions=[topics.ENROL_UP],
             tls=middle.identity(theirs.issue(COORDINATOR)),
         )
         link = MqttLink(endpoint, heard.append)

@@ -9,8 +9,11 @@
     fedmill/v1/all/block/<job>        blocks that every agent wants
     fedmill/v1/<agent>/out/<kind>/<job>   predictions and alarms, JSON for other systems
     fedmill/v1/enrol/ca               the certificate of the plant's CA (PEM), retained
-    fedmill/v1/enrol/up/<request>     a box that has no certificate yet asks for one
+    fedmill/v1/enrol/up               a box that has no certificate yet asks for one
     fedmill/v1/enrol/down/<request>   what it is answered
+
+Strangers write to one topic only: a broker keeps a message for each topic that somebody has it
+keep, and every topic that they may name would be memory of theirs.
 
 At most seven slashes and 256 bytes, so that the tree also fits a public cloud broker.
 """
@@ -18,6 +21,7 @@ At most seven slashes and 256 bytes, so that the tree also fits a public cloud b
 import re
 
 from fedmill_shared.errors import FrameError
+from fedmill_shared.files import sha256
 
 ROOT = "fedmill/v1"
 ALL = "all"
@@ -27,8 +31,8 @@ RESERVED = (ALL, ENROL)
 NOBODY = "_nobody"
 """In the place of an agent whose topics none may write, and whose name none can have."""
 ENROL_CA = f"{ROOT}/{ENROL}/ca"
+ENROL_UP = f"{ROOT}/{ENROL}/up"
 _AGENT = re.compile(r"^[a-z0-9-]{1,32}$")
-_REQUEST = re.compile(r"^[0-9a-f]{32}$")
 
 
 def valid_agent_id(agent: str) -> bool:
@@ -56,26 +60,12 @@ def broadcast(kind: str, job: str) -> str:
     return f"{ROOT}/{ALL}/{kind}/{job}"
 
 
-def enrol_up(request: str) -> str:
-    """Topic on which a box asks to enrol, under a ``request`` of 32 random hexadecimal digits."""
-    return f"{ROOT}/{ENROL}/up/{request}"
+def enrol_down(request: bytes) -> str:
+    """Topic on which the box is answered that sent ``request``: named by 32 digits of its SHA-256.
 
-
-def enrol_down(request: str) -> str:
-    """Topic on which the box that asked under ``request`` is answered."""
-    return f"{ROOT}/{ENROL}/down/{request}"
-
-
-def parse_enrol_up(topic: str) -> str:
-    """The request of a topic on which a box asks to enrol.
-
-    Raises:
-        FrameError: the topic is not one of these.
+    So nobody can ask for an answer in the place of another, and who asks again is answered there.
     """
-    request = topic.removeprefix(enrol_up(""))
-    if request == topic or _REQUEST.fullmatch(request) is None:
-        raise FrameError(f"topic {topic!r} is not {enrol_up('<request>')}")
-    return request
+    return f"{ROOT}/{ENROL}/down/{sha256(request)[:32]}"
 
 
 def is_trust(topic: str) -> bool:

@@ -23,7 +23,7 @@ from fedmill_shared.link.base import Message
 from fedmill_shared.messages import EnrolmentAnswer, EnrolmentRequest, decode, encode
 
 AGENT = "press-4"
-LISTENER = Listener("plant", 8884, "plant", "ab" * 16)
+LISTENER = Listener("plant", 8884, "plant")
 PLANT = Authority()
 
 Answer = Callable[[EnrolmentRequest], EnrolmentAnswer | FedmillError | None]
@@ -38,6 +38,7 @@ class Wire:
         self.ca = ca
         self.requests: list[EnrolmentRequest] = []
         self.connections = 0
+        self.answered_at = ""
         self._came: list[Message] = []
 
     @contextmanager
@@ -51,21 +52,22 @@ class Wire:
     def verified(self, _: Listener, ca: bytes, topic: str, *__: object) -> Iterator[Any]:
         """A connection for the conversation."""
         assert ca == self.ca
-        assert topic == topics.enrol_down(LISTENER.request)
+        self.answered_at = topic
         self.connections += 1
         self._came = []
         yield self
 
     def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
         """Take a request, and answer as it was decided."""
-        assert (topic, qos) == (topics.enrol_up(LISTENER.request), 1)
+        assert (topic, qos) == (topics.ENROL_UP, 1)
+        assert self.answered_at == topics.enrol_down(payload)
         request = decode(payload, EnrolmentRequest)
         self.requests.append(request)
         answer = self.answers.pop(0)(request) if self.answers else None
         if isinstance(answer, FedmillError):
             raise answer
         if answer is not None:
-            self._came.append(Message(topics.enrol_down(LISTENER.request), encode(answer)))
+            self._came.append(Message(topics.enrol_down(payload), encode(answer)))
 
     def read(self, timeout: float) -> list[Message]:
         """What came; waiting takes time."""

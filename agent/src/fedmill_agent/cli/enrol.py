@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedmill_agent.cli.identity import optional_config
 from fedmill_agent.config import AgentConfig, load
-from fedmill_agent.identity.enrolling import Box, enrol, new_request
+from fedmill_agent.identity.enrolling import Box, enrol
 from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.listener import Listener
 from fedmill_agent.identity.owner import as_owner
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 def _listener(config: AgentConfig) -> Listener:
     broker = config.broker
     name = broker.tls.server_name if broker.tls is not None else ""
-    return Listener(broker.host, broker.enrol_port, name or broker.host, new_request())
+    return Listener(broker.host, broker.enrol_port, name or broker.host)
 
 
 def _code(options: argparse.Namespace) -> EnrolmentCode:

@@ -6,7 +6,6 @@ sent is a signature that only who knows the code can make, over a request that o
 can answer. Whoever interrupts this and begins again goes on with the same key.
 """
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,11 +54,6 @@ class Authority:
 
     pem: bytes
     shown: Validity | None
-
-
-def new_request() -> str:
-    """A name for one run, which nobody can guess: 32 random hexadecimal digits."""
-    return secrets.token_hex(16)
 
 
 def enrol(box: Box, listener: Listener, seconds: float) -> Facts:
@@ -142,7 +136,7 @@ class _Conversation:
         Raises:
             BrokerError, IdentityError: there is none.
         """
-        topic = topics.enrol_down(self._listener.request)
+        topic = topics.enrol_down(self._request)
         clock, first = self._box.clock, True
         while True:
             try:
@@ -159,7 +153,7 @@ class _Conversation:
         clock, due = self._box.clock, -inf
         while clock.monotonic() < self._deadline:
             if clock.monotonic() >= due:
-                link.publish(topics.enrol_up(self._listener.request), self._request, qos=1)
+                link.publish(topics.ENROL_UP, self._request, qos=1)
                 due = clock.monotonic() + AGAIN_SECONDS
             for message in link.read(TURN_SECONDS):
                 answer = self._heard(message)

@@ -24,6 +24,8 @@ _WHERE = (
     "look whether the broker has an enrolment listener there, and correct host and enrol_port "
     "below [broker]"
 )
+USER = "enrol"
+"""Of every box that enrols, and no secret."""
 UNTRUSTED = "the code's authority"
 
 
@@ -31,13 +33,12 @@ UNTRUSTED = "the code's authority"
 class Listener:
     """Where it is.
 
-    ``name`` is that in the broker's certificate, and ``request`` names us.
+    ``name`` is that in the broker's certificate.
     """
 
     host: str
     port: int
     name: str
-    request: str
 
     @property
     def address(self) -> str:
@@ -56,8 +57,6 @@ class _Context(ssl.SSLContext):
         made = super().wrap_socket(sock, server_hostname=self.name)
         self.shown = made.getpeercert(binary_form=True) or b""
         return made
-USER = "enrol"
-"""Of every box that enrols, and no secret."""
 
 
 @contextmanager
@@ -114,7 +113,7 @@ def _opened(listener: Listener, context: _Context, topic: str) -> Iterator[Plant
     broker = PlantBroker(
         host=listener.host,
         port=listener.port,
-        client_id=f"enrol-{listener.request}",
+        client_id=USER,
         username=USER,  # the broker takes it for the client id: no box can take an agent's
         password=USER,
         tls=context,

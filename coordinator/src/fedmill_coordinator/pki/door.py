@@ -93,8 +93,9 @@ class Door:
             FrameError: it is no message of ours.
             StoreError: the disk fails; its sender asks again.
         """
-        if message.topic.startswith(topics.enrol_up("")):
-            self._enrol(message)
+        if message.topic == topics.ENROL_UP:
+            if not message.retained:  # a box that waits asks again; what was kept is nobody's
+                self._enrol(message)
             return True
         agent, kind = topics.parse_up(message.topic)
         if agent in self._denied:
@@ -118,11 +119,10 @@ class Door:
         if not self._enrolments.take():
             self._flooded("enrolment")
             return
-        request = topics.parse_enrol_up(message.topic)
         if len(message.payload) > LARGEST_ENROLMENT:
             raise FrameError(f"a request of {len(message.payload)} bytes to enrol")
         answer = self._desk.enrol(decode(message.payload, EnrolmentRequest))
-        self._voice.post(topics.enrol_down(request), encode(answer))
+        self._voice.post(topics.enrol_down(message.payload), encode(answer))
 
     def _renew(self, agent: str, message: Message) -> None:
         if not self._renewals.take():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How an agent gets its first certificate, and the next one.
 
-A box that enrols is nobody yet: it speaks below ``fedmill/v1/enrol`` and under a number of its own
-choice, and says whom it will be. An agent renews its certificate on its own topics.
+A box that enrols is nobody yet: it speaks below ``fedmill/v1/enrol``, says whom it will be, and is
+answered under the SHA-256 of what it said. An agent renews its certificate on its own topics.
 """
 
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ Software = Annotated[str, Meta(max_length=64)]
 
 
 class EnrolmentRequest(Struct, frozen=True, kw_only=True):
-    """``enrol/up/<request>``: a box asks for the certificate that its code stands for.
+    """``enrol/up``: a box asks for the certificate that its code stands for.
 
     The code itself never travels. To ask again means to send the same bytes again: the answer then
     is the same certificate, and another ``csr`` with a code that was used is refused.
