@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tests.trusted import AGENT, SigningPlant
 
-from fedmill_agent.trust.bundle import check, hand_over
+from fedmill_agent.trust.bundle import check
+from fedmill_agent.trust.handover import hand_over
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_coordinator.trust.bundle import Bundled, write_bundle

@@ -5,10 +5,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmill_agent.config import load
+from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.identity.owner import as_owner
 from fedmill_agent.status import Status, is_alive, read_status
-from fedmill_agent.trust.bundle import Checked, check, hand_over
+from fedmill_agent.trust.bundle import Checked, check
+from fedmill_agent.trust.handover import hand_over
 from fedmill_agent.trust.imports import OVER
+from fedmill_shared.audit import FILE, AuditLog
+from fedmill_shared.audit.person import who
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, StoreError, TrustError
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ def run(options: "argparse.Namespace") -> int:
         ConfigError: the configuration is wrong, or says not whom to trust.
         TrustError: something in the bundle is not signed, or the agent refused a release of it.
         StoreError: it cannot be read or copied.
+        AuditError: the log of who did what cannot be gone on with.
     """
     config = load(options.config)
     if config.trust is None:
@@ -43,22 +49,37 @@ def run(options: "argparse.Namespace") -> int:
             f"{options.config}: has no section [trust]: nothing can be checked",
             remedy='write [trust] with root = "root.json"',
         )
-    state = Path(config.agent.state)
-    checked = check(options.folder, state, Path(config.trust.root), config.agent.id)
-    hand_over(checked, state)
-    for path in checked.software:
-        print(f"{path.name.partition('.')[2]}: signed as it is, at {path}")
-    for job in checked.jobs:
-        print(f"{job}: the job is signed")
-    return _follow(checked, state, options.wait)
+    root, folder = Path(config.trust.root).absolute(), options.folder.absolute()
+    with as_owner(Path(config.agent.state)) as state:
+        checked = check(folder, state, root, config.agent.id)
+        hand_over(checked, state)
+        told = ", ".join(f"{job} {number}" for job, number in checked.releases.items())
+        AuditLog(state / FILE, SystemClock()).record(
+            who=who(), what="bundle.imported", subject=checked.name, after=told
+        )
+        for path in checked.software:
+            print(f"{path.name.partition('.')[2]}: signed as it is, at {path}")
+        for job in checked.jobs:
+            print(f"{job}: the job is signed")
+        return _follow(checked, config, state, options.wait)
 
 
-def _follow(checked: Checked, state: Path, seconds: float) -> int:
+def _wanted(checked: Checked, config: AgentConfig) -> dict[str, int]:
+    """Releases of the jobs that the agent takes part in."""
+    jobs = config.agent.jobs
+    for job in checked.releases:
+        if jobs and job not in jobs:
+            print(f"{job}: this agent takes no part in it, by agent.jobs")
+    return {job: each for job, each in checked.releases.items() if not jobs or job in jobs}
+
+
+def _follow(checked: Checked, config: AgentConfig, state: Path, seconds: float) -> int:
     """Say how each release fares; 0 unless one is refused."""
     if not checked.releases:
         print("no release is in the bundle")
         return 0
-    end, waiting, refused = time.monotonic() + seconds, dict(checked.releases), []
+    end, waiting = time.monotonic() + seconds, _wanted(checked, config)
+    refused: list[str] = []
     while waiting:
         status = _status(state)
         if status is None:

@@ -170,7 +170,8 @@ class Check:
             data = readable(place, CONFIG_LIMIT)
             with _in_words():
                 info.verify_length_and_hashes(data)
-            found.append(SignedText(path=path, sha256=digest, text=data.decode()))
+                text = data.decode()
+            found.append(SignedText(path=path, sha256=digest, text=text))
         return found
 
 

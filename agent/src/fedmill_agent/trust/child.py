@@ -37,10 +37,11 @@ def run_child(asked: Asked, *, seconds: float = TIMEOUT_SECONDS) -> Verified:
     Raises:
         TrustError: the child failed, or took longer than ``seconds``.
     """
-    command = [sys.executable, "-m", "fedmill_agent.trust", str(asked.state), str(asked.root)]
+    # -P: nothing is imported from the folder that the daemon happens to run in
+    command = [sys.executable, "-P", "-m", "fedmill_agent.trust"]
     try:
         done = subprocess.run(
-            [*command, asked.agent],
+            [*command, str(asked.state), str(asked.root), asked.agent],
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -36,6 +36,10 @@ GATHER_SECONDS = 0.2
 LOOK_SECONDS = 1.0
 FINISH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
+LONGEST_REST = 32.0
+"""After a refusal the next check waits: whoever sends nonsense does not keep the machine busy."""
+BUNDLE_SECONDS = 2 * 86_400.0
+"""How long a bundle is kept whose releases come to nothing: as long as its metadata is good."""
 LONGEST_WORD = 1000
 
 
@@ -107,7 +111,9 @@ class TrustDesk:
         self._running = False
         self._dirty = self._places.incoming.is_dir()
         self._due = self._look_due = self._finish_due = 0.0
-        self._importing = False
+        self._rest = self._rest_until = 0.0
+        self._keeping = self._importing = False
+        self._bundle_due = self._bundle_over = 0.0
 
     @property
     def word(self) -> str:
@@ -202,7 +208,7 @@ class TrustDesk:
 
     def _came(self) -> None:
         self._dirty = True
-        self._due = self._clock.monotonic() + GATHER_SECONDS
+        self._due = max(self._clock.monotonic() + GATHER_SECONDS, self._rest_until)
 
     def _unkept(self, error: FedmillError) -> None:
         self._log.error("trust.failed", error=str(error))
@@ -214,6 +220,9 @@ class TrustDesk:
 
     def _checked(self, found: Verified) -> None:
         before, self._verified, self._running = self._verified, found, False
+        self._rest = min(2 * self._rest or 1.0, LONGEST_REST) if found.word == "refused" else 0.0
+        self._rest_until = self._clock.monotonic() + self._rest
+        self._due = max(self._due, self._rest_until)
         if found.word == "refused" and found.error != before.error:
             self._log.error("trust.refused", error=found.error)
         elif found.versions != before.versions:
@@ -274,19 +283,32 @@ class TrustDesk:
         self._ways.hurry()
 
     def _look_for_bundle(self, now: float) -> None:
+        if self._keeping or now < self._bundle_due:
+            return
         folder = self._imports.look()
         if folder is not None:
+            self._keeping, self._bundle_over = True, now + BUNDLE_SECONDS
             work = partial(keep_all, self._places, folder, self._asked.agent)
-            self._disk.submit(work, lambda _: self._bundle_came(), self._unkept)
-        elif self._imports.folder is not None and now >= self._finish_due:
+            self._disk.submit(work, lambda _: self._bundle_came(), self._bundle_unkept)
+        elif self._imports.folder is not None and now >= self._finish_due and not self._importing:
             self._finish_due = now + FINISH_SECONDS
-            if not self._importing and self._imports.finish(self._ways.reports()):
+            if self._imports.finish(self._ways.reports(), self._ways.wants):
                 self._log.info("bundle.done")
+            elif now >= self._bundle_over:
+                self._log.error("bundle.refused", error="it came to nothing within two days")
+                self._imports.drop()
 
     def _bundle_came(self) -> None:
-        self._importing = True
+        self._keeping, self._importing = False, True
         self._finish_due = self._clock.monotonic() + FINISH_SECONDS
         self._came()
+
+    def _bundle_unkept(self, error: FedmillError) -> None:
+        """The disk is full, or fails: the bundle lies there, and is taken later."""
+        self._keeping = False
+        self._bundle_due = self._clock.monotonic() + RETRY_SECONDS
+        self._imports.again()
+        self._unkept(error)
 
     def _take_bundle(self) -> None:
         try:

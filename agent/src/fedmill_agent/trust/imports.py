@@ -5,7 +5,8 @@ So are its blobs: what an installation asks for comes out of the folder, block b
 same checks as from the network.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from fedmill_shared.messages import (
 OVER = (InstallState.COMMITTED, InstallState.REJECTED, InstallState.ROLLED_BACK)
 MOST_NOTICES = 512
 JOB, RELEASE = ".job", ".release"
+NOTICE = re.compile(r"^[a-z0-9_-]{1,32}\.(?:job|release)\Z")
+"""What a notice in a bundle is called, after its job."""
 
 
 class Imports:
@@ -35,6 +38,7 @@ class Imports:
         self._places = places
         self._folder: Path | None = None
         self._wanted: dict[str, int] = {}
+        self._stuck: set[Path] = set()
 
     @property
     def folder(self) -> Path | None:
@@ -44,17 +48,26 @@ class Imports:
     def look(self) -> Path | None:
         """A bundle that was handed over since; None if there is no new one."""
         try:
-            found = sorted(each for each in self._places.imports.iterdir() if each.name[0] != ".")
+            found = {
+                each: each.stat().st_mtime_ns
+                for each in self._places.imports.iterdir()
+                if each.name[0] != "." and each not in self._stuck and each.is_dir()
+            }
         except OSError:
             return None
-        newest = max(found, key=lambda each: each.stat().st_mtime_ns, default=None)
-        if newest is None or newest == self._folder:
+        new = [each for each in found if each != self._folder]
+        if not new:
             return None
+        newest = max(new, key=lambda each: found[each])
         self._folder, self._wanted = newest, {}
-        for other in found:
+        for other in found:  # what was there before, whatever the clock said then
             if other != newest:
-                remove(other)
+                self._remove(other)
         return newest
+
+    def again(self) -> None:
+        """Let ``look`` find the bundle once more: it could not be taken."""
+        self._folder, self._wanted = None, {}
 
     def notices(self) -> Iterator[JobNotice | ReleaseNotice]:
         """What the bundle says: its jobs, then its releases.
@@ -89,19 +102,37 @@ class Imports:
         """Whether ``blob`` is in the bundle."""
         return self._blob(blob) is not None
 
-    def finish(self, reports: Mapping[str, InstallReport | None]) -> bool:
-        """Remove the bundle once each of its releases has a last word; True if that is so now."""
+    def finish(
+        self, reports: Mapping[str, InstallReport | None], wants: Callable[[str], bool]
+    ) -> bool:
+        """Remove the bundle once each release has a last word; True if that is so now.
+
+        ``wants`` says which jobs the agent takes part in: nothing is said of the others.
+        """
         if self._folder is None:
             return False
         for job, release in self._wanted.items():
+            if not wants(job):
+                continue
             report = reports.get(job)
             if report is None or report.release < release:
                 return False
             if report.release == release and report.state not in OVER:
                 return False
-        remove(self._folder)
-        self._folder, self._wanted = None, {}
+        self.drop()
         return True
+
+    def drop(self) -> None:
+        """Remove the bundle, whatever became of it."""
+        if self._folder is not None:
+            self._remove(self._folder)
+        self.again()
+
+    def _remove(self, folder: Path) -> None:
+        """Remove ``folder``, or never look at it again: it would be taken for a new one."""
+        remove(folder)
+        if folder.exists():
+            self._stuck.add(folder)
 
     def _blob(self, blob: str) -> Path | None:
         if self._folder is None:

@@ -9,6 +9,7 @@
     trust/overlay.json    the remote configuration that was good
     trust/seen.json       the highest release of each job that was heard of
     trust/import/<name>/  a bundle that was checked and waits, or is being installed
+    trust/import.lock     held while one is copied there
 """
 
 from pathlib import Path
