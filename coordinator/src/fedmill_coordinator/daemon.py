@@ -15,6 +15,7 @@ from fedmill_coordinator.jobs import read_jobs, take_up
 from fedmill_coordinator.ledger import Ledger
 from fedmill_coordinator.orders import Orders
 from fedmill_coordinator.pki.making import make_door
+from fedmill_coordinator.pki.terms import Terms
 from fedmill_coordinator.resting import Rests
 from fedmill_coordinator.rounds.conductor import Conductor
 from fedmill_coordinator.store.base import Store
@@ -87,6 +88,7 @@ class Daemon:
         self._services.blobs.reading = self._vigil.step
         self.counts = self._services.counts
         self._denial = Denial(make_door(config, self._services), self._services)
+        self._terms = Terms(config, store, clock, log)
         self._ledger = Ledger(
             self._services.traffic, store, clock, self.counts, Path(config.coordinator.state)
         )
@@ -142,6 +144,7 @@ class Daemon:
             self._attempt(event)
         self._orders.obey(self._conductors)
         self._denial.step(self._conductors)
+        self._terms.tick()
         self._save(self._ledger.save_due)
         if self._connection.up:
             self._services.trust.tick()

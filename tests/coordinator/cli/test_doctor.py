@@ -109,6 +109,21 @@ def test_certificate_that_is_missing(run: Run, config: Path) -> None:
     assert "certificate.pem" in found["certificate"]["detail"]
 
 
+@pytest.mark.parametrize(("days", "state"), [(365, "ok"), (27, "warning")])
+def test_certificate_of_the_broker(run: Run, config: Path, days: int, state: str) -> None:
+    """As it was last issued: a warning while there is time, and how to get another one."""
+    config.write_text(config.read_text() + "[pki]\n")
+    at = ["--config", config]
+    assert run("ca", "init", *at).exit_code == 0
+    out = config.parent / "broker"
+    issued = run("ca", "issue-broker", "plant", "--out", out, "--days", str(days), *at)
+    assert issued.exit_code == 0, issued.stderr
+    found = _found(run, config)["broker's certificate"]
+    assert found["state"] == state
+    assert found["detail"].startswith("good until 20")
+    assert ("issue-broker" in found["remedy"]) is (state == "warning")
+
+
 def test_port_of_metrics(run: Run, config: Path, port: int) -> None:
     """That another program has."""
     config.write_text(config.read_text() + f"[metrics]\nport = {port}\n")

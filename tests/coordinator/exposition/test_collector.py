@@ -120,7 +120,7 @@ class TestNames:
             "fate",
             "reason",
             "role",
-            "file",
+            "whose",
             "metric",
             "kind",
         }
@@ -350,6 +350,13 @@ class TestSecurity:
         assert expiry == {("press-1",): 200}
         assert told["fedmill_agents_denied"] == {(): 1}
         assert told["fedmill_agent_denied"] == {("press-2",): 1}
+
+    def test_when_the_brokers_ends(self, fleet: Fleet) -> None:
+        """That which was issued last."""
+        self.certificate(fleet, "broker", "4", 400, role="broker")
+        self.certificate(fleet, "broker", "5", 300, role="broker")
+        told = fleet.told()["fedmill_certificate_expiry_timestamp_seconds"]
+        assert told == {("broker",): 300}
 
     def test_who_waits_for_an_operator(self, fleet: Fleet) -> None:
         """Codes that are over no longer count."""

@@ -50,6 +50,7 @@ def examined(path: Path) -> list[Finding]:
         "database": partial(plant.database, config),
         "broker": partial(machine.broker, config),
         "certificates": partial(machine.certificates, config, now_ns),
+        "broker's certificate": partial(plant.broker_certificate, config, now_ns),
         "signed metadata": partial(signed.trust, config, now_ns),
         "jobs": partial(plant.jobs, config),
         "agents": partial(plant.agents, config),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.doctor import Finding, Findings
-from fedmill_shared.crypto.validity import moment, read_file, read_validity
+from fedmill_coordinator.pki.terms import CA, OWN, REMEDIES, SOON_NS, Whose
+from fedmill_shared.crypto.validity import Validity, moment, read_file, read_validity
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.files import is_held
 from fedmill_shared.support.machine import versions
 
 LEAST_FREE = 1_000_000_000
-SOON_NS = 14 * 86_400 * 10**9
 CONNECT_SECONDS = 5.0
 TIME_SECONDS = 5.0
 TIME_COMMAND = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
@@ -69,35 +69,39 @@ def broker(config: CoordinatorConfig) -> Findings:
 
 def certificates(config: CoordinatorConfig, now_ns: int) -> Findings:
     """Terms of our own certificate, of those of the authorities, and of what is revoked."""
-    files: dict[str, tuple[str, str]] = {}
+    files: dict[str, tuple[str, Whose]] = {}
     if config.broker.tls is not None:
-        issue = "issue a new one with `fedmill ca issue-coordinator`"
-        files["certificate"] = (config.broker.tls.certificate, issue)
-        files["broker's authority"] = (config.broker.tls.ca, "see docs/operations.md, Certificates")
+        files["certificate"] = (config.broker.tls.certificate, OWN)
+        files["broker's authority"] = (config.broker.tls.ca, CA)
     if config.pki is not None:
-        renew = "see docs/operations.md, Certificates: a new authority takes an overlap"
-        files["authority"] = (config.pki.ca_certificate, renew)
+        files["authority"] = (config.pki.ca_certificate, CA)
         if not Path(config.pki.crl).is_file():
             remedy = "run the coordinator, which writes it; the broker may refuse to start"
             yield Finding("revocations", "failed", f"{config.pki.crl} is not there", remedy)
-    for name, (path, remedy) in files.items():
-        yield _term(name, Path(path), now_ns, remedy)
+    for name, (path, whose) in files.items():
+        yield _term(name, Path(path), now_ns, whose)
     if not files:
         yield Finding("certificates", "warning", "the link is in the clear", "see docs/security.md")
 
 
-def _term(name: str, path: Path, now_ns: int, remedy: str) -> Finding:
+def _term(name: str, path: Path, now_ns: int, whose: Whose) -> Finding:
     try:
         term = read_validity(read_file(path, "certificate"))
     except FedmillError as error:
-        return Finding(name, "failed", error.message, error.remedy or remedy)
+        return Finding(name, "failed", error.message, error.remedy or REMEDIES[whose])
+    return judged(name, term, now_ns, whose)
+
+
+def judged(name: str, term: Validity, now_ns: int, whose: Whose) -> Finding:
+    """Whether the certificate of ``whose`` is good at ``now_ns``, and for long enough."""
+    remedy = REMEDIES[whose]
     told = f"good until {moment(term.not_after_ns)}"
     if now_ns < term.not_before_ns:
         early = f"good from {moment(term.not_before_ns)} on only"
         return Finding(name, "failed", early, "put the clock of this machine right")
     if now_ns > term.not_after_ns:
         return Finding(name, "failed", f"over since {moment(term.not_after_ns)}", remedy)
-    if now_ns > term.not_after_ns - SOON_NS:
+    if now_ns > term.not_after_ns - SOON_NS[whose]:
         return Finding(name, "warning", told, remedy)
     return Finding(name, "ok", told)
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.doctor import Finding, Findings
+from fedmill_coordinator.doctor.machine import judged
 from fedmill_coordinator.jobs import read_jobs
+from fedmill_coordinator.pki.terms import BROKER, terms
 from fedmill_coordinator.store.schema import VERSION
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import __version__
 from fedmill_shared.audit import FILE
 from fedmill_shared.audit.verifying import verify
+from fedmill_shared.crypto.validity import Validity
 from fedmill_shared.errors import FedmillError
 
 SKEW_MS = 5000.0
@@ -79,6 +82,18 @@ def agents(config: CoordinatorConfig) -> Findings:
         if names:
             more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             yield Finding(check, "warning", ", ".join(names[:MOST_NAMED]) + more, remedy)
+
+
+def broker_certificate(config: CoordinatorConfig, now_ns: int) -> Findings:
+    """Until when the broker's certificate is good that was last issued here."""
+    if config.pki is None or not config.database.is_file():
+        return
+    with SqlStore.in_file(config.database) as store:
+        found = list(terms(config, store.certificates()))
+    for each in found:
+        if each.whose == BROKER:
+            term = Validity(0, each.end_ns)
+            yield judged("broker's certificate", term, now_ns, BROKER)
 
 
 def audit(config: CoordinatorConfig) -> Findings:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of who may speak and what is trusted: certificates, enrolments, signed metadata."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec import Struct, json
 
 from fedmill_coordinator.exposition.metric import Known, Sample, metric
-from fedmill_shared.crypto.validity import read_file, read_validity
-from fedmill_shared.errors import IdentityError
+from fedmill_coordinator.pki.terms import terms
+from fedmill_coordinator.store.records_pki import CertificateRecord
 from fedmill_shared.messages import UNREADABLE
 
 MOST_BYTES = 1 << 20
@@ -28,8 +28,8 @@ DENIED = metric("agent_denied", "1 for each agent whose messages are dropped.", 
 DENIED_COUNT = metric("agents_denied", "Agents whose messages are dropped.")
 OWN = metric(
     "certificate_expiry_timestamp_seconds",
-    "When a certificate that the coordinator reads from a file ends to be valid.",
-    "file",
+    "When the coordinator's own certificate, the broker's or the authority's ends to be valid.",
+    "whose",
 )
 ENROLMENTS = metric(
     "enrolments", "Codes that nobody has used, or that wait for an operator, by state.", "state"
@@ -61,17 +61,22 @@ def read(known: Known) -> Iterator[Sample]:
     Raises:
         StoreError: the database cannot be read.
     """
-    yield from _certificates(known)
+    issued = known.store.certificates()
+    yield from _agents(known, issued)
+    for term in terms(known.config, issued):
+        yield OWN, (term.whose,), term.end_ns / 1e9
     states = [enrolment.state for enrolment in known.store.enrolments()]
     for state in UNDER_WAY:
         yield ENROLMENTS, (state,), sum(each == state for each in states)
-    yield from _files(known)
+    if known.config.pki is not None:
+        with suppress(OSError):
+            yield CRL, (), Path(known.config.pki.crl).stat().st_mtime
     yield from _metadata(known)
 
 
-def _certificates(known: Known) -> Iterator[Sample]:
+def _agents(known: Known, issued: Sequence[CertificateRecord]) -> Iterator[Sample]:
     ends: dict[str, int] = {}
-    for each in known.store.certificates():
+    for each in issued:
         if each.role == "agent" and not each.revoked_ns:
             ends[each.agent] = max(ends.get(each.agent, 0), each.not_after_ns)
     for agent, end in sorted(ends.items()):
@@ -80,20 +85,6 @@ def _certificates(known: Known) -> Iterator[Sample]:
     yield DENIED_COUNT, (), len(denied)
     for agent in denied:
         yield DENIED, (agent,), 1
-
-
-def _files(known: Known) -> Iterator[Sample]:
-    """Certificates in files: our own and that of the plant's authority; and who is revoked."""
-    tls, pki = known.config.broker.tls, known.config.pki
-    files = {"own": tls.certificate, "ca": tls.ca} if tls is not None else {}
-    if pki is not None:
-        files["ca"] = pki.ca_certificate
-        with suppress(OSError):
-            yield CRL, (), Path(pki.crl).stat().st_mtime
-    for name, path in sorted(files.items()):
-        with suppress(IdentityError):  # told by whoever needs it
-            end = read_validity(read_file(Path(path), "certificate")).not_after_ns
-            yield OWN, (name,), end / 1e9
 
 
 def _metadata(known: Known) -> Iterator[Sample]:
