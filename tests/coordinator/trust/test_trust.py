@@ -153,7 +153,8 @@ class TestOperator:
         keeper = plant.keeper()
         keeper.announce()
         new = plant.folder / "new" / "models.pem"
-        plant.operator().replace_key(TrustRole.MODELS, make_key(new))
+        make_key(new)
+        plant.operator().replace_key(TrustRole.MODELS, read_public(new, "models"))
         plant.clock.seconds += LOOK_SECONDS + 1
         keeper.tick()
         with pytest.raises(StoreError, match="not the key of models"):

@@ -23,7 +23,7 @@ from fedmill_coordinator.cli.trusted import (
 )
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_coordinator.trust.founding import found
-from fedmill_coordinator.trust.keys import make_key, read_signer
+from fedmill_coordinator.trust.keys import make_key, read_public
 from fedmill_coordinator.trust.operator import Operator
 from fedmill_coordinator.trust.repository import Repository, when
 from fedmill_coordinator.trust.standing import standing
@@ -183,11 +183,14 @@ def renew(config: Path, key: Path, passphrase_file: Path | None, role: str) -> N
 def replace_key(
     config: Path, key: Path, passphrase_file: Path | None, role: str, new: Path
 ) -> None:
-    """Let the key in NEW sign for ROLE instead of the one before, which was lost or has leaked."""
+    """Let the key in NEW sign for ROLE instead of the one before, which was lost or has leaked.
+
+    The public half is enough: whoever has the private one keeps it.
+    """
     settings, trust = settings_with_trust(config)
-    signer = read_signer(new)
-    _operator(trust.folder, key, passphrase_file).replace_key(TrustRole(role), signer)
-    written(settings, "trust.key_replaced", role, signer.public_key.keyid)
+    public = read_public(new, role)
+    _operator(trust.folder, key, passphrase_file).replace_key(TrustRole(role), public)
+    written(settings, "trust.key_replaced", role, public.keyid)
 
 
 @command.command(name="key")

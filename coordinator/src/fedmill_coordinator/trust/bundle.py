@@ -5,6 +5,7 @@ It is laid out as the repository is, so that an agent checks it in the same way.
 that is not signed, but for the state of each job, which is no secret and no order.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.records_releases import BACK, ReleaseRecord
 from fedmill_coordinator.trust.operator import signed_texts
 from fedmill_coordinator.trust.repository import Repository
-from fedmill_shared.errors import StoreError, TrustError
+from fedmill_shared.errors import FedmillError, StoreError, TrustError
 from fedmill_shared.files import make_folder, sha256, write_atomic
 from fedmill_shared.messages import JobNotice, ReleaseNotice, encode
 from fedmill_shared.protocol import NEWEST, OLDEST
 from fedmill_shared.trust import TrustRole, in_folder, release_path, release_statement
+
+PARTS = ("metadata", "targets", "notices", "blobs")
+"""Folders of a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +54,63 @@ def write_bundle(
         TrustError: there is something in ``out`` already, or metadata is damaged.
         StoreError: something cannot be read or written.
     """
-    if out.exists() and any(out.iterdir()):
-        raise TrustError(f"{out}: is not empty", remedy="name a new folder")
     wanted = set(jobs)
-    make_folder(out / "notices")
     try:
-        with repository.alone():  # only for what is small: the daemon waits for it
-            _copy_metadata(repository, out)
-            roles = [TrustRole.TARGETS, TrustRole.MODELS]
-            roles += [TrustRole.SOFTWARE] if software else []
-            signed = {role: repository.targets(role).signed for role in roles}
-        for each in signed.values():
-            _copy_targets(repository, out, each)
-        bundled = _copy_jobs(signed[TrustRole.TARGETS], store, out, wanted)
-        known = signed[TrustRole.MODELS]
-        releases = {job: _copy_release(known, store, blobs, out, job) for job in bundled}
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise TrustError(f"{out}: is not empty", remedy="name a new folder")
     except OSError as error:
+        raise StoreError(f"{out}: {error.strerror or error}") from error
+    try:
+        return _write(repository, store, blobs, out, wanted, software=software)
+    except OSError as error:
+        _clear(out)
         told = f"{error.filename or out}: {error.strerror or error}"
         raise StoreError(told, remedy="is there room on the stick?") from error
+    except FedmillError:
+        _clear(out)
+        raise
+
+
+def _clear(out: Path) -> None:
+    """Half a bundle is of no use, and would stand in the way of the next one."""
+    for part in PARTS:
+        shutil.rmtree(out / part, ignore_errors=True)
+
+
+def _write(
+    repository: Repository,
+    store: Store,
+    blobs: Blobs,
+    out: Path,
+    wanted: set[str],
+    *,
+    software: bool,
+) -> Bundled:
+    make_folder(out / "notices")
+    with repository.alone():  # only for what is small: the daemon waits for it
+        _copy_metadata(repository, out)
+        roles = [TrustRole.TARGETS, TrustRole.MODELS]
+        roles += [TrustRole.SOFTWARE] if software else []
+        signed = {role: repository.targets(role).signed for role in roles}
+    for each in signed.values():
+        _copy_targets(repository, out, each)
+    bundled = _copy_jobs(signed[TrustRole.TARGETS], store, out, wanted)
+    known = signed[TrustRole.MODELS]
+    releases = {job: _copy_release(known, store, blobs, out, job) for job in bundled}
+    _sync(out)
     found = {job: number for job, number in releases.items() if number}
     paths = sorted(signed[TrustRole.SOFTWARE].targets) if software else []
     return Bundled(bundled, found, paths)
+
+
+def _sync(out: Path) -> None:
+    """Let all of it be on the stick before somebody pulls it out."""
+    for path in [*out.rglob("*"), out]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _copy_metadata(repository: Repository, out: Path) -> None:

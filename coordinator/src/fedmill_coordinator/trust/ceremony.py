@@ -32,9 +32,12 @@ def prepare(
     ``replace`` names keys, as ``trust status`` does, and the file of each one's successor.
 
     Raises:
-        TrustError: there is no such key, or no key in such a file.
+        TrustError: there is no such key, or no key in such a file, or one that the root has
+            already, or ``out`` is a file of something else.
         StoreError: ``out`` cannot be written.
     """
+    if out.exists():
+        read_root(out)  # nothing else is written over, least of all a key
     root = repository.root()
     root.signed.version += 1
     root.signed.expires = when(clock) + LIFE[TrustRole.ROOT]
@@ -119,6 +122,11 @@ def _replace(root: Root, name: str, key: SSlibKey) -> None:
         raise TrustError(
             f"the root has no key called {name!r}",
             remedy="it has " + ", ".join(sorted(names.values())),
+        )
+    if key.keyid in root.keys:
+        raise TrustError(
+            f"the new key of {name} is the one of {names[key.keyid]}",
+            remedy="make one of its own with `fedmill trust key`: each counts once",
         )
     roles = [role for role, each in root.roles.items() if old in each.keyids]
     for role in roles:

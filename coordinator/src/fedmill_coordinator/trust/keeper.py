@@ -35,6 +35,8 @@ KEPT_RELEASES = 4
 LOOK_SECONDS = 2.0
 """How often the folder is looked through for what the operator has signed meanwhile."""
 RETRY_SECONDS = 30.0
+PATIENCE_SECONDS = 0.5
+"""How long the daemon waits for a command that holds the folder: rounds wait along with it."""
 WARN_DAYS = {TrustRole.ROOT: 30, TrustRole.TARGETS: 14, TrustRole.SOFTWARE: 14}
 REMEDIES = {
     TrustRole.ROOT: "hold the ceremony: `fedmill trust root prepare`, `sign` and `import`",
@@ -118,7 +120,7 @@ class Keeper:
         """
         path, data = release_path(release.job, release.release), release_statement(release)
         try:
-            with self._repository.alone():
+            with self._repository.alone(seconds=PATIENCE_SECONDS):
                 if self._enter(release, path, data):
                     self._log.info("release.signed", job=release.job, release=release.release)
                 self._repository.refresh(self._signers, self._clock)
@@ -142,9 +144,12 @@ class Keeper:
             self._all_due = now + TELL_ALL_SECONDS
             self._told = dict.fromkeys(self._told, b"")
         try:
-            with self._repository.alone():
+            with self._repository.alone(seconds=PATIENCE_SECONDS):
                 self._repository.refresh(self._signers, self._clock)
             self._tell()
+            if now >= self._warn_due:
+                self._warn()
+                self._warn_due = now + WARN_SECONDS
         except (TrustError, StoreError) as error:
             self._look_due = now + RETRY_SECONDS
             self._take_new_keys()
@@ -153,9 +158,6 @@ class Keeper:
                 self._log.error("trust.failed", error=self._failed)
             return
         self._failed = ""
-        if now >= self._warn_due:
-            self._warn_due = now + WARN_SECONDS
-            self._warn()
 
     def _read_keys(self) -> Mapping[TrustRole, CryptoSigner]:
         signers = read_online(self._keys)

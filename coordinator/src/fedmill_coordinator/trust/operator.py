@@ -2,13 +2,14 @@
 """What the operator signs with keys the daemon does not have: jobs, configuration, software."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from fedmill_coordinator.trust.keys import named
 from fedmill_coordinator.trust.repository import Repository
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError, StoreError, TrustError
@@ -101,14 +102,14 @@ class Operator:
             StoreError: the disk fails.
         """
         name = file.name
-        size = file.stat().st_size
-        if SOFTWARE_NAME.match(name) is None or size > SOFTWARE_LIMIT:
+        if SOFTWARE_NAME.match(name) is None or file.stat().st_size > SOFTWARE_LIMIT:
             raise TrustError(
                 f"{file}: cannot be signed",
                 remedy="at most 128 letters, digits and . _ + -, and 4 GiB",
             )
+        self._repository.must_be_key(TrustRole.SOFTWARE, self._signer)
         path = f"software/{name}"
-        digest = self._copy(file, path)
+        size, digest = self._copy(file, path)
         with self._repository.alone():
             software = self._repository.targets(TrustRole.SOFTWARE)
             software.signed.targets[path] = TargetFile(size, {"sha256": digest}, path)
@@ -125,8 +126,8 @@ class Operator:
         with self._repository.alone():
             self._sign(role, self._repository.targets(role))
 
-    def replace_key(self, role: TrustRole, signer: CryptoSigner) -> None:
-        """Let ``signer`` sign for a delegated ``role`` instead of the key before.
+    def replace_key(self, role: TrustRole, key: SSlibKey) -> None:
+        """Let ``key`` sign for a delegated ``role`` instead of the key before.
 
         Raises:
             TrustError: the key is not that of ``targets``.
@@ -137,9 +138,9 @@ class Operator:
             delegations = targets.signed.delegations
             if delegations is None or not delegations.roles or role not in delegations.roles:
                 raise TrustError(f"targets delegates nothing to {role}")
-            for key in delegations.roles[role].keyids:
-                targets.signed.revoke_key(key, role)
-            targets.signed.add_key(named(signer, role), role)
+            for old in list(delegations.roles[role].keyids):
+                targets.signed.revoke_key(old, role)
+            targets.signed.add_key(key, role)
             self._sign(TrustRole.TARGETS, targets)
 
     def _put(self, path: str, data: bytes, custom: Mapping[str, object]) -> None:
@@ -156,21 +157,25 @@ class Operator:
     def _sign(self, role: TrustRole, metadata: Metadata[Targets]) -> None:
         self._repository.sign(role, metadata, self._signer, self._clock)
 
-    def _copy(self, file: Path, path: str) -> str:
-        """Copy ``file`` into the repository piece by piece; its digest."""
+    def _copy(self, file: Path, path: str) -> tuple[int, str]:
+        """Copy ``file`` into the repository piece by piece; its size in bytes and its digest."""
         folder = make_folder(self._repository.targets_folder / "software")
-        digest, temporary = hashlib.sha256(), folder / f".{file.name}.tmp"
+        digest, size, temporary = hashlib.sha256(), 0, folder / f".{file.name}.tmp"
         try:
             with file.open("rb") as source, temporary.open("wb") as copy:
                 while piece := source.read(PIECE):
                     digest.update(piece)
-                    copy.write(piece)
+                    size += copy.write(piece)
+                copy.flush()
+                os.fsync(copy.fileno())
             found = digest.hexdigest()
             temporary.replace(self._repository.targets_folder / in_folder(path, found))
             sync_folder(folder)
         except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
             raise StoreError(f"{file}: cannot be copied: {error.strerror or error}") from error
-        return found
+        return size, found
 
 
 def must_sign_releases(job: Job, path: Path) -> None:

@@ -8,6 +8,7 @@ on from there.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ LIFE = {
 """How long what a role signs is good for."""
 TIMESTAMP_EVERY = timedelta(hours=1)
 SIGNED_BY_TARGETS = (TrustRole.MODELS, TrustRole.SOFTWARE)
+POLL_SECONDS = 0.02
 KEPT_FILES = 16
 """Versions of a role that stay in the folder; every root does."""
 
@@ -44,6 +46,22 @@ KEPT_FILES = 16
 def when(clock: Clock) -> datetime:
     """The time as metadata counts it."""
     return datetime.fromtimestamp(clock.now_ns() // 10**9, UTC)
+
+
+def _wait_for(handle: int, path: Path, end: float) -> None:
+    """Take the lock; whoever holds it may have been stopped, and is not waited for for ever."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                told = f"{path}: another command holds the folder"
+                raise StoreError(told, remedy="let it end, and give this one again") from error
+            time.sleep(POLL_SECONDS)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be locked: {error.strerror}") from error
+        else:
+            return
 
 
 class Repository:
@@ -56,11 +74,12 @@ class Repository:
         self.targets_folder = folder / "targets"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, *, seconds: float = 30.0) -> Iterator[None]:
         """Hold the folder against other commands and the daemon.
 
         Raises:
-            StoreError: it cannot be made or written.
+            StoreError: it cannot be made or written, or another holds it for longer than
+                ``seconds``.
         """
         path = make_folder(self.folder) / "lock"
         try:
@@ -68,7 +87,7 @@ class Repository:
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _wait_for(handle, path, time.monotonic() + seconds)
             yield
         finally:
             os.close(handle)

@@ -15,7 +15,9 @@ from fedmill_coordinator.registry.rollout.rollout import Rollout
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_coordinator.store.records import EvaluationRecord, JobRecord, VersionRecord
 from fedmill_coordinator.store.records_releases import InstallRecord, ReleaseRecord
+from fedmill_coordinator.trust.vouching import Nobody
 from fedmill_shared.clock import ManualClock
+from fedmill_shared.errors import StoreError
 from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import decode_job
@@ -59,6 +61,20 @@ class Blobs:
         return 9
 
 
+class Signing(Nobody):
+    """Whoever signs releases: as a rule at once, and not at all while something ``fails``."""
+
+    def __init__(self) -> None:
+        self.fails = ""
+        self.asked = 0
+
+    def vouch(self, release: ReleaseNotice) -> None:
+        """Sign, or say why not."""
+        self.asked += 1
+        if self.fails:
+            raise StoreError(self.fails)
+
+
 class Rig:
     """A roll-out, its store and clock, and what agents were told and say."""
 
@@ -68,6 +84,7 @@ class Rig:
         self.store = MemoryStore()
         self.audit = Records()
         self.said: list[ReleaseNotice] = []
+        self.signing = Signing()
         self.log = CapturingLogger()
         blob, now = sha256(b""), self.clock.now_ns()
         self.store.add_job(
@@ -135,6 +152,7 @@ class Rig:
             clock=self.clock,
             log=structlog.wrap_logger(self.log, processors=[lambda _l, _m, event: event]),
             audit=self.audit,
+            trust=self.signing,
         )
         blobs: Any = services.blobs
         releases: Any = SimpleNamespace(offers=Offers(NAME, blobs, services.voice))

@@ -15,6 +15,7 @@ from tests.coordinator.registry.test_newest import NAME, NORMALISER, Shop
 
 from fedmill_coordinator.fleet import Fleet
 from fedmill_coordinator.registry.rollout.rollout import Rollout
+from fedmill_coordinator.trust.vouching import Nobody
 from fedmill_shared.audit import NoAudit
 from fedmill_shared.job import Job
 from fedmill_shared.job import Rollout as Settings
@@ -57,6 +58,7 @@ class Plant:
             clock=shop.clock,
             log=structlog.wrap_logger(self.log, processors=[lambda _l, _m, event: event]),
             audit=NoAudit(),
+            trust=Nobody(),
         )
         self.rollout = Rollout(shop.job, services, shop.versions, lambda: self.fleet.on_job(NAME))
         shop.versions.announce(evaluate=False, with_delta=False, serve=False)

@@ -63,7 +63,8 @@ class TestRings:
         rig.promote(2)
         rig.rollout.hold(paused=True, by="anna")
         rig.rollout.hold(paused=False, by="anna")
-        for _ in range(2):
+        rig.wait()
+        for _ in range(3):
             rig.commit()
         (begun,) = rig.audit.of("release.begun")
         assert (begun.subject, begun.before, begun.after) == (

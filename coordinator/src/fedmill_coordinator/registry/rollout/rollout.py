@@ -361,11 +361,11 @@ class Rollout:
 
     def _tell(self, release: ReleaseRecord) -> None:
         """Tell agents of a release, and offer what it is made of."""
-        self._untold = True  # where the disk fails, it is told in a later step
+        self._untold = True  # where the disk or a signature fails, it is told in a later step
         installs = self._book.installs
         if release is not self._book.release:
             told = self._store.installs(release.job, release.release)
             installs = {each.agent: each for each in told}
         nobody = self.served.outlived(release)
-        self._telling.tell(release, [] if nobody else agents_of(release, installs))
-        self._untold = False
+        agents = [] if nobody else agents_of(release, installs)
+        self._untold = not self._telling.tell(release, agents)

@@ -14,6 +14,8 @@ from fedmill_shared.log import Logger
 from fedmill_shared.messages import InstallReport, ReleaseNotice, VersionNotice
 
 SHELF = "release"
+SIGN_SECONDS = 30.0
+"""When a release that could not be signed is tried again."""
 REMIND_SECONDS = 10.0
 """When the same is told again for the first time; then after twice as long each time."""
 KEPT: tuple[Alias, ...] = ("stable", "previous")
@@ -35,26 +37,31 @@ class Telling:
         self._clock = services.clock
         self._last: tuple[int, list[str] | None] | None = None
         self._patience = REMIND_SECONDS
-        self._due = 0.0
+        self._due = self._sign_due = 0.0
 
     @property
     def due(self) -> bool:
         """Whether an agent that says nothing may be told again: a broker may have lost it."""
         return self._clock.monotonic() >= self._due
 
-    def tell(self, release: ReleaseRecord, agents: list[str] | None) -> None:
+    def tell(self, release: ReleaseRecord, agents: list[str] | None) -> bool:
         """Tell every agent of ``release``, and which ``agents`` it is for now; None for all.
 
+        False if it is not told, since it cannot be signed: it is to be told again, and is tried
+        every now and then. Nothing else of the job waits for that.
+
         Raises:
-            StoreError: its version cannot be read, or not be signed.
+            StoreError: its version cannot be read.
         """
+        if self._clock.monotonic() < self._sign_due:
+            return False
         told = release.release, agents
         self._patience = 2 * self._patience if told == self._last else REMIND_SECONDS
         self._last, self._due = told, self._clock.monotonic() + self._patience
         notice = self._notice(release.version)
         if notice is None:
             self._log.error("release.unsent", release=release.release, error="its weights are gone")
-            return
+            return True
         self._offers.lay_out(SHELF, blobs_of(notice))
         for alias in KEPT:
             found = self._store.alias(self._job, alias)
@@ -67,8 +74,19 @@ class Telling:
             agents=agents,
             back=release.why in BACK,
         )
-        self._trust.vouch(message)
+        if not self._is_signed(message):
+            return False
         self._voice.broadcast(self._job, "release", message)
+        return True
+
+    def _is_signed(self, message: ReleaseNotice) -> bool:
+        try:
+            self._trust.vouch(message)
+        except StoreError as error:
+            self._sign_due = self._clock.monotonic() + SIGN_SECONDS
+            self._log.error("release.unsent", release=message.release, error=str(error))
+            return False
+        return True
 
     def _notice(self, version: str) -> VersionNotice | None:
         """The version as it is told; None where its weights were forgotten."""
