@@ -366,6 +366,18 @@ class TestSecurity:
         told = fleet.told()
         assert told["fedmill_enrolments"] == {("open",): 1, ("pending",): 0, ("accepted",): 0}
 
+    def test_what_became_of_requests(self, fleet: Fleet, tmp_path: Path) -> None:
+        """From nought, so that the first that is refused is a change."""
+        path = tmp_path / "coordinator.toml"
+        path.write_text("[pki]\n")
+        fleet.config = load(path)
+        fleet.counts.add("certificate_requests", "enrolment", "refused")
+        told = fleet.told()["fedmill_certificate_requests_total"]
+        assert {labels: count for labels, count in told.items() if count} == {
+            ("enrolment", "refused"): 1
+        }
+        assert len(told) == 8
+
     def test_files_with_certificates(self, fleet: Fleet, tmp_path: Path) -> None:
         """Our own, the authority's, and the list of those that are revoked."""
         authority = Authority()

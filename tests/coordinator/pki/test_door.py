@@ -5,7 +5,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.coordinator.pki.kit import DAY, Box, Office
 
-from fedmill_coordinator.pki.door import ENROLMENTS_AT_ONCE, LARGEST_ENROLMENT, Door
+from fedmill_coordinator.counts import Counts
+from fedmill_coordinator.pki.door import COUNT, ENROLMENTS_AT_ONCE, FATES, LARGEST_ENROLMENT, Door
 from fedmill_shared import topics
 from fedmill_shared.crypto.codes import make_code
 from fedmill_shared.errors import FrameError
@@ -35,12 +36,14 @@ class Entrance:
     def __init__(self, office: Office) -> None:
         self.office = office
         self.post = Post()
+        self.counts = Counts()
         self.door = Door(
             office.register,
             office.desk,
             store=office.store,
             clock=office.clock,
             voice=self.post,
+            counts=self.counts,
             log=office.log,
         )
 
@@ -55,6 +58,10 @@ class Entrance:
         topic, payload, retain = self.post.sent.pop()
         assert (topic, retain) == (topics.enrol_down(request), False)
         return decode(payload, EnrolmentAnswer)
+
+    def counted(self) -> dict[tuple[str, ...], int]:
+        """What became of requests, by kind and fate."""
+        return dict(self.counts.of(COUNT))
 
     def look(self, seconds: float = 1.0) -> frozenset[str]:
         """Time passes; who is denied since."""
@@ -81,6 +88,8 @@ class TestStrangers:
         assert entrance.enrol(entrance.office.box()).state == "issued"
         stranger = Box("gw9", make_code(entrance.office.authority.fingerprint))
         assert entrance.enrol(stranger).state == "refused"
+        assert entrance.counted() == {("enrolment", "issued"): 1, ("enrolment", "refused"): 1}
+        assert {fate for _, fate in entrance.counted()} <= set(FATES)
 
     @pytest.mark.parametrize(
         ("topic", "payload"),
@@ -108,6 +117,10 @@ class TestStrangers:
             for _ in range(10 * ENROLMENTS_AT_ONCE):
                 entrance.say(topics.ENROL_UP, payload)
         assert len(entrance.post.sent) == ENROLMENTS_AT_ONCE
+        assert entrance.counted() == {
+            ("enrolment", "refused"): ENROLMENTS_AT_ONCE,
+            ("enrolment", "dropped"): 9 * ENROLMENTS_AT_ONCE,
+        }
         dropped = [log for log in logs if log["event"] == "requests.dropped"]
         assert [(log["what"], log["messages"]) for log in dropped] == [("enrolment", 1)]
         entrance.office.clock.advance(1)
@@ -150,6 +163,8 @@ class TestAgents:
         for _ in range(200):
             entrance.say(topics.up("gw7", "renew"), payload)
         assert len(entrance.post.sent) == 50
+        assert entrance.counted()["renewal", "pending"] == 50
+        assert entrance.counted()["renewal", "dropped"] == 150
 
 
 class TestDenied:

@@ -4,11 +4,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 
 from msgspec import Struct, json
 
 from fedmill_coordinator.exposition.metric import Known, Sample, metric
+from fedmill_coordinator.pki.door import COUNT, ENROLMENT, FATES, RENEWAL
 from fedmill_coordinator.pki.terms import terms
 from fedmill_coordinator.store.records_pki import CertificateRecord
 from fedmill_shared.messages import UNREADABLE
@@ -34,6 +36,12 @@ OWN = metric(
 ENROLMENTS = metric(
     "enrolments", "Codes that nobody has used, or that wait for an operator, by state.", "state"
 )
+REQUESTS = metric(
+    "certificate_requests_total",
+    "Requests of boxes to enrol, and of agents to renew, by what became of them.",
+    "kind",
+    "fate",
+)
 CRL = metric(
     "crl_written_timestamp_seconds",
     "When the list of revoked certificates was last written for the broker.",
@@ -44,7 +52,7 @@ METADATA = metric(
     "role",
 )
 
-METRICS = (EXPIRY, DENIED, DENIED_COUNT, OWN, ENROLMENTS, CRL, METADATA)
+METRICS = (EXPIRY, DENIED, DENIED_COUNT, OWN, ENROLMENTS, REQUESTS, CRL, METADATA)
 
 
 class _Signed(Struct):
@@ -69,6 +77,9 @@ def read(known: Known) -> Iterator[Sample]:
     for state in UNDER_WAY:
         yield ENROLMENTS, (state,), sum(each == state for each in states)
     if known.config.pki is not None:
+        counted = dict(known.counts.of(COUNT))
+        for labels in product((ENROLMENT, RENEWAL), FATES):
+            yield REQUESTS, labels, counted.get(labels, 0)
         with suppress(OSError):
             yield CRL, (), Path(known.config.pki.crl).stat().st_mtime
     yield from _metadata(known)

@@ -7,6 +7,7 @@ must be.
 
 from typing import Protocol
 
+from fedmill_coordinator.counts import Counts
 from fedmill_coordinator.pki.desk import IdentityDesk
 from fedmill_coordinator.pki.limits import Bucket, Seldom
 from fedmill_coordinator.pki.register import Register
@@ -25,6 +26,11 @@ RENEWALS_PER_SECOND, RENEWALS_AT_ONCE = 10.0, 50
 LARGEST_ENROLMENT = 8192
 """Bytes of the largest request of a stranger that is decoded; ours have under 700."""
 RENEW = "renew"
+COUNT = "certificate_requests"
+ENROLMENT, RENEWAL = "enrolment", "renewal"
+DROPPED = "dropped"
+FATES = ("issued", "pending", "refused", DROPPED)
+"""What becomes of a request; where answers are lost, one box is counted several times."""
 
 
 class Post(Protocol):
@@ -46,14 +52,16 @@ class Door:
         store: Store,
         clock: Clock,
         voice: Post,
+        counts: Counts,
         log: Logger,
     ) -> None:
-        """Nobody is denied before the first `step`."""
+        """Nobody is denied before the first `step`; what becomes of requests is in ``counts``."""
         self._register = register
         self._desk = desk
         self._store = store
         self._clock = clock
         self._voice = voice
+        self._counts = counts
         self._log = log
         self._seldom = Seldom(clock)
         self._enrolments = Bucket(clock, rate=ENROLMENTS_PER_SECOND, burst=ENROLMENTS_AT_ONCE)
@@ -117,18 +125,20 @@ class Door:
 
     def _enrol(self, message: Message) -> None:
         if not self._enrolments.take():
-            self._flooded("enrolment")
+            self._flooded(ENROLMENT)
             return
         if len(message.payload) > LARGEST_ENROLMENT:
             raise FrameError(f"a request of {len(message.payload)} bytes to enrol")
         answer = self._desk.enrol(decode(message.payload, EnrolmentRequest))
+        self._counts.add(COUNT, ENROLMENT, answer.state)
         self._voice.post(topics.enrol_down(message.payload), encode(answer))
 
     def _renew(self, agent: str, message: Message) -> None:
         if not self._renewals.take():
-            self._flooded("renewal")
+            self._flooded(RENEWAL)
             return
         answer = self._desk.renew(agent, decode(message.payload, RenewalRequest))
+        self._counts.add(COUNT, RENEWAL, answer.state)
         self._voice.post(topics.down(agent, "certificate"), encode(answer))
 
     def _turn_away(self, agent: str, size: int) -> None:
@@ -140,6 +150,7 @@ class Door:
         )
 
     def _flooded(self, what: str) -> None:
+        self._counts.add(COUNT, what, DROPPED)
         self._seldom.tell(
             f"/{what}",
             lambda count: self._log.warning("requests.dropped", what=what, messages=count),

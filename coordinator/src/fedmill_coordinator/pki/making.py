@@ -48,5 +48,6 @@ def make_door(config: CoordinatorConfig, services: Services) -> Door | None:
         store=services.store,
         clock=services.clock,
         voice=services.voice,
+        counts=services.counts,
         log=services.log,
     )
