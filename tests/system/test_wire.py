@@ -98,8 +98,8 @@ def end(watched: Watched) -> None:
 
 
 def a_large_job(**federation: object) -> Job:
-    """A model of some 80,000 parameters: what agents say of themselves does not weigh."""
-    return structs.replace(a_job(**federation), model=Mlp(hidden=[256, 64]))
+    """A model of some 150,000 parameters: what agents say of themselves does not weigh."""
+    return structs.replace(a_job(**federation), model=Mlp(hidden=[512, 64]))
 
 
 class TestAccounting:
