@@ -85,14 +85,13 @@ def _lay_down(checked: Checked, draft: Path) -> None:
     """Copy it, for its owner only, whatever the stick says: what cannot be removed stays."""
     folders = {make_folder(draft)}
     for path in _handed(checked):
-        target = draft / path
-        folders.add(make_folder(target.parent))
-        if _copy(checked.folder / path, target) != checked.digests[path]:
+        folders |= {make_folder(draft / each) for each in reversed(path.parents)}
+        if _copy(checked.folder / path, draft / path) != checked.digests[path]:
             raise TrustError(
                 f"{path}: was changed while it was copied",
                 remedy="is the stick in order? Copy the bundle to another one",
             )
-    for folder in {*folders, *(each.parent for each in folders if each != draft)}:
+    for folder in folders:
         sync_folder(folder)
 
 

@@ -174,4 +174,8 @@ def _read(path: Path) -> JobNotice | ReleaseNotice:
             data = file.read(MESSAGE_LIMIT + 1)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return decode(data, JobNotice) if path.suffix == JOB else decode(data, ReleaseNotice)
+    try:
+        return decode(data, JobNotice) if path.suffix == JOB else decode(data, ReleaseNotice)
+    except FrameError as error:
+        told = f"notices/{path.name}: {error.message}"
+        raise FrameError(told, remedy=error.remedy or "write the bundle anew") from error
