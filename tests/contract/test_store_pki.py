@@ -98,6 +98,29 @@ class TestCertificates:
         store.add_certificate(a_certificate())
         kit.refused(store, lambda: store.add_certificate(wrong))
 
+    def test_one_that_follows_another(self, store: Store, kit: SimpleNamespace) -> None:
+        """Not one that is revoked or not there, whoever revoked it and however late."""
+        store.add_certificate(a_certificate("1"))
+        store.add_certificate(a_certificate("2"), follows="1")
+        kit.refused(store, lambda: store.add_certificate(a_certificate("3"), follows="9"))
+        store.revoke("press-1", revoked_ns=5, reason="lost", serial="1")
+        kit.refused(store, lambda: store.add_certificate(a_certificate("3"), follows="1"))
+        store.add_certificate(a_certificate("3"), follows="2")
+
+    def test_codes_go_with_all_certificates(self, store: Store, kit: SimpleNamespace) -> None:
+        """In the same moment: who comes with one a moment later is no agent again."""
+        store.add_certificate(a_certificate())
+        code, other = an_enrolment(b"1"), an_enrolment(b"2", agent="press-2")
+        store.add_enrolment(code)
+        store.add_enrolment(other)
+        store.revoke("press-1", revoked_ns=60, reason="", serial="1")
+        assert store.enrolments() == [code, other]
+        store.revoke("press-1", revoked_ns=70, reason="stolen")
+        void = structs.replace(code, state="rejected", settled_ns=70, reason="stolen")
+        assert store.enrolments() == [void, other]
+        kit.refused(store, lambda: store.save_enrolment(issued(code, "2"), a_certificate("2")))
+        assert store.denied() == ["press-1"]
+
     def test_impossible_revocation(self, store: Store, kit: SimpleNamespace) -> None:
         """A time before all times changes nothing."""
         store.add_certificate(a_certificate())

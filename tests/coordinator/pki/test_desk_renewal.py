@@ -10,6 +10,7 @@ from tests.coordinator.pki.kit import DAY, HOUR, Box, Office
 from fedmill_shared.crypto.certificates import make_request, read_certificate
 from fedmill_shared.crypto.codes import sign_renewal
 from fedmill_shared.crypto.keys import key_id, public_bytes
+from fedmill_shared.errors import StoreError
 
 
 class TestRenewal:
@@ -94,6 +95,19 @@ class TestRefusal:
         self.refused(office, box, following, "is revoked")
         office.clock.advance(2 * HOUR)
         self.refused(office, following, Box("gw7"), "is revoked")
+
+    def test_in_the_moment_of_revocation(
+        self, office: Office, box: Box, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thief who asks while the command runs is no agent again by that."""
+
+        def revoke(**_: object) -> None:
+            office.store.revoke("gw7", revoked_ns=office.clock.now_ns(), reason="stolen")
+
+        monkeypatch.setattr(office.notes, "record", revoke)
+        with pytest.raises(StoreError, match="the one before it is revoked"):
+            office.renew(box, Box("gw7"))
+        assert office.store.denied() == ["gw7"]
 
     def test_one_revoked_key_among_good_ones(self, office: Office, box: Box) -> None:
         """What was signed with it is worth nothing."""

@@ -4,11 +4,9 @@
 from pathlib import Path
 
 import click
-from msgspec import structs
 
 from fedmill_coordinator.cli.authority import Office, config_option, key_option, office
 from fedmill_coordinator.store.base import Store
-from fedmill_coordinator.store.rules_pki import WAITING
 from fedmill_shared.errors import UsageError
 
 LONGEST_REASON = 500
@@ -41,21 +39,10 @@ def command(
             )
         # First the deed: a log that is full or damaged must not keep anybody in.
         count = store.revoke(agent, revoked_ns=place.clock.now_ns(), reason=reason, serial=serial)
-        if serial is None:
-            _void_codes(place, store, agent, reason)
         serials = ", ".join(each.serial for each in held)
         place.note("certificate.revoked", agent, before=serials, after=reason)
         click.echo(f"{agent}: {count} certificate{'s' * (count != 1)} revoked")
         _write_list(place, store)
-
-
-def _void_codes(place: Office, store: Store, agent: str, reason: str) -> None:
-    for each in store.enrolments(agent):
-        if each.state in WAITING:
-            void = structs.replace(
-                each, state="rejected", settled_ns=place.clock.now_ns(), reason=reason
-            )
-            store.save_enrolment(void)
 
 
 def _write_list(place: Office, store: Store) -> None:

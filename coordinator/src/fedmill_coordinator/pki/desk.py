@@ -84,7 +84,7 @@ class IdentityDesk:
         try:
             self._register.check_name(agent)
             known = [each for each in self._store.certificates(agent) if each.role == "agent"]
-            self._check_renewal(agent, request, known, now)
+            current = self._check_renewal(agent, request, known, now)
             answered = [e for e in known if e.request == sha256(request.csr) and not e.revoked_ns]
             if answered:
                 return self._renewed(answered[-1])
@@ -97,7 +97,7 @@ class IdentityDesk:
             self._log.warning("certificate.refused", agent=agent, error=error.message)
             return RenewalAnswer(state="refused", reason=error.message, sent_ns=now)
         self._note(record, "certificate.renewed")
-        self._store.add_certificate(record)
+        self._store.add_certificate(record, follows=current.serial)
         self._log.info("certificate.renewed", **_told(record))
         return self._renewed(record)
 
@@ -173,8 +173,8 @@ class IdentityDesk:
 
     def _check_renewal(
         self, agent: str, request: RenewalRequest, known: list[CertificateRecord], now: int
-    ) -> None:
-        """Return if ``agent`` asks with a key that it may connect with now."""
+    ) -> CertificateRecord:
+        """The certificate of the key that ``agent`` asks with, which it may connect with now."""
         own = [each for each in known if key_id(each.public_key) == request.key]
         if not own:
             raise IdentityError("the key that signed the request is none of this agent")
@@ -184,6 +184,7 @@ class IdentityDesk:
             raise IdentityError("the certificate of the key that signed the request is revoked")
         if current.not_after_ns <= now:
             raise IdentityError("the certificate has run out; enrol again with a new code")
+        return current
 
     def _early(self, known: list[CertificateRecord], now: int) -> float:
         """Seconds until an agent with the certificates ``known`` may have another one."""

@@ -10,8 +10,13 @@ class PkiRows(ABC):
     """The part of `Store` that is about who has, and who may get, a certificate."""
 
     @abstractmethod
-    def add_certificate(self, record: CertificateRecord) -> None:
-        """Add a certificate. MUST fail with StoreError if there is one of that serial number."""
+    def add_certificate(self, record: CertificateRecord, *, follows: str = "") -> None:
+        """Add a certificate, where the one of the number ``follows``, if any, still holds.
+
+        So that nobody who was revoked a moment ago, by any process, goes on with another. MUST fail
+        with StoreError if there is one of that serial number, or if that which it follows is
+        revoked or not there.
+        """
 
     @abstractmethod
     def certificates(self, agent: str | None = None) -> list[CertificateRecord]:
@@ -29,7 +34,9 @@ class PkiRows(ABC):
     def revoke(self, agent: str, *, revoked_ns: int, reason: str, serial: str | None = None) -> int:
         """Revoke the certificates of ``agent``, or one of them; return how many became revoked.
 
-        Those that were revoked before keep their time and reason.
+        Those that were revoked before keep their time and reason. With all of them each enrolment
+        of ``agent`` that is not over becomes ``rejected``, in the same moment: nobody slips in
+        between with a code.
         """
 
     @abstractmethod

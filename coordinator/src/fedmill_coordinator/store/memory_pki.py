@@ -16,8 +16,10 @@ class MemoryPki(Store):
         self._certificates: dict[str, CertificateRecord] = {}
         self._enrolments: dict[bytes, EnrolmentRecord] = {}
 
-    def add_certificate(self, record: CertificateRecord) -> None:
+    def add_certificate(self, record: CertificateRecord, *, follows: str = "") -> None:
         stored = self._certificates.get(record.serial)
+        if follows:
+            rules_pki.check_followed(record, self._certificates.get(follows))
         self._certificates[record.serial] = rules_pki.new_certificate(record, stored)
 
     def certificates(self, agent: str | None = None) -> list[CertificateRecord]:
@@ -38,6 +40,10 @@ class MemoryPki(Store):
         ]
         changed = {each.serial: each for each in told if each is not None}
         self._certificates.update(changed)
+        for enrolment in self.enrolments(agent) if serial is None else []:
+            void = rules_pki.voided(enrolment, revoked_ns, reason)
+            if void is not None:
+                self._enrolments[void.proof] = void
         return len(changed)
 
     def add_enrolment(self, record: EnrolmentRecord) -> None:

@@ -26,6 +26,16 @@ def new_certificate(
     return checked(record)
 
 
+def check_followed(record: CertificateRecord, before: CertificateRecord | None) -> None:
+    """Return if ``record`` may follow ``before``.
+
+    Raises:
+        StoreError: that is not there, or is revoked.
+    """
+    if before is None or before.revoked_ns:
+        raise rules.conflict(f"certificate {record.serial}", "the one before it is revoked")
+
+
 def revoked(
     record: CertificateRecord, revoked_ns: int, reason: str, serial: str | None
 ) -> CertificateRecord | None:
@@ -59,6 +69,13 @@ def replaced(record: EnrolmentRecord, by: EnrolmentRecord) -> EnrolmentRecord | 
     return structs.replace(
         record, state="replaced", settled_ns=by.created_ns, reason=REPLACED_REASON
     )
+
+
+def voided(record: EnrolmentRecord, revoked_ns: int, reason: str) -> EnrolmentRecord | None:
+    """``record`` as it ends with the certificates of its agent; None if it is over."""
+    if record.state not in WAITING:
+        return None
+    return structs.replace(record, state="rejected", settled_ns=revoked_ns, reason=reason)
 
 
 def changed_enrolment(

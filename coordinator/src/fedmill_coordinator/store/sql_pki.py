@@ -16,8 +16,11 @@ _ORDER = ("agent", "issued_ns", "serial")
 class SqlPki(SqlModels):
     """The part of the SQL store that is about certificates and enrolments."""
 
-    def add_certificate(self, record: CertificateRecord) -> None:
+    def add_certificate(self, record: CertificateRecord, *, follows: str = "") -> None:
         with self._database.write(f"certificate {record.serial}") as connection:
+            if follows:
+                before = find(connection, certificates, CertificateRecord, serial=follows)
+                rules_pki.check_followed(record, before)
             _add_certificate(connection, record)
 
     def certificates(self, agent: str | None = None) -> list[CertificateRecord]:
@@ -43,6 +46,10 @@ class SqlPki(SqlModels):
                 if changed is not None:
                     save(connection, certificates, changed)
                     count += 1
+            for enrolment in _enrolments(connection, agent) if serial is None else []:
+                void = rules_pki.voided(enrolment, revoked_ns, reason)
+                if void is not None:
+                    save(connection, enrolments, void)
         return count
 
     def add_enrolment(self, record: EnrolmentRecord) -> None:
