@@ -53,7 +53,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict deploy
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --quiet --offline deploy/ansible
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint -q --offline deploy/ansible
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(or $(NAME),--list) $(ARGS)
