@@ -63,6 +63,19 @@ class TestRenewal:
         office.clock.advance(-20 * DAY)
         assert office.renew(box, Box("gw7")).state == "issued"
 
+    def test_what_a_wrong_clock_of_ours_issued(self, office: Office) -> None:
+        """A certificate of next month is none now: the same request gets one that holds."""
+        box, following = office.enrolled(), Box("gw7")
+        office.clock.advance(80 * DAY)
+        early = office.renew(box, following)
+        office.clock.advance(-30 * DAY)
+        answer = office.renew(box, following)
+        assert (early.state, answer.state) == ("issued", "issued")
+        assert answer.certificate != early.certificate
+        facts = read_certificate(answer.certificate)
+        assert facts.not_before_ns <= office.clock.now_ns() < facts.not_after_ns
+        assert office.renew(box, following).certificate == answer.certificate
+
 
 class TestRefusal:
     def refused(self, office: Office, box: Box, following: Box, told: str, **fields: Any) -> None:

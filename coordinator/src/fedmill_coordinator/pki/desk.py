@@ -85,14 +85,14 @@ class IdentityDesk:
             self._register.check_name(agent)
             known = [each for each in self._store.certificates(agent) if each.role == "agent"]
             current = self._check_renewal(agent, request, known, now)
-            answered = [e for e in known if e.request == sha256(request.csr) and not e.revoked_ns]
+            answered = [each for each in known if _answers(each, request.csr, now)]
             if answered:
                 return self._renewed(answered[-1])
             early = self._early(known, now)
             if early > 0:
                 reason = "the last certificate is too new"
                 return RenewalAnswer(state="pending", reason=reason, retry_after=early, sent_ns=now)
-            record = self._next(agent, request, known)
+            record = self._next(agent, request, known, now)
         except (IdentityError, TrustError) as error:
             self._log.warning("certificate.refused", agent=agent, error=error.message)
             return RenewalAnswer(state="refused", reason=error.message, sent_ns=now)
@@ -193,10 +193,12 @@ class IdentityDesk:
         return RENEWAL_GAP_SECONDS - (now - newest) / 1e9
 
     def _next(
-        self, agent: str, request: RenewalRequest, known: list[CertificateRecord]
+        self, agent: str, request: RenewalRequest, known: list[CertificateRecord], now: int
     ) -> CertificateRecord:
         public = _key_in(request.csr, agent)
-        if any(each.public_key == public for each in known):
+        if any(
+            each.public_key == public for each in known if not _untimely(each, request.csr, now)
+        ):
             raise IdentityError("the certificate request is of a key that was used before")
         return self._register.agent(agent, public, request.csr)
 
@@ -235,6 +237,18 @@ def _proves(request: EnrolmentRequest, proof_key: bytes) -> bool:
     except TrustError:
         return False
     return True
+
+
+def _answers(record: CertificateRecord, csr: bytes, now: int) -> bool:
+    """Whether ``record`` is what was issued for this very request, and is good now."""
+    asked = record.request == sha256(csr) and not record.revoked_ns
+    return asked and record.not_before_ns <= now < record.not_after_ns
+
+
+def _untimely(record: CertificateRecord, csr: bytes, now: int) -> bool:
+    """Whether ``record`` was issued for this very request while our clock was wrong."""
+    asked = record.request == sha256(csr) and not record.revoked_ns
+    return asked and now < record.not_before_ns
 
 
 def _key_in(csr: bytes, agent: str) -> bytes:

@@ -30,9 +30,9 @@ SOON_NS: dict[Whose, int] = {OWN: 28 * _DAY_NS, CA: 365 * _DAY_NS, BROKER: 28 * 
 """How long before its end it is told: for another authority all must enrol again, and `fedmill ca`
 issues both others anew from a month before."""
 REMEDIES: dict[Whose, str] = {
-    OWN: "issue a new one with `fedmill ca issue-coordinator`, and restart the coordinator",
+    OWN: "issue a new one with `fedmill ca issue-coordinator`; it is used at the next connection",
     CA: "see docs/identity.md, Another authority",
-    BROKER: "issue a new one with `fedmill ca issue-broker`, and have the broker read it",
+    BROKER: "issue a new one with `fedmill ca issue-broker`, then `systemctl reload mosquitto`",
 }
 """What to do in time, by whose certificate it is."""
 
