@@ -106,11 +106,6 @@ class Plant:
         sent = [line for line in lines if "event=update.sent" in line and f"job={job} " in line]
         return {line.split("sha256=")[1].split()[0] for line in sent}
 
-    def status(self, gateway: str) -> dict[str, Any]:
-        """What an agent says of itself."""
-        command = ("fedmill-agent", "status", "/etc/fedmill/agent.toml", "--json")
-        return dict(json.loads(self.gateways[gateway].run(*command)))
-
     def log(self, machine: Machine, identifier: str) -> str:
         """Messages of a service, from our journal."""
         command = ("journalctl", "--namespace=fedmill", "--no-pager", "--output=cat")
