@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Wire:
         self.ca = ca
         self.requests: list[EnrolmentRequest] = []
         self.connections = 0
+        self.connected = False
         self.answered_at = ""
         self._came: list[Message] = []
 
@@ -55,7 +57,11 @@ class Wire:
         self.answered_at = topic
         self.connections += 1
         self._came = []
-        yield self
+        self.connected = True
+        try:
+            yield self
+        finally:
+            self.connected = False
 
     def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
         """Take a request, and answer as it was decided."""
@@ -152,6 +158,19 @@ class TestGood:
         [told] = [each for each in said(box) if "waiting" in each]
         assert told.endswith("until somebody accepts it")
         assert AGENT in told
+
+    def test_others_enrol_meanwhile(self, box: Box, wire: Wire) -> None:
+        """Who waits for a person is not connected: the listener has room for one box at a time."""
+        wire.answers[:0] = [tell("pending", reason="wait", retry_after=10.0)] * 3
+        waited: list[tuple[float, bool]] = []
+
+        def pause(seconds: float) -> None:
+            waited.append((seconds, wire.connected))
+            box.pause(seconds)
+
+        enrol(replace(box, pause=pause), LISTENER, 60.0)
+        assert waited == [(10.0, False)] * 3
+        assert (wire.connections, len(wire.requests)) == (4, 4)
 
     def test_interrupted(self, box: Box, wire: Wire) -> None:
         """Beginning again, after whatever, sends the same request; the key stays what it was."""

@@ -116,7 +116,11 @@ def _first(link: PlantLink, clock: Clock, seconds: float) -> bytes | None:
 
 
 class _Conversation:
-    """Asks until there is a last word; connections may be lost meanwhile."""
+    """Asks until there is a last word; connections may be lost meanwhile.
+
+    The listener has room for one box at a time, and the next one takes its place: whoever has to
+    wait for a person gives it free.
+    """
 
     def __init__(
         self, box: Box, listener: Listener, request: bytes, number: str, deadline: float
@@ -142,25 +146,29 @@ class _Conversation:
             try:
                 with verified(self._listener, authority.pem, topic, clock, authority.shown) as link:
                     first = False
-                    return self._ask(link)
+                    answer = self._ask(link)
+                if answer.state == "issued":
+                    return answer
+                self._wait(answer.retry_after)
             except BrokerError as error:
                 if first or clock.monotonic() >= self._deadline:
                     raise
                 self._tell(f"{error.message}: connecting again")
                 self._box.pause(LEAST_SECONDS)
 
+    def _wait(self, seconds: float) -> None:
+        wait = min(max(seconds, LEAST_SECONDS), MOST_SECONDS)
+        self._box.pause(max(0.0, min(wait, self._deadline - self._box.clock.monotonic())))
+
     def _ask(self, link: PlantLink) -> EnrolmentAnswer:
+        """What the coordinator answers, for which it is asked again and again."""
         clock, due = self._box.clock, -inf
         while clock.monotonic() < self._deadline:
             if clock.monotonic() >= due:
                 link.publish(topics.ENROL_UP, self._request, qos=1)
                 due = clock.monotonic() + AGAIN_SECONDS
             for message in link.read(TURN_SECONDS):
-                answer = self._heard(message)
-                if answer.state == "issued":
-                    return answer
-                wait = min(max(answer.retry_after, LEAST_SECONDS), MOST_SECONDS)
-                due = clock.monotonic() + wait
+                return self._heard(message)
         raise self._late()
 
     def _heard(self, message: Message) -> EnrolmentAnswer:
