@@ -42,6 +42,15 @@ class TestChild:
         assert found.word == "refused"
         assert "is no root that can be trusted" in found.error
 
+    def test_nothing_is_imported_from_where_the_daemon_runs(
+        self, plant: SigningPlant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A person may have started it in a folder that others write to."""
+        for name in ("tuf", "msgspec", "fedmill_agent"):
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')\n")
+        monkeypatch.chdir(tmp_path)
+        assert set(run_child(asked(plant)).targets) == {"releases/press/1.json"}
+
     def test_one_that_takes_too_long_is_ended(
         self, plant: SigningPlant, monkeypatch: pytest.MonkeyPatch
     ) -> None:
