@@ -89,9 +89,8 @@ class Daemon:
         self.counts = self._services.counts
         self._denial = Denial(make_door(config, self._services), self._services)
         self._terms = Terms(config, store, clock, log)
-        self._ledger = Ledger(
-            self._services.traffic, store, clock, self.counts, Path(config.coordinator.state)
-        )
+        state, traffic = Path(config.coordinator.state), self._services.traffic
+        self._ledger = Ledger(traffic, store, clock, self.counts, state)
         self._orders = Orders(self._services)
         self._connection = Connection(config.broker, clock, log, self._link)
         self._held = Rests(clock, log, StoreError)
