@@ -100,19 +100,26 @@ def _archive(
         keys=keys,
         members=members,
     )
+    _fill(temporary, made, snapshot, [data for _, data in small])
+    return made
+
+
+def _fill(temporary: Path, made: Manifest, snapshot: Snapshot, small: list[bytes]) -> None:
+    """Write the archive that ``made`` lists: database, blobs, and the contents of small files."""
+    members, first_small = made.members, 1 + len(snapshot.blobs)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "wb") as file:
         # Weights hardly shrink; level 1 takes what there is to gain in rows and texts.
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
             _add(archive, manifest.NAME, msgspec.json.encode(made))
             _add_file(archive, members[0], snapshot.database)
-            for member, path in zip(members[1:], snapshot.blobs.values(), strict=False):
+            blobs = zip(members[1:first_small], snapshot.blobs.values(), strict=True)
+            for member, path in blobs:
                 _add_file(archive, member, path)
-            for member, (_, data) in zip(members[1 + len(snapshot.blobs) :], small, strict=True):
+            for member, data in zip(members[first_small:], small, strict=True):
                 _add(archive, member.name, data)
         file.flush()
         os.fsync(file.fileno())
-    return made
 
 
 def _member(database: Path) -> Member:
