@@ -34,7 +34,7 @@ MISTAKES = [
     ("add-job {job} --key {targets-public}", 25, "is this the private key?"),
     ("add-job {job} --key {targets} --passphrase-file {folder}/empty", 25, "first line is empty"),
     ("add-job {job} --key {targets} --passphrase-file {folder}/binary", 25, "no passphrase"),
-    ("add-job {job} --key {targets} --passphrase-file {folder}/overlay.toml", 25, "it has no passphrase"),
+    ("add-job {job} --key {targets} --passphrase-file {folder}/overlay.toml", 25, "no passphrase"),
     ("remove-job nowhere --key {targets}", 25, "jobs/nowhere.toml: is not signed"),
     ("set-config all {folder}/evil.toml --key {targets}", 10, "broker"),
     ("set-config all {folder}/binary --key {targets}", 25, "is not UTF-8 text"),
