@@ -40,7 +40,8 @@ class FaultyFleet(Fleet):
         return program("fedmill_agent", "run", self.layout.agents[name])
 
     def start_faulty(self, name: str, point: str, then: str = "kill") -> None:
-        """Start the coordinator or an agent with a fault."""
+        """Start the coordinator or an agent with a fault; it counts no failed starts before."""
+        (self.state_folder(name) / "starts.json").unlink(missing_ok=True)
         _python, _m, *rest = self.command(name)
         launcher = [sys.executable, str(LAUNCHER), point, "--then", then, "--", *rest]
         with marked(self.folder):

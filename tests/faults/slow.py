@@ -22,7 +22,7 @@ from typing import Any
 from msgspec import structs
 
 from fedmill_agent.cli import main as agent
-from fedmill_agent.training import child, protocol
+from fedmill_agent.training import process, protocol
 
 HERE = Path(__file__).resolve()
 TRAINER = "--trainer"
@@ -65,7 +65,7 @@ def run_agent(seconds: float, arguments: Sequence[str]) -> int:
     def start(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(trainer_command(seconds, command), **options)
 
-    vars(child)["subprocess"] = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+    vars(process)["subprocess"] = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
     return agent(list(arguments))
 
 

@@ -158,7 +158,7 @@ class TestStranger:
         assert [record.included for record in fleet.rounds()] == [fleet.agents] * 4
         told = fleet.store.evaluations(fleet.job.name)
         assert {record.agent for record in told} == set(fleet.agents)
-        assert len(fleet.events(COORDINATOR, "message.refused")) >= 80
+        assert len(fleet.events(COORDINATOR, "message.refused")) >= 60
         texts = [event["text"] for event in fleet.events(COORDINATOR, "agent.refused")]
         for wrong in ("starts from", "round 99", "bytes are too many", "classes differ", "frame:"):
             assert any(wrong in text for text in texts), wrong
@@ -172,8 +172,8 @@ class TestStranger:
 
 
 def refused(fleet: Fleet, name: str, topic: str) -> bool:
-    """Whether a process logged that it refused a message with this in its topic."""
+    """Whether a process logged that it refused a message with this in its topic, or a storm."""
     return any(
-        topic in event.get("topic", "") + event["error"]
+        topic in event.get("topic", "") + event["error"] or "more_left_out" in event
         for event in fleet.events(name, "message.refused")
     )
