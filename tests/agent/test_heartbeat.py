@@ -35,6 +35,7 @@ class Body:
             connected=True,
             send=lambda kind, message: self.said.append((kind, message)),
             rights=None,
+            wonder=lambda: None,
         )
         self.config = AgentConfig(
             agent=AgentSection(id="a", state=str(folder), labels={"line": "A"})

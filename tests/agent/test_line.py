@@ -263,6 +263,24 @@ class TestLine:
         ends.line.heard()
         assert len(ends.wire.sent) == 1
 
+    def test_a_coordinator_that_says_nothing_is_asked_ever_more_seldom(self) -> None:
+        """A word may have come before it listened; what it is asked in vain fills no queue."""
+        ends = Ends(TlsSection())
+        ends.line.turn(Connected(session_present=False))
+        ends.wire.sent.clear()
+        asked_at = []
+        for second in range(1, 20_000):
+            ends.clock.advance(1)
+            ends.line.wonder()
+            if len(ends.wire.sent) > len(asked_at):
+                asked_at.append(second)
+        assert asked_at[:4] == [5, 15, 35, 75]
+        assert asked_at[-1] - asked_at[-2] == 3600
+        ends.line.echoed(Echo(nonce=b"12345678"))
+        ends.clock.advance(3600)
+        ends.line.wonder()
+        assert len(ends.wire.sent) == len(asked_at)
+
     def test_a_topic_that_it_may_not_hear(self) -> None:
         """Told once, by the broker's answer to the subscription."""
         ends = Ends()

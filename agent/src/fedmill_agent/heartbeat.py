@@ -125,6 +125,7 @@ class Heartbeat:
         state = self.newest = self.state()
         if self._line.connected:
             self._line.send("state", state)
+            self._line.wonder()
         return state
 
     def _leave(self, state: AgentState) -> None:

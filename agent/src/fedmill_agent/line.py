@@ -30,6 +30,8 @@ BACKLOG_LIMIT = 16
 """Messages on their way out before requests for blocks pass by; the coordinator asks again."""
 ASK_SECONDS = 5.0
 """Between two words that the coordinator is to say again, while it has not."""
+LONGEST_SILENCE_SECONDS = 3600.0
+"""The same while nothing comes at all."""
 ASKED_AGAIN = ("update", "block", "request")
 """What is sent anew after a reconnection, and must not pile up in a queue until then."""
 
@@ -86,7 +88,8 @@ class Line:
             own, foreign = (topics.up(each, "echo") for each in (self._agent, topics.NOBODY))
             self._rights = Rights(own, foreign, log, nonce)
         self._clock = clock
-        self._ask_due = 0.0
+        self._ask_due = self._silence_due = 0.0
+        self._silence = ASK_SECONDS
         self.connected = False
         self._link = connect(sink, self._word(AgentState(online=False, newest=NEWEST)))
 
@@ -126,6 +129,18 @@ class Line:
         self._ask_due = now + ASK_SECONDS
         self._rights.ask(self._link)
 
+    def wonder(self) -> None:
+        """Nothing may ever come, as after the end of a job: ask then, too, ever more seldom.
+
+        What is asked waits at the broker for a coordinator that is away: an hour lies between two.
+        """
+        now = self._clock.monotonic()
+        if self._rights is None or self._rights.told.echoed or now < self._silence_due:
+            return
+        self._silence = min(2 * self._silence, LONGEST_SILENCE_SECONDS)
+        self._silence_due = now + self._silence
+        self.heard()
+
     def unheard(self, event: Unheard) -> None:
         """The broker does not let us listen to something."""
         self._log.error(
@@ -138,7 +153,8 @@ class Line:
         if isinstance(event, Connected):
             self._log.info("broker.connected", session_present=event.session_present)
             if self._rights is not None:
-                self._ask_due = self._clock.monotonic() + ASK_SECONDS
+                self._silence = ASK_SECONDS
+                self._ask_due = self._silence_due = self._clock.monotonic() + ASK_SECONDS
                 self._rights.test(self._link, lambda nonce: encode(Echo(nonce=nonce)))
             return
         remedy = f"{event.remedy}; " if event.remedy else ""

@@ -70,7 +70,7 @@ def parse_head(text: str) -> Head:
     if found is None:
         raise UsageError(
             f"{printable(text[:100])!r} is no head of an audit log",
-            remedy="write N:HASH as `fedmill status` and `audit verify` show it",
+            remedy="write N:HASH as `audit verify` shows it",
         )
     return Head(int(found[1]), found[2])
 
