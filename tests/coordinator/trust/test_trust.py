@@ -67,7 +67,7 @@ class TestKeys:
         path = plant.online / f"{role}.pem"
         data = path.read_bytes()
         path.chmod(0o640)
-        with pytest.raises(TrustError, match="others may read it"):
+        with pytest.raises(TrustError, match="others may read this key"):
             plant.keeper()
         path.unlink()
         with pytest.raises(TrustError, match=rf"{role}\.pem: the key cannot be read"):

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the authority lies on the disk, and who may read its key."""
+"""Where the authority lies on the disk."""
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from fedmill_coordinator.pki.authority import Authority
 from fedmill_coordinator.pki.options import CREDENTIAL, PkiSection, key_path
+from fedmill_coordinator.private import check_private
 from fedmill_shared.crypto.certificates import read_certificate
 from fedmill_shared.crypto.keys import read_key, write_key
 from fedmill_shared.crypto.validity import read_file
 from fedmill_shared.errors import IdentityError
 from fedmill_shared.files import make_folder, write_atomic
-
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_authority(section: PkiSection, name: str, now_ns: int) -> Authority:
@@ -52,7 +50,7 @@ def load_authority(section: PkiSection, environment: Mapping[str, str] = os.envi
             remedy="run this where the key's file is, and name it with --ca-key",
         )
     pem = read_authority_certificate(section)
-    check_private(path, credential=section.ca_key.startswith(CREDENTIAL))
+    check_private(path, IdentityError, environment)
     return Authority.load(pem, read_key(path))
 
 
@@ -74,30 +72,6 @@ def read_authority_certificate(section: PkiSection) -> bytes:
     pem = read_file(path, "authority's certificate")
     read_certificate(pem)
     return pem
-
-
-def check_private(path: Path, *, credential: bool = False) -> None:
-    """Return if nobody but its owner may read the key in ``path``.
-
-    A ``credential`` lies in a folder of the service manager that others cannot enter; its own bits
-    may give the owner's group, root's, the right to read.
-
-    Raises:
-        IdentityError: others may, or it cannot be found out.
-    """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise IdentityError(
-            f"{path}: the authority's key cannot be read: {error.strerror or error}",
-            remedy="run this as the coordinator's user; make one with `fedmill ca init`",
-        ) from error
-    forbidden = stat.S_IRWXO if credential else _OTHERS
-    if mode & forbidden:
-        raise IdentityError(
-            f"{path}: others may read the authority's key (mode {stat.S_IMODE(mode):04o})",
-            remedy=f"chmod 600 {path}, and think of who may have read it",
-        )
 
 
 def _writable_key(section: PkiSection) -> Path:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from fedmill_coordinator.private import check_private
 from fedmill_shared.errors import StoreError, TrustError
 from fedmill_shared.files import sync_folder, write_atomic
 from fedmill_shared.trust import TrustRole
@@ -100,9 +101,8 @@ def read_online(folder: Path) -> dict[TrustRole, CryptoSigner]:
     found = {}
     for role in ONLINE:
         path = folder / f"{role}.pem"
+        check_private(path, TrustError)
         found[role] = read_signer(path)
-        if path.stat().st_mode & 0o077:
-            raise TrustError(f"{path}: others may read it", remedy=f"chmod 600 {path}")
     return found
 
 
