@@ -12,9 +12,12 @@ from tests.trusted import a_release
 
 from fedmill_agent.background import Background
 from fedmill_agent.trust import desk as module
+from fedmill_agent.trust import incoming
 from fedmill_agent.trust.desk import BUNDLE_SECONDS, LONGEST_REST, RETRY_SECONDS
+from fedmill_agent.trust.incoming import KEPT
 from fedmill_agent.trust.verified import Verified
 from fedmill_shared.errors import StoreError
+from fedmill_shared.trust import METADATA_LIMIT
 
 lay = test_desk.TestBundles().bundle
 
@@ -55,6 +58,55 @@ class TestSlowDisk:
         rig.wait(1.0)
         disk.work()
         assert rig.taken == [("job", a_job()), ("release", a_release())]
+
+    def test_a_flood_of_metadata_waits_in_no_memory(self, rig: Rig) -> None:
+        """Who sends faster than the disk takes has most of it dropped, told of once a minute."""
+        disk = rig.desk._disk = Slow()
+        with capture_logs() as logs:
+            for number in range(1, 200):
+                data = b'{"signed": {"version": %d}}' % number
+                rig.hear("snapshot.json", data.ljust(METADATA_LIMIT))
+        assert [(each["event"], each["file"]) for each in logs] == [
+            ("trust.crowded", "snapshot.json")
+        ]
+        assert len(disk.waiting) == 1
+        disk.work()
+        assert len(list((rig.places.incoming / "metadata").iterdir())) == KEPT
+        rig.sign(a_release())
+        disk.work()
+        rig.wait(1.0)
+        assert rig.desk.admits(a_release())
+
+    def test_of_one_file_the_newest_is_written(self, rig: Rig) -> None:
+        """The rest was overtaken before the disk had time for it."""
+        disk = rig.desk._disk = Slow()
+        for number in range(1, 1000):
+            rig.hear("timestamp.json", b'{"signed": {"version": %d}}' % number)
+        path = rig.places.incoming / "metadata" / "timestamp.json"
+        written = 0
+        while disk.waiting:
+            disk.waiting.pop(0)()
+            written += 1
+        assert written == 2
+        assert path.read_bytes() == b'{"signed": {"version": 999}}'
+
+    def test_what_cannot_be_written_holds_up_nothing_behind_it(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The disk fails for a moment."""
+        disk = rig.desk._disk = Slow()
+        rig.hear("snapshot.json", b'{"signed": {"version": 1}}')
+        rig.hear("timestamp.json", b'{"signed": {"version": 1}}')
+
+        def fail(*_: object) -> None:
+            raise StoreError("trust/incoming: Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(incoming, "write_atomic", fail)
+            disk.waiting.pop(0)()
+        disk.work()
+        names = [path.name for path in (rig.places.incoming / "metadata").iterdir()]
+        assert names == ["timestamp.json"]
 
 
 class TestFullDisk:

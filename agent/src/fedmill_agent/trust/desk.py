@@ -13,7 +13,7 @@ from fedmill_agent.config import AgentConfig
 from fedmill_agent.trust import gate
 from fedmill_agent.trust.child import Asked, Run, run_child
 from fedmill_agent.trust.imports import Imports
-from fedmill_agent.trust.incoming import keep, keep_all, place_of
+from fedmill_agent.trust.incoming import Arrivals, keep, keep_all, place_of
 from fedmill_agent.trust.places import TrustPlaces
 from fedmill_agent.trust.seen import Seen
 from fedmill_agent.trust.verified import Verified, read_verified
@@ -41,6 +41,7 @@ LONGEST_REST = 32.0
 BUNDLE_SECONDS = 2 * 86_400.0
 """How long a bundle is kept whose releases come to nothing: as long as its metadata is good."""
 LONGEST_WORD = 1000
+TOLD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,9 @@ class TrustDesk:
         self._waiting = Waiting()
         self._seen = Seen(self._places.seen)
         self._imports = Imports(self._places)
+        self._arrivals = Arrivals()
+        self._writing = False
+        self._crowded_due = 0.0
         self._verified = read_verified(self._places.verified)
         self._replayed: dict[str, int] = {}
         self._over: str | None = None
@@ -132,9 +136,13 @@ class TrustDesk:
         """
         name, payload = message.topic.rpartition("/")[2], message.payload
         place = place_of(name, payload, self._asked.agent) if payload else ""
-        if place:
-            work = partial(keep, self._places, place, bytes(payload))
-            self._disk.submit(work, lambda _: self._came(), self._unkept)
+        if not place:
+            return
+        if self._arrivals.add(place, bytes(payload)):
+            self._write_next()
+        elif self._clock.monotonic() >= self._crowded_due:
+            self._crowded_due = self._clock.monotonic() + TOLD_SECONDS
+            self._log.warning("trust.crowded", file=name)
 
     def admits(self, said: Struct | Block) -> bool:
         """Whether ``said`` goes on to the seats now; if not, it waits here or is refused."""
@@ -209,6 +217,26 @@ class TrustDesk:
     def _came(self) -> None:
         self._dirty = True
         self._due = max(self._clock.monotonic() + GATHER_SECONDS, self._rest_until)
+
+    def _write_next(self) -> None:
+        """Have one file written at a time: whoever sends faster than the disk fills no memory."""
+        if self._writing:
+            return
+        arrived = self._arrivals.take()
+        if arrived is None:
+            return
+        self._writing = True
+        self._disk.submit(partial(keep, self._places, *arrived), self._written, self._unwritten)
+
+    def _written(self, _nothing: None = None) -> None:
+        self._writing = False
+        self._came()
+        self._write_next()
+
+    def _unwritten(self, error: FedmillError) -> None:
+        self._writing = False
+        self._unkept(error)
+        self._write_next()
 
     def _unkept(self, error: FedmillError) -> None:
         self._log.error("trust.failed", error=str(error))

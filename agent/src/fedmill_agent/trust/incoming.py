@@ -10,6 +10,7 @@ from fedmill_shared.files import make_folder, sha256, write_atomic
 from fedmill_shared.trust import (
     CONFIG_LIMIT,
     EVERYBODY,
+    METADATA_LIMIT,
     MOST_ROOTS,
     config_of,
     config_path,
@@ -21,6 +22,34 @@ from fedmill_shared.trust import (
 
 KEPT = 4
 """Versions of a role that are kept: whoever sends a thousand fills no disk."""
+WAITING_BYTES = 16 * METADATA_LIMIT
+"""What may wait for the disk at once: all that a plant has, and no flood."""
+
+
+class Arrivals:
+    """Owns what came and is not on the disk yet: of each file the newest, and of all not much."""
+
+    def __init__(self) -> None:
+        """Nothing waits."""
+        self._waiting: dict[str, bytes] = {}
+        self._bytes = 0
+
+    def add(self, place: str, payload: bytes) -> bool:
+        """Let ``payload`` wait for its ``place``; False if too much waits already."""
+        size = self._bytes - len(self._waiting.get(place, b"")) + len(payload)
+        if size > WAITING_BYTES:
+            return False
+        self._waiting[place], self._bytes = payload, size
+        return True
+
+    def take(self) -> tuple[str, bytes] | None:
+        """What has waited longest, with its place; None if nothing waits."""
+        if not self._waiting:
+            return None
+        place = next(iter(self._waiting))
+        payload = self._waiting.pop(place)
+        self._bytes -= len(payload)
+        return place, payload
 
 
 def place_of(name: str, payload: bytes, agent: str) -> str:
