@@ -47,7 +47,8 @@ def make(architecture: str, out: Path, others: Path | None = None) -> Path:
     Args:
         architecture: one of ``ARCHITECTURES``.
         out: folder in which bundles are put; an earlier one of the same name is replaced.
-        others: a bundle whose wheels of others are used again, if it has the same pins.
+        others: a bundle whose wheels of others are used again, if it is for the same architecture
+            and has the same pins.
 
     Raises:
         BundleError: a wheel cannot be had.
@@ -83,7 +84,7 @@ def _copy_rest(folder: Path) -> None:
 
 def _others(folder: Path, architecture: str, given: Path | None) -> None:
     """Lock files and archives of the wheels of others."""
-    if given and _same_pins(given):
+    if given and _same_parts(given, architecture):
         for name in ("wheels.tar", "requirements", "requirements.lock", "control"):
             _link(given / name, folder / name)
         return
@@ -102,19 +103,35 @@ def _others(folder: Path, architecture: str, given: Path | None) -> None:
     _lock(folder / "requirements" / "control.lock", found.values())
 
 
-def _same_pins(given: Path) -> bool:
-    return all(
-        (given / "deploy/requirements" / f"{kind}.txt").read_bytes()
-        == (HERE / f"{kind}.txt").read_bytes()
-        for kind in (*MACHINES, "control")
-    )
+def _same_parts(given: Path, architecture: str) -> bool:
+    """Whether another bundle has the wheels that this one needs.
+
+    Raises:
+        BundleError: it is no bundle.
+    """
+    try:
+        made_for = (given / "VERSION").read_text().split()[1:]
+        return made_for == [architecture] and all(
+            (given / "deploy/requirements" / f"{kind}.txt").read_bytes()
+            == (HERE / f"{kind}.txt").read_bytes()
+            for kind in (*MACHINES, "control")
+        )
+    except OSError as error:
+        raise BundleError(f"--others {given}: no bundle: {error.strerror}") from error
 
 
 def _link(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=os.link)
+        shutil.copytree(source, target, copy_function=_link_file)
     else:
+        _link_file(source, target)
+
+
+def _link_file(source: str | Path, target: str | Path) -> None:
+    try:
         os.link(source, target)
+    except OSError:  # on another file system
+        shutil.copy(source, target)
 
 
 def pins(kind: str, architecture: str) -> list[str]:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a bundle is made of is what was tested, and all of it."""
 
+import errno
 import importlib.util
+import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -97,6 +100,50 @@ class TestBundle:
         bundle._lock(tmp_path / "lock", [wheel])
         assert (tmp_path / "lock").read_text().startswith("torch==2.13.0+cpu --hash=sha256:")
         assert bundle._pin_of(wheel) == "torch==2.13.0"
+
+    def _other(self, bundle: ModuleType, folder: Path, architecture: str) -> Path:
+        """A bundle with today's pins."""
+        shutil.copytree(REQUIREMENTS, folder / "deploy/requirements")
+        (folder / "VERSION").write_text(f"1.0.0 {architecture}\n")
+        for name in ("requirements", "control"):
+            (folder / name).mkdir()
+            (folder / name / "a.lock").write_text("a==1\n")
+        for name in ("wheels.tar", "requirements.lock"):
+            (folder / name).write_text(architecture)
+        return folder
+
+    def test_wheels_of_another_bundle_are_those_of_its_architecture(
+        self, bundle: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The pins alone say nothing of it."""
+        monkeypatch.setattr(bundle, "_download", lambda *_: pytest.fail("for nothing"))
+        other = self._other(bundle, tmp_path / "other", "x86_64")
+        new = tmp_path / "new"
+        new.mkdir()
+        bundle._others(new, "x86_64", other)
+        assert (new / "wheels.tar").read_text() == "x86_64"
+        assert (new / "control/a.lock").exists()
+        assert not bundle._same_parts(other, "aarch64")
+
+    def test_another_bundle_may_lie_on_another_file_system(
+        self, bundle: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where files cannot be linked they are copied."""
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", refuse)
+        new = tmp_path / "new"
+        new.mkdir()
+        bundle._others(new, "x86_64", self._other(bundle, tmp_path / "other", "x86_64"))
+        assert (new / "wheels.tar").read_text() == "x86_64"
+        assert (new / "requirements/a.lock").read_text() == "a==1\n"
+
+    def test_a_folder_that_is_no_bundle_is_named(self, bundle: ModuleType, tmp_path: Path) -> None:
+        """And no traceback shown."""
+        with pytest.raises(bundle.BundleError, match=f"--others {tmp_path}"):
+            bundle._same_parts(tmp_path, "x86_64")
 
     def test_archives_of_the_same_wheels_are_the_same(
         self, bundle: ModuleType, tmp_path: Path
