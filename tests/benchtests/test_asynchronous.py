@@ -81,14 +81,14 @@ class TestSlow:
 
     def test_the_trainer_is_told_what_the_daemon_says(self) -> None:
         """Its priority, behind the seconds."""
-        command = [sys.executable, "-m", "fedmill_agent.training", "10"]
+        command = [sys.executable, "-P", "-m", "fedmill_agent.training", "10"]
         assert slow.trainer_command(4.0, command) == [
             sys.executable, str(slow.HERE), slow.TRAINER, "4.0", "10",
         ]  # fmt: skip
 
     def test_the_trainer_is_the_real_one(self, tmp_path: Path) -> None:
         """It serves the requests of the daemon, and ends when they do."""
-        command = slow.trainer_command(0.0, [sys.executable, "-m", "x", "0"])
+        command = slow.trainer_command(0.0, [sys.executable, "-P", "-m", "x", "0"])
         done = subprocess.run(command, input=b"", capture_output=True, check=False, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -53,9 +53,9 @@ def slowed(
 def trainer_command(seconds: float, command: Sequence[str]) -> list[str]:
     """The slow form of ``command``, by which the daemon starts its training process.
 
-    ``command`` is ``python -m fedmill_agent.training`` and what it is to be told.
+    ``command`` is ``python -P -m fedmill_agent.training`` and what it is to be told.
     """
-    python, _m, _module, *rest = command
+    python, _safe, _m, _module, *rest = command
     return [python, str(HERE), TRAINER, str(seconds), *rest]
 
 

@@ -63,6 +63,14 @@ class TestProcesses:
         with pytest.raises(StoreError, match="Is a directory"):
             worker.ask()
 
+    def test_nothing_is_imported_from_where_the_daemon_runs(
+        self, folder: IdentityFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A file there that is called as one of ours is no program."""
+        (tmp_path / "fedmill_agent.py").write_text("raise SystemExit(9)")
+        monkeypatch.chdir(tmp_path)
+        assert Children(folder.path, AGENT).look() == folder.facts()
+
     def test_files_elsewhere(self, tmp_path: Path, plant: Authority) -> None:
         """Are looked at."""
         issued = plant.issue(AGENT)

@@ -16,6 +16,7 @@ import pytest
 from fedmill_agent.config import TrainingSection
 from fedmill_agent.training import protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
+from fedmill_agent.training.process import ChildProcess
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import TrainerError
 
@@ -82,9 +83,10 @@ def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 
     def make(program: str, **settings: Any) -> Trainer:
         path = tmp_path / "child.py"
-        path.write_text(f"#!{interpreter}\nimport sys\nsys.argv[1:3] = []\n{program}\n")
+        path.write_text(f"#!{interpreter}\nimport sys\nsys.argv[1:4] = []\n{program}\n")
         path.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(path))  # it gets: -m fedmill_agent.training 10
+        # it gets: -P -m fedmill_agent.training 10
+        monkeypatch.setattr(sys, "executable", str(path))
         made.append(Trainer(**settings))
         return made[-1]
 
@@ -247,6 +249,16 @@ class TestDeath:
         with pytest.raises(TrainerError, match=r"cannot be started.*No such file"):
             made.process.submit(warm(1))
         assert not made.process.busy
+
+    def test_nothing_is_imported_from_where_the_daemon_runs(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A file there that is called as one of ours is no program."""
+        (tmp_path / "fedmill_agent.py").write_text("raise SystemExit(9)")
+        monkeypatch.chdir(tmp_path)
+        process = ChildProcess(0)
+        process._child.stdin.close()  # it has nothing to do, and leaves
+        assert process.wait().code == 0
 
     def test_stopped_with_work_in_hand(self, trainer: Callable[..., Trainer]) -> None:
         """Nobody is told: whoever stops it knows."""

@@ -81,8 +81,9 @@ class Children:
         return self._run("look-at", str(certificate), str(key), str(ca)).facts
 
     def _run(self, verb: str, *more: str, given: bytes = b"") -> Outcome:
-        command = [sys.executable, "-m", "fedmill_agent.identity", verb, *self._place, *more]
-        outcome = read_outcome(_output(command, given))
+        # -P: nothing is imported from the folder that the daemon happens to run in
+        command = [sys.executable, "-P", "-m", "fedmill_agent.identity"]
+        outcome = read_outcome(_output([*command, verb, *self._place, *more], given))
         if outcome.error:
             kind = StoreError if outcome.disk else IdentityError
             raise kind(outcome.error, remedy=outcome.remedy)

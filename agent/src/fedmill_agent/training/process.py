@@ -75,7 +75,8 @@ class ChildProcess:
         self._memory = MemoryEvents(own_group())
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "fedmill_agent.training", str(nice)],
+                # -P: nothing is imported from the folder that the daemon happens to run in
+                [sys.executable, "-P", "-m", "fedmill_agent.training", str(nice)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
