@@ -17,7 +17,7 @@ from tuf.api.metadata import MetaFile, TargetFile
 from fedmill_agent.trust.fetcher import METADATA_URL, TARGETS_URL, FolderFetcher
 from fedmill_agent.trust.verified import Verified, read_verified
 from fedmill_coordinator.trust import ceremony
-from fedmill_coordinator.trust.keys import make_key
+from fedmill_coordinator.trust.keys import ONLINE, make_key, read_public
 from fedmill_shared.files import make_folder
 from fedmill_shared.trust import METADATA_LIMIT, TrustRole
 
@@ -243,6 +243,39 @@ class TestKeys:
         found = plant.checked()
         assert (found.word, found.versions["root"]) == ("", 2)
         assert found.versions["timestamp"] < 100
+
+    def test_whoever_had_all_keys_of_the_daemon_is_got_rid_of(self, plant: SigningPlant) -> None:
+        """Step by step as the guide says; agents take what is true again."""
+        far = 900_000_000
+
+        def with_release(signed: Any) -> None:
+            path = f"releases/press/{far}.json"
+            signed.targets = {path: TargetFile.from_data(path, b"evil", ["sha256"])}
+
+        def listing(signed: Any) -> None:
+            signed.meta["models.json"] = MetaFile(far)
+
+        def pointing(signed: Any) -> None:
+            signed.snapshot_meta = MetaFile(far)
+
+        plant.forge("models", far, with_release, plant.key("models"))
+        plant.forge("snapshot", far, listing, plant.key("snapshot"))
+        plant.forge("timestamp", far, pointing, plant.key("timestamp"))
+        assert f"releases/press/{far}.json" in plant.check().targets
+        plant.clock.seconds = 7200
+        assert plant.checked().word == "refused"
+        new = {role: plant.folder / "fresh" / f"{role}.pem" for role in ONLINE}
+        for path in new.values():
+            make_key(path)
+        replaced = {role: path for role, path in new.items() if role != TrustRole.MODELS}
+        renew_root(plant, "root-1", "root-2", replace=replaced)
+        plant.operator().replace_key(TrustRole.MODELS, read_public(new[TrustRole.MODELS], "models"))
+        for role, path in new.items():
+            (plant.online / f"{role}.pem").write_bytes(path.read_bytes())
+        plant.keeper().vouch(a_release(2))
+        found = plant.checked()
+        assert found.word == ""
+        assert set(found.targets) == {"jobs/press.toml", RELEASE, "releases/press/2.json"}
 
 
 def renew_root(plant: SigningPlant, *names: str, replace: dict[str, Path] | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 from tests.trusted import AGENT, a_release, digest_of
 
 from fedmill_agent.background import Background
@@ -29,6 +30,7 @@ from fedmill_shared.messages import (
     ReleaseNotice,
     encode,
 )
+from fedmill_shared.protocol import MOST_AHEAD
 from fedmill_shared.topics import broadcast
 from fedmill_shared.trust import release_path, release_statement
 
@@ -202,6 +204,45 @@ class TestReleases:
         assert not rig.desk.admits(a_release(1))
         rig.wait(2 * PATIENCE_SECONDS)
         assert rig.taken == []
+
+    def test_an_old_one_is_logged_once(self, rig: Rig) -> None:
+        """However often it is played again, and whichever of them: a flood floods no log."""
+        rig.sign(*map(a_release, (1, 2, 3)))
+        assert rig.desk.admits(a_release(3))
+        with capture_logs() as logs:
+            for number in (1, 2, 1, 2):
+                assert not rig.desk.admits(a_release(number))
+        assert [(each["event"], each["release"], each["known"]) for each in logs] == [
+            ("release.replayed", 1, 3)
+        ]
+
+    def test_a_number_far_beyond_all_others_leaves_none_behind(self, rig: Rig) -> None:
+        """Also where it is signed, with a key that was stolen: the true ones come after it."""
+        far = a_release(2 + MOST_AHEAD)
+        rig.sign(a_release(1), a_release(2), far)
+        assert rig.desk.admits(a_release(1))
+        with capture_logs() as logs:
+            assert not rig.desk.admits(far)
+            assert not rig.desk.admits(far)
+        assert [(each["event"], each["release"]) for each in logs] == [
+            ("release.ignored", far.release)
+        ]
+        rig.desk = rig.open()
+        rig.sign(a_release(1), a_release(2), far)
+        assert rig.desk.admits(a_release(2))
+        assert rig.taken == []
+
+    def test_where_one_was_the_first_of_all_its_file_is_removed(self, rig: Rig) -> None:
+        """As the guide says; what is signed then is taken again."""
+        far = a_release(5 * MOST_AHEAD)
+        rig.sign(far)
+        assert rig.desk.admits(far)
+        rig.sign(a_release(1))
+        assert not rig.desk.admits(a_release(1))
+        rig.places.seen.unlink()
+        rig.desk = rig.open()
+        rig.sign(a_release(1))
+        assert rig.desk.admits(a_release(1))
 
     def test_a_deliberate_way_back_is_a_higher_one(self, rig: Rig) -> None:
         """Of an old version, and it is taken."""

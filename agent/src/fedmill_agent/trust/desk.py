@@ -30,6 +30,7 @@ from fedmill_shared.messages import (
     Refusal,
     ReleaseNotice,
 )
+from fedmill_shared.protocol import MOST_AHEAD
 
 GATHER_SECONDS = 0.2
 """Files of metadata come one behind the other: they are checked together."""
@@ -110,7 +111,7 @@ class TrustDesk:
         self._writing = False
         self._crowded_due = 0.0
         self._verified = read_verified(self._places.verified)
-        self._replayed: dict[str, int] = {}
+        self._passed_over: dict[tuple[str, bool], int] = {}
         self._over: str | None = None
         self._running = False
         self._dirty = self._places.incoming.is_dir()
@@ -154,10 +155,7 @@ class TrustDesk:
             return True
         if not self._ways.wants(said.job):
             return True
-        if said.release < self._seen.number(said.job):
-            self._tell_replay(said)
-            return False
-        return self._admits(said)
+        return not self._is_out_of_order(said) and self._admits(said)
 
     def verify(self, notice: ReleaseNotice) -> None:
         """Return if ``notice`` is signed.
@@ -286,12 +284,23 @@ class TrustDesk:
         self._log.error("job.refused", job=notice.job, kind="TrustError", error=why)
         self._ways.send("refusal", Refusal(job=notice.job, reason="TrustError", text=why[:2000]))
 
-    def _tell_replay(self, notice: ReleaseNotice) -> None:
-        if self._replayed.get(notice.job) == notice.release:
-            return
-        self._replayed[notice.job] = notice.release
-        known = self._seen.number(notice.job)
-        self._log.warning("release.replayed", job=notice.job, release=notice.release, known=known)
+    def _is_out_of_order(self, notice: ReleaseNotice) -> bool:
+        """Whether it is an old release, or so far ahead that no true one would come after it.
+
+        Said once of each job, until a higher release was taken: a flood of them floods no log.
+        """
+        job, number, known = notice.job, notice.release, self._seen.number(notice.job)
+        ahead = bool(known) and number > known + MOST_AHEAD
+        if number >= known and not ahead:
+            return False
+        if self._passed_over.get((job, ahead)) != known:
+            self._passed_over[job, ahead] = known
+            if ahead:
+                reason = f"its number is far beyond {known}, the highest known here"
+                self._log.warning("release.ignored", job=job, release=number, reason=reason)
+            else:
+                self._log.warning("release.replayed", job=job, release=number, known=known)
+        return True
 
     def _late(self) -> str:
         return gate.over(self._verified, self._clock.now_ns())
