@@ -65,6 +65,26 @@ class TestList:
         assert office.register.keep_list() == 0
         assert self.written(office) == frozenset()
 
+    def test_is_read_once_while_it_is_the_same_file(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The daemon asks every second, and to check a signature takes its time."""
+        read: list[bytes] = []
+        original = Authority.read_revocations
+
+        def counting(authority: Authority, pem: bytes) -> tuple[frozenset[str], int]:
+            read.append(pem)
+            return original(authority, pem)
+
+        monkeypatch.setattr(Authority, "read_revocations", counting)
+        office.register.keep_list()
+        for _ in range(5):
+            assert office.register.keep_list() is None
+        assert len(read) == 1
+        office.crl.write_bytes(office.crl.read_bytes())
+        assert office.register.keep_list() is None
+        assert len(read) == 2
+
     def test_of_an_authority_before(self, office: Office) -> None:
         """A broker that knows the new authority only would turn everybody away."""
         office.register.keep_list()

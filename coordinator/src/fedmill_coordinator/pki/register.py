@@ -20,6 +20,8 @@ LIST_REMADE_NS = DAY_NS
 """After this time the list of revocations is made anew, though nothing has changed."""
 BROKER = "broker"
 _OURS = (*RESERVED, BROKER, "coordinator")
+_Mark = tuple[int, int, int]
+"""What a file has that another one in its place has not: number, size, time of its last change."""
 
 
 class Register:
@@ -44,6 +46,7 @@ class Register:
         self._crl = crl
         self._coordinator = coordinator
         self._random = random
+        self._read: tuple[_Mark, tuple[frozenset[str], int]] | None = None
 
     def check_name(self, agent: str) -> None:
         """Return if an agent may be called so.
@@ -112,7 +115,7 @@ class Register:
 
     def _is_fresh(self, serials: frozenset[str], now_ns: int) -> bool:
         try:
-            written, made_ns = self.authority.read_revocations(self._crl.read_bytes())
+            written, made_ns = self._listed()
         except FileNotFoundError:
             return False
         except IdentityError:  # damaged, or of an authority before: written anew
@@ -123,6 +126,17 @@ class Register:
                 remedy="give the coordinator's user the right to read and write it",
             ) from error
         return written == serials and 0 <= now_ns - made_ns < LIST_REMADE_NS
+
+    def _listed(self) -> tuple[frozenset[str], int]:
+        """What is on the list, and when it was made, ns; read only where the file is another one.
+
+        The daemon asks every second, and a signature takes its time.
+        """
+        status = self._crl.stat()
+        mark = status.st_ino, status.st_size, status.st_ctime_ns
+        if self._read is None or self._read[0] != mark:
+            self._read = mark, self.authority.read_revocations(self._crl.read_bytes())
+        return self._read[1]
 
     def _revoked(self) -> list[CertificateRecord]:
         """What is revoked and would be good otherwise, or was until a day ago."""
