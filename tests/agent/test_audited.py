@@ -8,17 +8,24 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from fedmill_agent.audited import AuditDesk
+from fedmill_agent.audited import AuditDesk, audit_log
 from fedmill_agent.background import Background
-from fedmill_shared.audit import AuditLog
+from fedmill_agent.config import AgentSection
+from fedmill_shared.audit import FILE, AuditLog
+from fedmill_shared.audit.files import full_files
 from fedmill_shared.audit.verifying import entries, verify
 from fedmill_shared.clock import ManualClock
+
+
+def section(folder: Path, **fields: int) -> AgentSection:
+    """Of an agent whose state is in ``folder``."""
+    return AgentSection(id="gw1", state=str(folder), **fields)
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> AuditDesk:
     """Of an agent without a thread yet."""
-    return AuditDesk(str(tmp_path), ManualClock(), structlog.get_logger())
+    return AuditDesk(section(tmp_path), ManualClock(), structlog.get_logger())
 
 
 def _record(desk: AuditDesk, subject: str) -> None:
@@ -80,3 +87,19 @@ def test_disk_that_fails_ends_nothing(desk: AuditDesk, tmp_path: Path) -> None:
         _record(desk, "one")
     assert [each["event"] for each in logs] == ["audit.failed"]
     assert desk.head() == ""
+
+
+def test_is_as_large_as_the_configuration_lets_it(tmp_path: Path) -> None:
+    """The daemon and the commands keep to one bound; the newest records stay."""
+    log = audit_log(section(tmp_path, audit_max_bytes=40_000), ManualClock())
+    for number in range(200):
+        log.record(who="anna", what="test.done", subject=str(number), after="x" * 500)
+    assert sum(each.stat().st_size for each in [*full_files(log.path), log.path]) <= 50_000
+    verdict = verify(log.path)
+    assert verdict.ok, verdict.flaws
+    assert verdict.first > 100
+
+
+def test_folder_that_has_another_path_now(tmp_path: Path) -> None:
+    """As where root acts as its owner, from within."""
+    assert audit_log(section(Path("state")), ManualClock(), tmp_path).path == tmp_path / FILE

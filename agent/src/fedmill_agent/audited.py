@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from fedmill_agent.background import Background
+from fedmill_agent.config import AgentSection
 from fedmill_agent.inference.installing.around import nothing
 from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.trail import Trail
@@ -13,13 +14,20 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.log import Logger
 
 
+def audit_log(section: AgentSection, clock: Clock, folder: Path | None = None) -> AuditLog:
+    """The audit log of an agent; ``folder`` is its state folder, where it has another path now."""
+    state = Path(section.state) if folder is None else folder
+    return AuditLog(state / FILE, clock, max_bytes=section.audit_max_bytes)
+
+
 class AuditDesk:
     """Takes records without waiting for the disk; it raises nothing, and drops none."""
 
-    def __init__(self, state: str, clock: Clock, log: Logger) -> None:
+    def __init__(self, section: AgentSection, clock: Clock, log: Logger) -> None:
         """Records are written at once until ``through`` names a thread for it."""
-        self._path = Path(state) / FILE
-        self._trail = Trail(AuditLog(self._path, clock), log)
+        audit = audit_log(section, clock)
+        self._path = audit.path
+        self._trail = Trail(audit, log)
         self._disk = Background()
         self._waiting: deque[partial[None]] = deque()
         self._seen: tuple[int, int] | None = None

@@ -13,6 +13,7 @@ RESTART = frozenset(
         "agent.state",
         "agent.jobs",
         "agent.log_level",
+        "agent.audit_max_bytes",
         "broker.host",
         "broker.port",
         "broker.tls",

@@ -17,6 +17,7 @@ from fedmill_agent.sources import kinds, options_type
 from fedmill_agent.sources.base import SourceOptions
 from fedmill_agent.store.ring import LEAST_BYTES, Discard
 from fedmill_shared import toml
+from fedmill_shared.audit import MAX_BYTES
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.options import TlsSection, settled, tls_faults
 from fedmill_shared.overlay import Overlay, laid_over
@@ -43,6 +44,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         state: folder for windows, models and updates; relative to the configuration file.
         jobs: names of the jobs to take part in; empty for every job that is offered.
         log_level: smallest level that is logged.
+        audit_max_bytes: size of the audit log; past it its oldest records go, and a record says so.
         labels: what jobs may select agents by, at most 32, as in
             ``[agent.labels]`` with ``line = "A"`` and ``tags = ["press", "5-axis"]``; names are
             small letters, digits and ``_``, and no word of Python such as ``in``.
@@ -52,6 +54,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: str = "state"
     jobs: list[str] = []
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audit_max_bytes: Annotated[int, Meta(ge=1_000_000)] = MAX_BYTES
     labels: dict[str, LabelValue] = {}
 
 

@@ -92,7 +92,7 @@ class Daemon:
         self._trainer = GovernedTrainer(config.training, self._hear, clock, log, turned=self._hurry)
         self._plant = Plant(config, clock, log, failed=self._fail)
         self._background, self._disk = Background(self._soon), Background(self._soon)
-        self._audit = audit or AuditDesk(config.agent.state, clock, log)
+        self._audit = audit or AuditDesk(config.agent, clock, log)
         self._audit.through(self._disk)
         self._outlet = self._way_for_others()
         self._trust = self._desk_of_trust()

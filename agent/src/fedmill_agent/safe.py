@@ -78,7 +78,7 @@ class SafeDaemon:
         """
         reason = self._starts.reason
         self._log.error("agent.safe_mode", reason=reason, pid=os.getpid(), remedy=REMEDY)
-        audit = AuditDesk(self._config.agent.state, self._clock, self._log)
+        audit = AuditDesk(self._config.agent, self._clock, self._log)
         agent = self._config.agent.id
         audit.record(who=DAEMON, what="agent.safe_mode", subject=agent, after=reason)
         self._line.start()

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, structs
 from fedmill_coordinator.pki.options import PkiSection, pki_faults, settled_pki
 from fedmill_coordinator.trust.options import TrustSection, settled_trust
 from fedmill_shared import toml
+from fedmill_shared.audit import MAX_BYTES
 from fedmill_shared.errors import ConfigError
 from fedmill_shared.link.options import TlsSection, settled, tls_faults
 
@@ -23,6 +24,7 @@ class CoordinatorSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
         golden: files of golden windows by the name of the job, for ``robustness.rule = "trust"``;
             relative to the configuration file.
         log_level: smallest level that is logged.
+        audit_max_bytes: size of the audit log; past it its oldest records go, and a record says so.
     """
 
     id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")] = "coordinator"
@@ -30,6 +32,7 @@ class CoordinatorSection(Struct, frozen=True, kw_only=True, forbid_unknown_field
     jobs: list[str] = []
     golden: dict[str, str] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audit_max_bytes: Annotated[int, Meta(ge=1_000_000)] = MAX_BYTES
 
 
 class BrokerSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

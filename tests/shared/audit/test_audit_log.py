@@ -285,6 +285,14 @@ class TestFiles:
         gone = [each for each in entries(log.path) if each.what == "audit.discarded"]
         assert gone[-1].before.startswith(f"{verdict.first - 1}:")
 
+    def test_small_bound_is_kept_with_smaller_files(self, tmp_path: Path) -> None:
+        """A quarter of it goes at once, not all but the newest file."""
+        log = AuditLog(tmp_path / "audit.jsonl", ManualClock(), max_bytes=4000)
+        _write(log, 60)
+        assert len(full_files(log.path)) >= 2
+        assert sum(path.stat().st_size for path in [*full_files(log.path), log.path]) < 5500
+        assert verify(log.path).ok
+
     def test_cut_between_record_and_deletion(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -314,7 +322,9 @@ class TestFiles:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Only some KiB at its end."""
-        log = AuditLog(tmp_path / "audit.jsonl", ManualClock(), file_bytes=1 << 30)
+        log = AuditLog(
+            tmp_path / "audit.jsonl", ManualClock(), file_bytes=1 << 30, max_bytes=1 << 32
+        )
         _write(log, 1)
         line = log.path.read_bytes()
         with log.path.open("ab") as file:

@@ -6,6 +6,7 @@ import getpass
 import sys
 from pathlib import Path
 
+from fedmill_agent.audited import audit_log
 from fedmill_agent.cli.identity import optional_config
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.identity.enrolling import Box, enrol
@@ -13,7 +14,6 @@ from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.listener import Listener
 from fedmill_agent.identity.owner import as_owner
 from fedmill_agent.identity.place import check_ours, identity_folder
-from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.crypto.codes import LONGEST_TYPED, EnrolmentCode, parse_code
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         before = folder.serial()
         box = Box(config.agent.id, code, folder, clock, _say)
         facts = enrol(box, listener, options.timeout)
-        AuditLog(state / FILE, clock).record(
+        audit_log(config.agent, clock, state).record(
             who=who(),
             what="certificate.enrolled",
             subject=config.agent.id,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmill_agent.audited import audit_log
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.identity import operations
 from fedmill_agent.identity.facts import Facts
@@ -18,7 +19,6 @@ from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.owner import as_owner
 from fedmill_agent.identity.place import check_ours, identity_folder, place_of
 from fedmill_agent.identity.term import IdentityTold, standing
-from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.crypto.validity import moment, read_file
@@ -107,7 +107,7 @@ def _install(config: AgentConfig, options: argparse.Namespace) -> int:
             folder, config.agent.id, certificate, ca, time.time_ns()
         )
         if changed:
-            AuditLog(state / FILE, SystemClock()).record(
+            audit_log(config.agent, SystemClock(), state).record(
                 who=who(),
                 what="certificate.installed",
                 subject=config.agent.id,

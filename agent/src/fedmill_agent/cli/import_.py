@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmill_agent.audited import audit_log
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.identity.owner import as_owner
 from fedmill_agent.status import Status, is_alive, read_status
 from fedmill_agent.trust.bundle import Checked, check
 from fedmill_agent.trust.handover import hand_over
 from fedmill_agent.trust.imports import OVER
-from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, StoreError, TrustError
@@ -54,7 +54,7 @@ def run(options: "argparse.Namespace") -> int:
         checked = check(folder, state, root, config.agent.id)
         hand_over(checked, state)
         told = ", ".join(f"{job} {number}" for job, number in checked.releases.items())
-        AuditLog(state / FILE, SystemClock()).record(
+        audit_log(config.agent, SystemClock(), state).record(
             who=who(), what="bundle.imported", subject=checked.name, after=told
         )
         for path in checked.software:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedmill_agent.audited import AuditDesk
 from fedmill_agent.cli import config_argument
-from fedmill_agent.config import AgentConfig, load
+from fedmill_agent.config import AgentConfig, AgentSection, load
 from fedmill_agent.daemon import Daemon
 from fedmill_agent.line import subscriptions
 from fedmill_agent.memory import use_little_memory
@@ -65,7 +65,7 @@ def run(options: "argparse.Namespace") -> int:
         daemon = (
             _safe(bare, starts, service)
             if starts.safe
-            else _full(options.config, str(folder), service)
+            else _full(options.config, bare.agent, service)
         )
         on_stop(daemon.stop)
         signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.reload())
@@ -73,9 +73,9 @@ def run(options: "argparse.Namespace") -> int:
     return 0
 
 
-def _full(path: Path, state: str, service: Service) -> Daemon:
+def _full(path: Path, section: AgentSection, service: Service) -> Daemon:
     """The agent as it is configured."""
-    audit = AuditDesk(state, SystemClock(), log.get_logger())
+    audit = AuditDesk(section, SystemClock(), log.get_logger())
     file = ConfigFile(path, audit)
     config = file.load()
     daemon = Daemon(

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from msgspec import structs
 
+from fedmill_coordinator.audited import audit_log
 from fedmill_coordinator.cli.listing import ListingGroup
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.pki.keyfile import load_authority
@@ -20,7 +21,6 @@ from fedmill_coordinator.pki.options import PkiSection, key_path
 from fedmill_coordinator.pki.register import Register, check_name
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.sql import SqlStore
-from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import ConfigError, StoreError, UsageError
@@ -67,8 +67,8 @@ class Office:
             StoreError: the log cannot be written.
             AuditError: the log is damaged.
         """
-        folder = make_folder(Path(self.config.coordinator.state))
-        log = AuditLog(folder / FILE, self.clock)
+        make_folder(Path(self.config.coordinator.state))
+        log = audit_log(self.config, self.clock)
         log.record(who=who(), what=what, subject=subject, before=before, after=after)
 
     def check_name(self, agent: str) -> None:

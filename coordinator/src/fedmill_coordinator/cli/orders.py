@@ -13,11 +13,12 @@ from pathlib import Path
 import click
 import msgspec
 
+from fedmill_coordinator.audited import audit_log
 from fedmill_coordinator.cli.listing import chosen_job, opened
 from fedmill_coordinator.config import load
 from fedmill_coordinator.store.base import Store
 from fedmill_coordinator.store.records import REFUSED_ORDER, OrderRecord, Verb
-from fedmill_shared.audit import FILE, AuditLog
+from fedmill_shared.audit import AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import FedmillError, Interrupted, StoreError
@@ -97,7 +98,7 @@ def audit_of(config: Path) -> AuditLog:
     Raises:
         ConfigError: the configuration is wrong.
     """
-    return AuditLog(Path(load(config).coordinator.state) / FILE, SystemClock())
+    return audit_log(load(config), SystemClock())
 
 
 def operator() -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fedmill_coordinator.audited import audit_log
 from fedmill_coordinator.backup.applying import finish
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import log
-from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.trail import Trail
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import state_folder
@@ -49,7 +49,7 @@ def command(config: Path) -> None:
         from fedmill_coordinator.daemon import Daemon  # noqa: PLC0415
 
         events = log.get_logger()
-        trail = Trail(AuditLog(Path(settings.coordinator.state) / FILE, SystemClock()), events)
+        trail = Trail(audit_log(settings, SystemClock()), events)
         events.info("audit.head", head=trail.head())
         daemon = Daemon(
             settings,

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import click
 
+from fedmill_coordinator.audited import audit_log
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.trust.keys import RoleKey, read_signer
 from fedmill_coordinator.trust.options import TrustSection
 from fedmill_coordinator.trust.repository import Repository
-from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, TrustError
@@ -97,7 +97,7 @@ def written(settings: CoordinatorConfig, what: str, subject: str, after: str) ->
         StoreError: the disk fails.
         AuditError: the log cannot be gone on with.
     """
-    folder = make_folder(Path(settings.coordinator.state))
-    AuditLog(folder / FILE, SystemClock()).record(
+    make_folder(Path(settings.coordinator.state))
+    audit_log(settings, SystemClock()).record(
         who=who(), what=what, subject=subject, after=after
     )

@@ -43,7 +43,7 @@ from fedmill_shared.files import sha256, sync_folder, write_atomic
 FILE = "audit.jsonl"
 """Its name in a state folder."""
 FILE_BYTES = 8 << 20
-MAX_BYTES = 256 << 20
+MAX_BYTES = 256_000_000
 DAEMON = "daemon"
 """Who it was when nobody asked for it."""
 
@@ -85,12 +85,13 @@ class AuditLog:
     ) -> None:
         """Prepare; nothing is read or written.
 
-        A file that has grown to ``file_bytes`` gets a name of its own, and the chain goes on in a
-        new one. When all of them would exceed ``max_bytes``, the oldest goes, and a record says so.
+        A file that has grown to ``file_bytes``, or a quarter of ``max_bytes``, gets a name of its
+        own, and the chain goes on in a new one. When all of them would exceed ``max_bytes``, the
+        oldest goes, and a record says so.
         """
         self.path = path
         self._clock = clock
-        self._file_bytes = file_bytes
+        self._file_bytes = min(file_bytes, max_bytes // 4)
         self._max_bytes = max_bytes
 
     def record(
