@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from fedmill_agent.config import TrainingSection
 from fedmill_agent.training import protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
-from fedmill_agent.training.process import ChildProcess
+from fedmill_agent.training.process import ChildProcess, Ended
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import TrainerError
 
@@ -74,6 +76,35 @@ class Trainer:
         assert isinstance(event, TrainerAnswered)
         assert event.answer.number == number
         return event.answer.message.split(" ", 1)
+
+
+class Ending:
+    """A process that answers its first task and ends; it is reaped when the test says so."""
+
+    pid = 4711
+
+    def __init__(self) -> None:
+        self.reaping, self.go, self.written = threading.Event(), threading.Event(), b""
+
+    def open(self) -> BytesIO:
+        """Its only answer."""
+        stream = BytesIO()
+        protocol.send(stream, protocol.Ready(number=1))
+        stream.seek(0)
+        return stream
+
+    def write(self, data: bytes) -> int:
+        """As a pipe does."""
+        if self.reaping.is_set():
+            raise ValueError("I/O operation on closed file")
+        self.written += data
+        return len(data)
+
+    def wait(self) -> Ended:
+        """As long as the test wants."""
+        self.reaping.set()
+        assert self.go.wait(PATIENCE)
+        return Ended(0, "")
 
 
 @pytest.fixture
@@ -188,6 +219,20 @@ class TestQueue:
 
 
 class TestDeath:
+    def test_work_that_comes_while_it_is_reaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It goes to the next one: the pipe to this one is closed."""
+        made, first, second = Trainer(), Ending(), Ending()
+        processes = iter([first, second])
+        monkeypatch.setattr(made.process, "_process", lambda: next(processes))
+        made.process.submit(warm(1))
+        assert made.event() == TrainerAnswered(protocol.Ready(number=1))
+        assert first.reaping.wait(PATIENCE)
+        made.process.submit(warm(2))
+        made.process.tick()
+        assert second.written
+        first.go.set()
+        second.go.set()
+
     def test_killed_with_work_in_hand(self, trainer: Callable[..., Trainer]) -> None:
         """All tasks are named once, and the next task starts another child."""
         made = trainer(SILENT)

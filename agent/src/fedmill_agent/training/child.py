@@ -206,12 +206,12 @@ class TrainerProcess:
                 self._listen(child)
         except TrainerError:
             child.kill()
-        ended = child.wait()
-        with self._lock:
+        with self._lock:  # first: once it is waited for, nothing can be said to it any more
             ours = self._child is child
             numbers = self._give_up() if ours else ()
             if ours:
                 self._child = None
+        ended = child.wait()
         if ours:
             self._sink(TrainerDied(ended.code, numbers, ended.reason))
 
