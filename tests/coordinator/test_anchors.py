@@ -8,8 +8,9 @@ import structlog
 from structlog.testing import capture_logs
 from tests.records import Records
 
-from fedmill_coordinator.anchors import Anchors
+from fedmill_coordinator.anchors import TOLD_SECONDS, Anchors
 from fedmill_shared.audit.entry import Head
+from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import StoreError
 
 FIVE, SEVEN = Head(5, "5" * 64), Head(7, "7" * 64)
@@ -22,9 +23,15 @@ def audit() -> Records:
 
 
 @pytest.fixture
-def anchors(tmp_path: Path, audit: Records) -> Anchors:
+def clock() -> ManualClock:
+    """Set by hand."""
+    return ManualClock()
+
+
+@pytest.fixture
+def anchors(tmp_path: Path, audit: Records, clock: ManualClock) -> Anchors:
     """None told yet."""
-    return Anchors(tmp_path / "heads", structlog.get_logger(), audit)
+    return Anchors(tmp_path / "heads", structlog.get_logger(), audit, clock)
 
 
 def test_furthest_is_kept(anchors: Anchors, tmp_path: Path) -> None:
@@ -55,6 +62,21 @@ def test_step_back_is_an_alarm_once(anchors: Anchors, audit: Records, told: Head
     ]
     assert audit == [("gw1", "audit.shortened", "gw1", str(SEVEN), str(told))]
     assert anchors.kept("gw1") == SEVEN
+
+
+def test_who_goes_back_and_forth_is_an_alarm_an_hour(
+    anchors: Anchors, audit: Records, clock: ManualClock
+) -> None:
+    """A thousand would push everything else out of our own log, which is bounded."""
+    with capture_logs() as logs:
+        for number in range(100):
+            anchors.hear("gw1", str(Head(10 + number, "a" * 64)))
+            anchors.hear("gw1", str(Head(1 + number % 9, "b" * 64)))
+    assert [each["event"] for each in logs] == ["audit.shortened"]
+    assert len(audit) == 1
+    clock.advance(TOLD_SECONDS)
+    anchors.hear("gw1", str(FIVE))
+    assert len(audit) == 2
 
 
 def test_forgotten_by_a_command_beside_the_daemon(anchors: Anchors, tmp_path: Path) -> None:

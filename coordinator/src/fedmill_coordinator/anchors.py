@@ -9,26 +9,34 @@ from pathlib import Path
 
 from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.audit.entry import Head, parse_head
+from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import StoreError, UsageError
 from fedmill_shared.files import make_folder, write_atomic
 from fedmill_shared.log import Logger
 
 FOLDER = "audit-heads"
+TOLD_SECONDS = 3600.0
 
 
 class Anchors:
     """Owns a folder with one small file for each agent."""
 
-    def __init__(self, folder: Path, log: Logger, audit: Audit | None = None) -> None:
+    def __init__(
+        self, folder: Path, log: Logger, audit: Audit | None = None, clock: Clock | None = None
+    ) -> None:
         """``folder`` is made with the first head."""
         self._folder = folder
         self._log = log
         self._audit: Audit = NoAudit() if audit is None else audit
         self._known: dict[str, Head] = {}
-        self._told: dict[str, Head] = {}
+        self._clock = clock or SystemClock()
+        self._quiet: dict[str, float] = {}
 
     def hear(self, agent: str, told: str) -> None:
         """Take in what ``agent`` says of its log, ``N:HASH`` or nothing; a step back is an alarm.
+
+        It is told once an hour at most: who goes back and forth all the time pushes nothing out of
+        our own log by that.
 
         Raises:
             StoreError: it cannot be kept; the agent tells it again.
@@ -36,16 +44,15 @@ class Anchors:
         if not told:
             return
         head, known = parse_head(told), self._known.get(agent)
-        if head == known or head == self._told.get(agent):
+        if head == known:
             return
         known = self.kept(agent)
         if known is None or head.n > known.n:
             make_folder(self._folder)
             write_atomic(self._folder / agent, f"{head}\n".encode())
             known = head
-            self._told.pop(agent, None)
-        elif head != known:
-            self._told[agent] = head
+        elif head != known and self._clock.monotonic() >= self._quiet.get(agent, 0.0):
+            self._quiet[agent] = self._clock.monotonic() + TOLD_SECONDS
             self._log.error("audit.shortened", agent=agent, kept=str(known), told=told)
             self._audit.record(
                 who=agent, what="audit.shortened", subject=agent, before=str(known), after=told

@@ -43,6 +43,6 @@ def assemble(
         signed=config.pki is not None,
         counts=load_counts(state),
         audit=audit,
-        anchors=Anchors(state / FOLDER, log, audit),
+        anchors=Anchors(state / FOLDER, log, audit, clock),
         trust=make_vouching(config.trust, voice, clock, log, audit),
     )
