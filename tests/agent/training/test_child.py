@@ -107,6 +107,18 @@ class Ending:
         return Ended(0, "")
 
 
+class Stuck(Ending):
+    """A process that says nothing, and that no signal ends."""
+
+    def open(self) -> BytesIO:
+        """Nothing comes until the test says so."""
+        assert self.go.wait(PATIENCE)
+        return BytesIO()
+
+    def kill(self) -> None:
+        """In vain."""
+
+
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
     """Makes handles whose child runs a program of the test's own."""
@@ -219,6 +231,16 @@ class TestQueue:
 
 
 class TestDeath:
+    def test_one_that_cannot_be_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As while it waits for a broken disk: the daemon's loop goes on without it."""
+        monkeypatch.setattr(child, "LEAVE_SECONDS", 0.01)
+        made, stuck = Trainer(), Stuck()
+        monkeypatch.setattr(made.process, "_process", lambda: stuck)
+        made.process.submit(warm(1))
+        made.process.stop()
+        assert made.process.pid is None
+        stuck.go.set()
+
     def test_work_that_comes_while_it_is_reaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It goes to the next one: the pipe to this one is closed."""
         made, first, second = Trainer(), Ending(), Ending()

@@ -43,6 +43,9 @@ PATIENT = (protocol.Train, protocol.TrainAlone, protocol.Choose, protocol.Warm)
 """Work that may be paused, unless other work waits behind it: statistics and evaluations are short,
 and the fleet waits for them."""
 
+LEAVE_SECONDS = 5.0
+"""For a process that was killed: one that waits for a broken disk goes only when that answers."""
+
 Change = Literal["paused", "resumed"]
 Sink = Callable[[TrainerAnswered | TrainerDied], None]
 
@@ -155,7 +158,7 @@ class TrainerProcess:
         if child is not None:
             child.kill()
             if self._reader is not None:
-                self._reader.join()
+                self._reader.join(LEAVE_SECONDS)
 
     def _start(self) -> Process:
         child = self._process()
