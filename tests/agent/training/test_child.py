@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fedmill_agent.config import TrainingSection
-from fedmill_agent.training import protocol
+from fedmill_agent.training import child, protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied, TrainerProcess
 from fedmill_agent.training.process import ChildProcess, Ended
 from fedmill_shared.clock import ManualClock
