@@ -185,6 +185,14 @@ class TestEnrol:
         assert [row["state"] for row in rows] == ["replaced", "open", "open"]
         assert "proof" not in rows[0]
 
+    def test_how_it_stood_before_is_on_record(self, made: Path, run: Run) -> None:
+        """A code that was withdrawn had not been used."""
+        run("enrol", "new", "gw8")
+        assert run("enrol", "reject", "gw8").exit_code == 0
+        last = (made.parent / "audit.jsonl").read_bytes().splitlines()[-1]
+        told = json.decode(last)
+        assert (told["what"], told["before"]) == ("enrolment.rejected", "open")
+
     def test_accepted_and_rejected(self, made: Path, store: SqlStore, run: Run) -> None:
         """While the daemon runs: it finds the decision in the store."""
         for agent in ("gw7", "gw8"):
@@ -295,4 +303,14 @@ class TestRevoke:
         config.write_text('[pki]\nca_key = "credential:ca.key"\n')
         result = run("revoke", "gw7", "--reason", "lost")
         assert (result.exit_code, "the coordinator writes it" in result.stdout) == (0, True)
+        assert store.denied() == ["gw7"]
+
+    def test_with_a_damaged_audit_log(
+        self, made: Path, store: SqlStore, run: Run, held: str
+    ) -> None:
+        """It is told, and keeps nobody in: neither here nor at the broker."""
+        (made.parent / "audit.jsonl").write_bytes(b"x" * 100_000)
+        result = run("revoke", "gw7", "--reason", "stolen")
+        assert (result.exit_code, "audit.jsonl" in result.stderr) == (26, True)
+        assert listed(made) == {held}
         assert store.denied() == ["gw7"]

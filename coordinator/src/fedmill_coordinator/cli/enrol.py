@@ -136,7 +136,8 @@ def _decide(config: Path, agent: str, *, accepted: bool, reason: str) -> None:
     now = place.clock.now_ns()
     with place.store() as store:
         changed = decide(store, name, accepted=accepted, reason=reason, by=operator(), now_ns=now)
-        place.note(f"enrolment.{changed.state}", name, before="pending", after=reason)
+        (before,) = (e.state for e in store.enrolments(name) if e.proof == changed.proof)
+        place.note(f"enrolment.{changed.state}", name, before=before, after=reason)
         store.save_enrolment(changed)
 
 

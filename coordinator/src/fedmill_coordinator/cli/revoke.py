@@ -39,10 +39,12 @@ def command(
             )
         # First the deed: a log that is full or damaged must not keep anybody in.
         count = store.revoke(agent, revoked_ns=place.clock.now_ns(), reason=reason, serial=serial)
-        serials = ", ".join(each.serial for each in held)
-        place.note("certificate.revoked", agent, before=serials, after=reason)
         click.echo(f"{agent}: {count} certificate{'s' * (count != 1)} revoked")
-        _write_list(place, store)
+        try:
+            _write_list(place, store)
+        finally:
+            serials = ", ".join(each.serial for each in held)
+            place.note("certificate.revoked", agent, before=serials, after=reason)
 
 
 def _write_list(place: Office, store: Store) -> None:
