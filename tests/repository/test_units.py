@@ -27,6 +27,18 @@ class TestPython:
         assert "PYTHONSAFEPATH=1" in said(unit, "Environment")
 
 
+class TestAgent:
+    def test_training_without_memory_ends_no_scoring(self) -> None:
+        """Where it is a child: five such ends in a row would be a safe mode."""
+        assert said("fedmill-agent.service", "OOMPolicy") == ["continue"]
+
+    def test_a_group_that_is_there_need_not_be_made(self) -> None:
+        """Where that fails, as with /etc for reading only, the agent starts all the same."""
+        assert said("fedmill-agent.service", "Requires") == ["fedmill-trainer.socket"]
+        [command] = said("fedmill-trainer.socket", "ExecStartPre")
+        assert command.startswith("-/usr/bin/systemd-sysusers ")
+
+
 class TestRevocations:
     """The copy of the list that the broker reads."""
 
