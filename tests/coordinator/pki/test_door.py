@@ -6,7 +6,15 @@ from structlog.testing import capture_logs
 from tests.coordinator.pki.kit import DAY, Box, Office
 
 from fedmill_coordinator.counts import Counts
-from fedmill_coordinator.pki.door import COUNT, ENROLMENTS_AT_ONCE, FATES, LARGEST_ENROLMENT, Door
+from fedmill_coordinator.pki.door import (
+    COUNT,
+    ENROLMENTS_AT_ONCE,
+    FATES,
+    LARGEST_ENROLMENT,
+    RENEWALS_AT_ONCE,
+    RENEWALS_OF_ONE_AT_ONCE,
+    Door,
+)
 from fedmill_shared import topics
 from fedmill_shared.crypto.codes import make_code
 from fedmill_shared.errors import FrameError
@@ -157,14 +165,27 @@ class TestAgents:
         assert not entrance.say(topics.up("gw7", "join"), b"anything")
 
     def test_that_renew_too_often(self, entrance: Entrance) -> None:
-        """A loop that goes wild is not answered for ever."""
+        """A loop that goes wild is not answered for ever, and keeps no other from renewing."""
         box, following = entrance.office.enrolled(), Box("gw7")
         payload = encode(box.renewal(following))
-        for _ in range(200):
-            entrance.say(topics.up("gw7", "renew"), payload)
-        assert len(entrance.post.sent) == 50
-        assert entrance.counted()["renewal", "pending"] == 50
-        assert entrance.counted()["renewal", "dropped"] == 150
+        with capture_logs() as logs:
+            for _ in range(200):
+                entrance.say(topics.up("gw7", "renew"), payload)
+        assert len(entrance.post.sent) == RENEWALS_OF_ONE_AT_ONCE
+        assert entrance.counted()["renewal", "pending"] == RENEWALS_OF_ONE_AT_ONCE
+        assert entrance.counted()["renewal", "dropped"] == 200 - RENEWALS_OF_ONE_AT_ONCE
+        dropped = [log for log in logs if log["event"] == "requests.dropped"]
+        assert [(log["what"], log["agent"]) for log in dropped] == [("renewal", "gw7")]
+        other = entrance.office.enrolled("gw8")
+        entrance.say(topics.up("gw8", "renew"), encode(other.renewal(Box("gw8"))))
+        assert entrance.post.sent[-1][0] == topics.down("gw8", "certificate")
+
+    def test_that_renew_all_at_once(self, entrance: Entrance) -> None:
+        """Of a thousand some are served at once, and the others ask again."""
+        payload = encode(Box("x").renewal(Box("x")))
+        for number in range(1000):
+            entrance.say(topics.up(f"gw-{number}", "renew"), payload)
+        assert len(entrance.post.sent) == RENEWALS_AT_ONCE
 
 
 class TestDenied:

@@ -23,6 +23,10 @@ LOOK_SECONDS = 1.0
 """How often the store is asked for who was revoked, by whatever process."""
 ENROLMENTS_PER_SECOND, ENROLMENTS_AT_ONCE = 5.0, 20
 RENEWALS_PER_SECOND, RENEWALS_AT_ONCE = 10.0, 50
+RENEWALS_OF_ONE_PER_SECOND, RENEWALS_OF_ONE_AT_ONCE = 0.1, 5
+"""Of one agent: who goes wild, or is in other hands, keeps no other from its next certificate."""
+MOST_AGENTS = 10_000
+"""Agents whose renewals are counted one by one; with more the count begins anew."""
 LARGEST_ENROLMENT = 8192
 """Bytes of the largest request of a stranger that is decoded; ours have under 700."""
 RENEW = "renew"
@@ -66,6 +70,7 @@ class Door:
         self._seldom = Seldom(clock)
         self._enrolments = Bucket(clock, rate=ENROLMENTS_PER_SECOND, burst=ENROLMENTS_AT_ONCE)
         self._renewals = Bucket(clock, rate=RENEWALS_PER_SECOND, burst=RENEWALS_AT_ONCE)
+        self._renewals_of: dict[str, Bucket] = {}
         self._denied: frozenset[str] = frozenset()
         self._due = 0.0
 
@@ -134,12 +139,23 @@ class Door:
         self._voice.post(topics.enrol_down(message.payload), encode(answer))
 
     def _renew(self, agent: str, message: Message) -> None:
+        if not self._own_renewals(agent).take():
+            self._flooded(RENEWAL, agent)
+            return
         if not self._renewals.take():
             self._flooded(RENEWAL)
             return
         answer = self._desk.renew(agent, decode(message.payload, RenewalRequest))
         self._counts.add(COUNT, RENEWAL, answer.state)
         self._voice.post(topics.down(agent, "certificate"), encode(answer))
+
+    def _own_renewals(self, agent: str) -> Bucket:
+        if agent not in self._renewals_of:
+            if len(self._renewals_of) >= MOST_AGENTS:
+                self._renewals_of.clear()
+            rate, burst = RENEWALS_OF_ONE_PER_SECOND, RENEWALS_OF_ONE_AT_ONCE
+            self._renewals_of[agent] = Bucket(self._clock, rate=rate, burst=burst)
+        return self._renewals_of[agent]
 
     def _turn_away(self, agent: str, size: int) -> None:
         self._seldom.tell(
@@ -149,9 +165,11 @@ class Door:
             ),
         )
 
-    def _flooded(self, what: str) -> None:
+    def _flooded(self, what: str, agent: str = "") -> None:
+        """Most are dropped; ``agent`` is whose they are, where one alone sends too many."""
         self._counts.add(COUNT, what, DROPPED)
+        whose = {"agent": agent} if agent else {}
         self._seldom.tell(
-            f"/{what}",
-            lambda count: self._log.warning("requests.dropped", what=what, messages=count),
+            f"{agent}/{what}",
+            lambda count: self._log.warning("requests.dropped", what=what, messages=count, **whose),
         )
