@@ -257,6 +257,17 @@ class TestKeeper:
         newest = {f"releases/press/{number}.json" for number in range(13 - KEPT_RELEASES, 13)}
         assert set(signed) == newest | {"releases/other/1.json"}
 
+    def test_numbers_that_a_thief_signed_push_no_true_release_out(
+        self, plant: SigningPlant
+    ) -> None:
+        """Whoever had our keys signed some that are higher than ours will ever be."""
+        keeper = plant.keeper()
+        for number in range(KEPT_RELEASES + 1):
+            keeper.vouch(a_release(10**9 + number))
+        keeper.vouch(a_release(5))
+        keeper.vouch(a_release(6))
+        assert "releases/press/6.json" in plant.checked().targets
+
     def test_signs_the_timestamp_hourly_and_the_snapshot_in_time(self, plant: SigningPlant) -> None:
         """For months, with nobody there."""
         keeper = plant.keeper()
