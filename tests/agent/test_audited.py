@@ -86,6 +86,7 @@ def test_disk_that_fails_ends_nothing(desk: AuditDesk, tmp_path: Path) -> None:
     with capture_logs() as logs:
         _record(desk, "one")
     assert [each["event"] for each in logs] == ["audit.failed"]
+    assert desk.failed == 1
     assert desk.head() == ""
 
 

@@ -46,6 +46,7 @@ class Body:
             "trainer": SimpleNamespace(pid=4711),
             "plant": SimpleNamespace(disk=disk, standings=dict),
             "file": self.file,
+            "audit_lost": lambda: 3,
         }
         self.heartbeat = Heartbeat(self.config, self.clock, *parts, **rest)
 
@@ -151,6 +152,7 @@ class TestWord:
             state, resident_bytes=0
         )
         assert (status.connected, status.trainer_pid, status.config.count) == (True, 4711, 2)
+        assert status.audit_lost == 3
 
     def test_stays_on_the_disk_while_nobody_listens(self, body: Body, tmp_path: Path) -> None:
         """It would be old when the broker is back."""

@@ -33,6 +33,11 @@ class AuditDesk:
         self._seen: tuple[int, int] | None = None
         self._head = ""
 
+    @property
+    def failed(self) -> int:
+        """Records that could not be written since the start."""
+        return self._trail.failed
+
     def through(self, disk: Background) -> None:
         """Write by ``disk`` from now on."""
         self._disk = disk

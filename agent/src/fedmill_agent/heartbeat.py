@@ -47,12 +47,14 @@ class Heartbeat:
         trust: Callable[[], str] = str,
         identity: Callable[[], IdentityTold] | None = None,
         audited: Callable[[], str] = str,
+        audit_lost: Callable[[], int] = int,
     ) -> None:
         """The first one is due at once; ``file`` tells what became of a changed configuration.
 
         ``disk`` writes the file: a slow disk holds up no window. ``trust`` says what is wrong
         with what is signed, ``identity`` where the agent stands with its certificate, if it needs
-        one, and ``audited`` how far the audit log has come.
+        one, ``audited`` how far the audit log has come, and ``audit_lost`` how much of it could not
+        be written.
         """
         self._labels = config.agent.labels
         self._folder = Path(config.agent.state)
@@ -66,6 +68,7 @@ class Heartbeat:
         self._trust = trust
         self._identity = identity
         self._audited = audited
+        self._audit_lost = audit_lost
         self.newest = AgentState(online=True, newest=NEWEST)
         self._due = 0.0
         self._news = False
@@ -152,6 +155,7 @@ class Heartbeat:
             config=self._file.outcome if self._file is not None else Reloaded(),
             rights=self._line.rights,
             identity=self._identity() if self._identity is not None else None,
+            audit_lost=self._audit_lost(),
         )
 
     def state(self) -> AgentState:

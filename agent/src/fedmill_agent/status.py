@@ -35,6 +35,7 @@ class Status(Struct, frozen=True, kw_only=True):
         config: what became of its configuration file since.
         rights: what the broker lets it do; None for a link in the clear.
         identity: where it stands with its certificate; None where it needs none.
+        audit_lost: records of its audit log that could not be written since its start.
     """
 
     pid: int
@@ -48,6 +49,7 @@ class Status(Struct, frozen=True, kw_only=True):
     config: Reloaded = Reloaded()
     rights: RightsTold | None = None
     identity: IdentityTold | None = None
+    audit_lost: int = 0
 
 
 def write_status(folder: Path, status: bytes) -> None:
@@ -70,6 +72,7 @@ def status_of(
     config: Reloaded = Reloaded(),  # noqa: B008  it cannot change
     rights: RightsTold | None = None,
     identity: IdentityTold | None = None,
+    audit_lost: int = 0,
 ) -> bytes:
     """What the daemon leaves of itself."""
     pid = os.getpid()
@@ -85,6 +88,7 @@ def status_of(
         config=config,
         rights=rights,
         identity=identity,
+        audit_lost=audit_lost,
     )
     return msgspec.json.encode(status)
 

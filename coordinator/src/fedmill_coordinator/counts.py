@@ -12,6 +12,8 @@ from fedmill_shared.files import write_atomic
 from fedmill_shared.messages import UNREADABLE
 
 FILE = "counts.json"
+AUDIT_LOST = "audit_records_lost"
+"""Records of the audit log that could not be written."""
 MOST_SERIES = 10_000
 """Kinds of things that are counted at most: labels are a few words for each job."""
 

@@ -265,6 +265,21 @@ class TestOutput:
         body = msgspec.json.decode(capsys.readouterr().out)
         assert body["state"]["jobs"]["press"]["faults"] == faults
 
+    def test_what_is_missing_in_the_audit_log(
+        self, configure: Configure, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Said while it runs, and while there is something to say."""
+        config = configure()
+        folder = make_folder(config.parent / "a-state")
+        for lost, words in ((0, ""), (2, "2 records could not be written")):
+            told = status_of(AgentState(online=True), connected=True, trainer_pid=None)
+            status = msgspec.json.decode(told) | {"audit_lost": lost}
+            write_status(folder, msgspec.json.encode(status))
+            assert main(["status", str(config)]) == 0
+            shown = capsys.readouterr().out
+            assert ("audit log" in shown) == bool(lost)
+            assert words in shown
+
     def test_windows_that_waited_too_long(
         self, configure: Configure, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -107,6 +107,22 @@ class TestServe:
             with serving(config) as child:
                 wait_for(child, "broker.connected")
 
+    def test_an_audit_log_that_cannot_be_written(
+        self, configure: Callable[..., Path], mosquitto: int
+    ) -> None:
+        """It works all the same, says so, and counts what is missing for its metrics."""
+        config = configure(mosquitto)
+        state = config.parent / "state"
+        (state / "audit.jsonl").mkdir(parents=True)
+        with serving(config) as child:
+            wait_for(child, "audit.failed")
+            wait_for(child, "broker.connected")
+            child.send_signal(signal.SIGTERM)
+            wait_for(child, "coordinator.stopped")
+            assert child.wait(PATIENCE) == 0
+        counted = msgspec.json.decode((state / "counts.json").read_bytes())
+        assert counted["audit_records_lost"] >= 2
+
     def test_a_wrong_job(self, configure: Callable[..., Path]) -> None:
         """Exit code 11, and which file."""
         code, line = ended(configure(1883, jobs=("missing.toml",)))

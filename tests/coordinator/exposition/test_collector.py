@@ -2,6 +2,7 @@
 """Metrics of a fleet: what they are called, what they mean, and what they never do."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from tests.coordinator.exposition.reading import Told, read
 from tests.pki import Authority
 
 from fedmill_coordinator.config import CoordinatorConfig, CoordinatorSection, load
-from fedmill_coordinator.counts import Counts
+from fedmill_coordinator.counts import AUDIT_LOST, Counts
 from fedmill_coordinator.exposition.collector import METRICS, exposition
 from fedmill_coordinator.exposition.metric import Live, Metric
 from fedmill_coordinator.store.memory import MemoryStore
 from fedmill_coordinator.store.records import AgentRecord, JobRecord, RoundRecord, VersionRecord
 from fedmill_coordinator.store.records_pki import CertificateRecord, EnrolmentRecord
 from fedmill_coordinator.store.records_releases import ReleaseRecord
+from fedmill_shared.audit import AuditLog
+from fedmill_shared.audit.trail import Trail
+from fedmill_shared.clock import ManualClock
 from fedmill_shared.files import sha256
+from fedmill_shared.log import get_logger
 from fedmill_shared.messages import InstallReport, InstallState, JobPhase, Reason
 
 NOW = 1_800_000_000 * 10**9
@@ -313,6 +318,15 @@ class TestCoordinator:
         assert told["fedmill_messages_refused_total"] == {(): 0}
         assert told["fedmill_messages_denied_total"] == {(): 4}
         assert told["fedmill_store_failures_total"] == {(): 0}
+        assert told["fedmill_audit_records_lost_total"] == {(): 0}
+
+    def test_what_is_missing_in_the_audit_log(self, fleet: Fleet, tmp_path: Path) -> None:
+        """As the daemon counts it, from its start on."""
+        trail = Trail(AuditLog(tmp_path / "none" / "audit.jsonl", ManualClock()), get_logger())
+        trail.record(who="daemon", what="job.taken_up", subject="press")
+        trail.count(partial(fleet.counts.add, AUDIT_LOST))
+        trail.record(who="daemon", what="coordinator.started", subject="coordinator")
+        assert fleet.told()["fedmill_audit_records_lost_total"] == {(): 2}
 
     def test_its_disk(self, fleet: Fleet) -> None:
         """The database with its log."""

@@ -40,6 +40,18 @@ def test_failure_is_logged_and_counted(trail: Trail, events: LogCapture) -> None
     assert "audit.jsonl" in events.entries[1]["error"]
 
 
+def test_each_is_counted_by_others_too(trail: Trail, tmp_path: Path) -> None:
+    """Also those from before somebody counted; what is written is not."""
+    counted: list[str] = []
+    _record(trail, "press")
+    trail.count(lambda: counted.append("lost"))
+    assert counted == ["lost"]
+    _record(trail, "mill")
+    (tmp_path / "state").mkdir()
+    _record(trail, "saw")
+    assert len(counted) == trail.failed == 2
+
+
 def test_what_was_lost_is_told_when_the_disk_is_back(trail: Trail, tmp_path: Path) -> None:
     """Once, before the next record."""
     _record(trail, "press")

@@ -174,6 +174,8 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
     _show("memory", f"{status.state.resident_bytes / 2**20:.0f} MiB")
     if status.disk is not None:
         _show("disk", disk_in_words(status.disk))
+    if status.audit_lost and running:
+        _show("audit log", f"{status.audit_lost} records could not be written; see `audit.failed`")
     _show_config(status)
 
 

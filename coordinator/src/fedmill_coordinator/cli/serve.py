@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import click
 from fedmill_coordinator.audited import audit_log
 from fedmill_coordinator.backup.applying import finish
 from fedmill_coordinator.config import CoordinatorConfig, load
+from fedmill_coordinator.counts import AUDIT_LOST
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import log
 from fedmill_shared.audit.trail import Trail
@@ -60,6 +62,7 @@ def command(config: Path) -> None:
             audit=trail,
             vigil=Vigil(manager, SystemClock(), events),
         )
+        trail.count(partial(daemon.counts.add, AUDIT_LOST))
         on_stop(daemon.stop)
         try:
             with _reported(settings, daemon):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
+from fedmill_coordinator.counts import AUDIT_LOST
 from fedmill_coordinator.exposition.metric import Known, Sample, metric
 from fedmill_shared import __version__
 
@@ -16,11 +17,19 @@ REFUSED = metric(
 )
 DENIED = metric("messages_denied_total", "Messages of agents that are denied, which were dropped.")
 FAILED = metric("store_failures_total", "Messages that the disk failed to take in.")
+LOST = metric(
+    "audit_records_lost_total", "Records of the audit log that the disk failed to take in."
+)
 STORE = metric("store_bytes", "Size of the database, with its log.")
 DISK = metric("disk_free_bytes", "What the disk of the coordinator's state folder may still take.")
 
-METRICS = (INFO, STARTED, BROKER, REFUSED, DENIED, FAILED, STORE, DISK)
-_COUNTED = {"messages_refused": REFUSED, "messages_denied": DENIED, "store_failures": FAILED}
+METRICS = (INFO, STARTED, BROKER, REFUSED, DENIED, FAILED, LOST, STORE, DISK)
+_COUNTED = {
+    "messages_refused": REFUSED,
+    "messages_denied": DENIED,
+    "store_failures": FAILED,
+    AUDIT_LOST: LOST,
+}
 
 
 def read(known: Known) -> Iterator[Sample]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a daemon records: a disk that fails is told, and the daemon goes on."""
 
+from collections.abc import Callable
+
 from fedmill_shared.audit import DAEMON, AuditLog
 from fedmill_shared.errors import AuditError, StoreError
 from fedmill_shared.log import Logger
@@ -18,7 +20,14 @@ class Trail:
         self._audit = audit
         self._log = log
         self._lost = 0
+        self._tell: Callable[[], object] = int
         self.failed = 0
+
+    def count(self, tell: Callable[[], object]) -> None:
+        """Have ``tell`` called for each record that cannot be written, or could not before now."""
+        self._tell = tell
+        for _ in range(self.failed):
+            tell()
 
     def record(
         self, *, who: str, what: str, subject: str, before: str = "", after: str = ""
@@ -33,6 +42,7 @@ class Trail:
         except (StoreError, AuditError) as error:
             self._lost += 1
             self.failed += 1
+            self._tell()
             self._log.error("audit.failed", what=what, subject=subject, error=str(error))
 
     def head(self) -> str:
