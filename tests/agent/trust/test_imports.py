@@ -24,11 +24,14 @@ class Rig:
         self.places = TrustPlaces(folder)
         self.imports = Imports(self.places)
 
-    def lay(self, name: str, *, age: int = 0) -> Path:
-        """Hand a bundle over, so many seconds before a certain moment."""
+    def lay(self, name: str, *, age: int = 0, version: int = 0) -> Path:
+        """Hand a bundle over, so many seconds before a certain moment, with such a timestamp."""
         folder = self.places.imports / name
-        for part in ("notices", "blobs"):
+        for part in ("notices", "blobs", "metadata"):
             (folder / part).mkdir(parents=True)
+        if version:
+            told = b'{"signed": {"version": %d}}' % version
+            (folder / "metadata" / "timestamp.json").write_bytes(told)
         (folder / "notices" / "press.release").write_bytes(encode(a_release(1)))
         text = JobNotice(job="press", text=b"text", state="running")
         (folder / "notices" / "press.job").write_bytes(encode(text))
@@ -95,6 +98,20 @@ class TestLooking:
         assert rig.imports.look() == second
         assert not first.exists()
         assert rig.imports.look() is None
+
+    def test_the_newer_timestamp_counts_more_than_the_clock(self, rig: Rig) -> None:
+        """Both were handed over while the agent stood still; between them the clock was set."""
+        older, newer = rig.lay("a", version=9), rig.lay("b", version=10, age=3600)
+        assert rig.imports.look() == newer
+        assert not older.exists()
+
+    def test_an_older_one_does_not_end_a_newer_one(self, rig: Rig) -> None:
+        """The sticks were taken in the wrong order, one right behind the other."""
+        newer = rig.lay("b", version=10)
+        assert rig.imports.look() == newer
+        older = rig.lay("a", version=9, age=-60)
+        assert rig.imports.look() is None
+        assert (rig.imports.folder, older.exists()) == (newer, False)
 
     def test_one_that_could_not_be_taken_is_found_again(self, rig: Rig) -> None:
         """The disk was full."""

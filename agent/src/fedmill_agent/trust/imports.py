@@ -22,6 +22,7 @@ from fedmill_shared.messages import (
     ReleaseNotice,
     decode,
 )
+from fedmill_shared.trust import METADATA_LIMIT, version_in
 
 OVER = (InstallState.COMMITTED, InstallState.REJECTED, InstallState.ROLLED_BACK)
 MOST_NOTICES = 512
@@ -58,7 +59,11 @@ class Imports:
         new = [each for each in found if each != self._folder]
         if not new:
             return None
-        newest = max(new, key=lambda each: found[each])
+        newest = max(new, key=lambda each: (_timestamp(each), found[each]))
+        if self._folder in found and _timestamp(newest) < _timestamp(self._folder):
+            for older in new:
+                self._remove(older)
+            return None
         self._folder, self._wanted = newest, {}
         for other in found:  # what was there before, whatever the clock said then
             if other != newest:
@@ -166,6 +171,13 @@ def remove(folder: Path) -> None:
             else:
                 path.unlink()
         folder.rmdir()
+
+
+def _timestamp(folder: Path) -> int:
+    """Version of a bundle's timestamp, which says better than a clock which one is newer; or 0."""
+    with suppress(OSError, FrameError), (folder / "metadata" / "timestamp.json").open("rb") as file:
+        return version_in(file.read(METADATA_LIMIT + 1))
+    return 0
 
 
 def _read(path: Path) -> JobNotice | ReleaseNotice:
