@@ -245,6 +245,18 @@ sys.exit(main(["run", *sys.argv[1:]]))
 """
 
 
+ASKED_EARLY = """
+import os, signal, sys
+from fedmill_agent.cli import main, run
+full = run._full
+def asked(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return full(*arguments)
+run._full = asked
+sys.exit(main(["run", sys.argv[1]]))
+"""
+
+
 @pytest.mark.system
 class TestReal:
     def _process(self, *arguments: str) -> "subprocess.Popen[str]":
@@ -275,6 +287,18 @@ class TestReal:
         assert process.returncode == 0
         with self._process(str(config)) as process:
             assert "nothing" in process.stderr.read()
+
+    def test_asked_to_end_before_it_has_begun(self, tmp_path: Path) -> None:
+        """It ends in order, and that is no failed start."""
+        config = tmp_path / "agent.toml"
+        config.write_text('[agent]\nid = "gw"\n[broker]\nport = 1\n')
+        done = subprocess.run(
+            [sys.executable, "-c", ASKED_EARLY, str(config)], capture_output=True, check=False
+        )
+        assert done.returncode == 0
+        assert b"event=agent.stopped" in done.stderr
+        [path] = tmp_path.glob("*/starts.json")
+        assert not msgspec.json.decode(path.read_bytes(), type=StartRecord).running
 
     def test_forced(self, tmp_path: Path) -> None:
         """By an option of the command."""

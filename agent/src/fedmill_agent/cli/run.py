@@ -5,6 +5,7 @@ import faulthandler
 import os
 import signal
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from fedmill_agent.audited import AuditDesk
@@ -57,6 +58,8 @@ def run(options: "argparse.Namespace") -> int:
     log.configure(level=bare.agent.log_level)
     folder = Path(bare.agent.state)
     forced = getattr(options, "safe_mode", False)
+    asked = Event()
+    on_stop(asked.set)  # who is asked to end before there is a daemon has not failed to start
     with (
         state_folder(folder, "agent"),
         Starts(folder, options.config, log.get_logger(), forced=forced) as starts,
@@ -68,6 +71,8 @@ def run(options: "argparse.Namespace") -> int:
             else _full(options.config, bare.agent, service)
         )
         on_stop(daemon.stop)
+        if asked.is_set():
+            daemon.stop()
         signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.reload())
         daemon.run()
     return 0
