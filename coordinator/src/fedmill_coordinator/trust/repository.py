@@ -20,6 +20,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization import SerializationError
 
+from fedmill_coordinator.trust.keys import ONLINE
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import StoreError, TrustError
 from fedmill_shared.files import make_folder, write_atomic
@@ -41,6 +42,10 @@ SIGNED_BY_TARGETS = (TrustRole.MODELS, TrustRole.SOFTWARE)
 POLL_SECONDS = 0.02
 KEPT_FILES = 16
 """Versions of a role that stay in the folder; every root does."""
+LEAP_FILE = "leap"
+LEAP = 1_000_000
+"""By how much versions go up once the folder has been restored: agents know some that were lost
+here, and take none below them."""
 
 
 def when(clock: Clock) -> datetime:
@@ -171,7 +176,7 @@ class Repository:
         """
         self.must_be_key(role, signer)
         if role is not TrustRole.ROOT:
-            metadata.signed.version += 1
+            metadata.signed.version += 1 + (self._leap() if role in ONLINE else 0)
             metadata.signed.expires = when(clock) + LIFE[role]
         metadata.signatures.clear()
         metadata.sign(signer)
@@ -235,13 +240,19 @@ class Repository:
             TrustError: keys are not those of their roles, or metadata is damaged.
             StoreError: the disk fails; it goes on with the next call.
         """
-        now, changed = when(clock), False
+        now, leap = when(clock), self._leap()
         models = self.targets(TrustRole.MODELS)
         late = models.signed.expires - now < LIFE[TrustRole.MODELS] / 2
-        if late or not self.signed_well(TrustRole.MODELS, models):
+        if late or leap or not self.signed_well(TrustRole.MODELS, models):
             self.sign(TrustRole.MODELS, models, signers[TrustRole.MODELS], clock)
-        changed |= self._refresh_snapshot(signers[TrustRole.SNAPSHOT], clock)
-        return self._refresh_timestamp(signers[TrustRole.TIMESTAMP], clock) or changed
+        changed = self._refresh_snapshot(signers[TrustRole.SNAPSHOT], clock)
+        changed |= self._refresh_timestamp(signers[TrustRole.TIMESTAMP], clock)
+        if leap:  # each of the three has made it
+            (self.folder / LEAP_FILE).unlink(missing_ok=True)
+        return changed
+
+    def _leap(self) -> int:
+        return LEAP if (self.folder / LEAP_FILE).exists() else 0
 
     def _refresh_snapshot(self, signer: Signer, clock: Clock) -> bool:
         snapshot = self.snapshot()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository from a backup: agents that saw what came after it follow all the same."""
+
+import shutil
+from pathlib import Path
+
+from tests.trusted import SigningPlant, a_release
+
+from fedmill_coordinator.trust.repository import LEAP, LEAP_FILE
+from fedmill_shared.trust import TrustRole
+
+
+class Restored(SigningPlant):
+    """A plant that released three times, with the folder as it was after the first."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        keeper, saved = self.keeper(), folder / "saved"
+        for number in (1, 2, 3):
+            keeper.vouch(a_release(number))
+            if number == 1:
+                shutil.copytree(self.repository.folder, saved)
+        assert self.checked().word == ""
+        shutil.rmtree(self.repository.folder)
+        shutil.copytree(saved, self.repository.folder)
+
+
+class TestRestored:
+    def test_agents_refuse_what_is_older(self, tmp_path: Path) -> None:
+        """As they must: nobody can tell it from an attack."""
+        plant = Restored(tmp_path)
+        plant.keeper().vouch(a_release(4))
+        assert plant.checked().word == "refused"
+
+    def test_versions_leap_once(self, tmp_path: Path) -> None:
+        """A restore leaves word: those of the daemon pass whatever agents have seen."""
+        plant = Restored(tmp_path)
+        (plant.repository.folder / LEAP_FILE).touch()
+        plant.keeper().tick()
+        found = plant.checked()
+        assert found.word == ""
+        assert {role for role, version in found.versions.items() if version > LEAP} == {
+            "timestamp",
+            "snapshot",
+            "models",
+        }
+        plant.keeper().vouch(a_release(4))
+        found = plant.checked()
+        assert (found.word, "releases/press/4.json" in found.targets) == ("", True)
+        assert plant.repository.version(TrustRole.SNAPSHOT) < 2 * LEAP
