@@ -1,118 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """A coordinator is written to one file while it runs, and comes back whole or not at all."""
 
-import io
 import os
 import shutil
-import sqlite3
 import sys
 import tarfile
 import traceback
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.coordinator.backup.kit import (
+    CONFIG,
+    KEY,
+    MARK,
+    a_job,
+    content,
+    elsewhere,
+    packed,
+    written,
+)
 
 from fedmill_coordinator.backup import applying, manifest, snapshot
 from fedmill_coordinator.backup.applying import finish
 from fedmill_coordinator.backup.manifest import Manifest, Member
 from fedmill_coordinator.backup.reading import manifest_of
 from fedmill_coordinator.backup.restoring import restore
-from fedmill_coordinator.backup.writing import Written, write
 from fedmill_coordinator.config import load
 from fedmill_coordinator.store.blobs import Blobs
-from fedmill_coordinator.store.records import JobRecord
 from fedmill_coordinator.store.sql import SqlStore
-from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.files import sha256, state_folder
-
-MARK = "20261122T220000Z"
-KEY = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
-CONFIG = """
-[coordinator]
-jobs = ["jobs/press.toml"]
-[pki]
-[trust]
-folder = "trust"
-keys = "online"
-"""
-
-
-def _job(name: str, template: str | None = None) -> JobRecord:
-    return JobRecord(
-        name=name,
-        text="{}",
-        sha256="0" * 64,
-        state="running",
-        created_ns=1,
-        updated_ns=1,
-        template=template,
-    )
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A coordinator with a row, two blobs, keys, metadata, and files that pass."""
-    folder = tmp_path / "plant"
-    state = folder / "state"
-    files = {
-        "coordinator.toml": CONFIG,
-        "jobs/press.toml": "[job]",
-        "trust/root.json": "{}",
-        "online/timestamp.pem": KEY,
-        "state/pki/ca.key": KEY,
-        "state/pki/ca.pem": "certificate",
-        "state/audit.jsonl": "record\n",
-        "state/audit-heads/gw1": "1:abc",
-        "state/lock": "",
-        "state/spool/part": "half an update",
-        "state/.status.tmp": "half",
-    }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    blobs = Blobs(state / "blobs")
-    names = [blobs.put(data) for data in (b"weights" * 1000, b"template")]
-    with SqlStore.in_file(state / "fedmill.sqlite") as store:
-        store.add_job(_job("press", names[1]))
-    return folder / "coordinator.toml"
-
-
-@pytest.fixture
-def backup(config: Path, tmp_path: Path) -> Path:
-    """A backup of it, with keys."""
-    out = tmp_path / "backup.tar.gz"
-    _write(config, out, keys=True)
-    return out
-
-
-def _write(config: Path, out: Path, *, keys: bool = False) -> Written:
-    return write(load(config), config, out, ManualClock(), keys=keys)
-
-
-def _content(folder: Path) -> dict[str, bytes]:
-    """Every file that matters, the rows as text."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        passing = ("lock", "spool", "replaced", "fedmill.sqlite-")
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not name.removeprefix("state/").startswith(passing):
-            found[name] = _rows(path) if path.suffix == ".sqlite" else path.read_bytes()
-    return found
-
-
-def _rows(path: Path) -> bytes:
-    with closing(sqlite3.connect(path)) as connection:
-        return "\n".join(connection.iterdump()).encode()
-
-
-def _elsewhere(tmp_path: Path) -> Path:
-    (tmp_path / "new").mkdir(exist_ok=True)
-    return tmp_path / "new" / "coordinator.toml"
 
 
 class TestBackup:
@@ -120,15 +39,15 @@ class TestBackup:
         self, config: Path, backup: Path, tmp_path: Path
     ) -> None:
         """With configuration, jobs, metadata and keys, where the configuration says."""
-        done = restore(backup, _elsewhere(tmp_path), replace=False, mark=MARK)
-        assert _content(tmp_path / "new") == _content(config.parent)
+        done = restore(backup, elsewhere(tmp_path), replace=False, mark=MARK)
+        assert content(tmp_path / "new") == content(config.parent)
         assert done.kept == []
         assert done.replaced is None
 
     def test_only_its_owner_reads_it(self, backup: Path, tmp_path: Path) -> None:
         """And what comes out of it."""
         assert backup.stat().st_mode & 0o777 == 0o600
-        restore(backup, _elsewhere(tmp_path), replace=False, mark=MARK)
+        restore(backup, elsewhere(tmp_path), replace=False, mark=MARK)
         for path in (tmp_path / "new").rglob("*"):
             assert path.stat().st_mode & 0o077 == 0 or path.is_dir()
 
@@ -136,7 +55,7 @@ class TestBackup:
         """No private key is in it otherwise, wherever it lies in the state folder."""
         (config.parent / "state" / "old-copy.txt").write_text(KEY)
         out = tmp_path / "plain.tar.gz"
-        made = _write(config, out).manifest
+        made = written(config, out).manifest
         assert not made.keys
         with tarfile.open(out) as archive:
             everything = b"".join(
@@ -160,26 +79,26 @@ class TestBackup:
         def meanwhile(source: Path, copy: Path) -> None:
             added = blobs.put(b"added")
             with SqlStore.in_file(state / "fedmill.sqlite") as store:
-                store.add_job(_job("added", added))
+                store.add_job(a_job("added", added))
             real(source, copy)
             blobs.delete(sha256(b"template"))
 
         monkeypatch.setattr(snapshot, "_copy", meanwhile)
-        written = _write(config, tmp_path / "out.tar.gz")
-        assert written.missing == []
-        names = {member.sha256 for member in written.manifest.members}
+        made = written(config, tmp_path / "out.tar.gz")
+        assert made.missing == []
+        names = {member.sha256 for member in made.manifest.members}
         assert {sha256(b"added"), sha256(b"template")} <= names
 
     def test_lost_blobs_are_told(self, config: Path, tmp_path: Path) -> None:
         """The rest is worth a backup, too."""
         Blobs(config.parent / "state" / "blobs").delete(sha256(b"template"))
-        assert _write(config, tmp_path / "out.tar.gz").missing == [sha256(b"template")]
+        assert written(config, tmp_path / "out.tar.gz").missing == [sha256(b"template")]
 
     def test_files_that_are_not_there_are_told(self, config: Path, tmp_path: Path) -> None:
         """A job file that somebody deleted is no reason for having none."""
         (config.parent / "jobs" / "press.toml").unlink()
-        written = _write(config, tmp_path / "out.tar.gz")
-        assert [path.name for path in written.absent] == ["press.toml"]
+        made = written(config, tmp_path / "out.tar.gz")
+        assert [path.name for path in made.absent] == ["press.toml"]
 
     def test_damaged_database(self, config: Path, tmp_path: Path) -> None:
         """Is no backup; the one before stays."""
@@ -187,7 +106,7 @@ class TestBackup:
         out.write_text("the one before")
         (config.parent / "state" / "fedmill.sqlite").write_bytes(b"x" * 10_000)
         with pytest.raises(StoreError):
-            _write(config, out)
+            written(config, out)
         assert out.read_text() == "the one before"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.tar.gz", "plant"]
 
@@ -205,19 +124,19 @@ class TestRestore:
 
     def test_not_over_what_is_there(self, config: Path, backup: Path) -> None:
         """Unless that is wanted: then it is kept beside it."""
-        before = _content(config.parent)
+        before = content(config.parent)
         with pytest.raises(StoreError, match="is not empty"):
             restore(backup, config, replace=False, mark=MARK)
-        assert _content(config.parent) == before
+        assert content(config.parent) == before
         (config.parent / "state" / "pki" / "ca.pem").write_text("changed")
         done = restore(backup, config, replace=True, mark=MARK)
-        assert _content(config.parent) == before
+        assert content(config.parent) == before
         assert done.replaced is not None
         assert (done.replaced / "pki" / "ca.pem").read_text() == "changed"
 
     def test_configuration_that_is_there_stays(self, backup: Path, tmp_path: Path) -> None:
         """A new machine may have another broker; it is told."""
-        path = _elsewhere(tmp_path)
+        path = elsewhere(tmp_path)
         path.write_text(CONFIG + "[broker]\nport = 4711\n")
         done = restore(backup, path, replace=False, mark=MARK)
         assert done.kept == [path]
@@ -232,7 +151,7 @@ class TestRestore:
         data = bytearray(backup.read_bytes())
         data[len(data) * place // 100] ^= 0x10
         backup.write_bytes(data)
-        path = _elsewhere(tmp_path)
+        path = elsewhere(tmp_path)
         path.write_text(CONFIG)
         state = path.parent / "state"
         try:
@@ -241,12 +160,12 @@ class TestRestore:
             assert not state.exists() or applying.is_used(state) == []
         else:  # a byte of the archive that says nothing, as a time
             path.write_text(CONFIG)
-            assert _content(path.parent) == _content(config.parent)
+            assert content(path.parent) == content(config.parent)
 
     def test_cut_off(self, backup: Path, tmp_path: Path) -> None:
         """As by a full disk."""
         backup.write_bytes(backup.read_bytes()[:-2000])
-        path = _elsewhere(tmp_path)
+        path = elsewhere(tmp_path)
         with pytest.raises(StoreError):
             restore(backup, path, replace=False, mark=MARK)
         assert not (path.parent / "jobs").exists()
@@ -264,9 +183,9 @@ class TestRestore:
         made = Manifest(
             format=1, made_ns=1, software="1", coordinator="c", keys=False, members=[member]
         )
-        path = _packed(tmp_path, [(manifest.NAME, msgspec.json.encode(made)), (member.name, b"x")])
+        path = packed(tmp_path, [(manifest.NAME, msgspec.json.encode(made)), (member.name, b"x")])
         with pytest.raises(StoreError, match="leads elsewhere"):
-            restore(path, _elsewhere(tmp_path), replace=False, mark=MARK)
+            restore(path, elsewhere(tmp_path), replace=False, mark=MARK)
 
     def test_more_than_the_manifest_says(self, backup: Path, tmp_path: Path) -> None:
         """Is not what was made."""
@@ -276,9 +195,9 @@ class TestRestore:
                 for each in archive
                 if (file := archive.extractfile(each)) is not None
             ]
-        path = _packed(tmp_path, [*files, ("state/more", b"x")])
+        path = packed(tmp_path, [*files, ("state/more", b"x")])
         with pytest.raises(StoreError, match="holds more"):
-            restore(path, _elsewhere(tmp_path), replace=False, mark=MARK)
+            restore(path, elsewhere(tmp_path), replace=False, mark=MARK)
 
     @pytest.mark.parametrize("data", [b"", b"no archive at all", b"\x1f\x8b" + b"x" * 100])
     def test_other_files(self, tmp_path: Path, data: bytes) -> None:
@@ -286,7 +205,7 @@ class TestRestore:
         path = tmp_path / "other"
         path.write_bytes(data)
         with pytest.raises(StoreError, match="other"):
-            restore(path, _elsewhere(tmp_path), replace=False, mark=MARK)
+            restore(path, elsewhere(tmp_path), replace=False, mark=MARK)
 
 
 class TestKilled:
@@ -296,7 +215,7 @@ class TestKilled:
         """There is none, or a whole one; nothing is left when the next is made."""
         out = tmp_path / "out.tar.gz"
         for number in range(1, 500):
-            over = _killed_at(number, lambda: _write(config, out))
+            over = _killed_at(number, lambda: written(config, out))
             if out.exists():
                 new = tmp_path / f"new-{number}"
                 new.mkdir()
@@ -305,7 +224,7 @@ class TestKilled:
             if over:
                 break
         assert number > 10
-        _write(config, out)
+        written(config, out)
         assert [path.name for path in tmp_path.glob(".*")] == []
         assert list((config.parent / "state").glob(".backup-*")) == []
 
@@ -315,7 +234,7 @@ class TestKilled:
         shutil.copytree(config.parent, old)
         (old / "state" / "pki" / "ca.pem").write_text("old")
         (old / "state" / "only-old").write_text("old")
-        wanted, kept = _content(config.parent), _content(old)
+        wanted, kept = content(config.parent), content(old)
         seen, trial = set(), tmp_path / "trial"
         path = trial / "coordinator.toml"
         for number in range(1, 500):
@@ -323,22 +242,12 @@ class TestKilled:
             shutil.copytree(old, trial)
             over = _killed_at(number, lambda: restore(backup, path, replace=True, mark=MARK))
             finish(trial / "state")
-            found = _content(trial)
+            found = content(trial)
             assert found in (wanted, kept), f"after {number} effects"
             seen.add(found == wanted)
             if over:
                 break
         assert seen == {True, False}
-
-
-def _packed(folder: Path, files: list[tuple[str, bytes]]) -> Path:
-    path = folder / "packed.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return path
 
 
 EFFECTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "open")

@@ -63,4 +63,35 @@ def test_what_is_there_is_kept_aside(run: Run, plant: SimpleNamespace, tmp_path:
     result = run("restore", out, "--config", plant.config, "--replace")
     assert result.exit_code == 0, result.stderr
     assert "what was there is in" in result.stdout
-    assert (plant.config.parent / "state").glob("replaced-*")
+    [replaced] = (plant.config.parent / "state").glob("replaced-*")
+    assert (replaced / "fedmill.sqlite").is_file()
+
+
+def test_keys_that_the_backup_lacks(run: Run, plant: SimpleNamespace, tmp_path: Path) -> None:
+    """They are named: the only ones are about to be deleted."""
+    plant.config.write_text("[pki]\n")
+    out, at = tmp_path / "backup.tar.gz", ["--config", plant.config]
+    assert run("ca", "init", *at).exit_code == 0
+    made = run("backup", *at, "--out", out)
+    assert "note: private keys are not in it" in made.stderr
+    result = run("restore", out, *at, "--replace")
+    assert result.exit_code == 0, result.stderr
+    assert "pki/ca.key: a key that the backup lacks: copy it back" in result.stderr
+
+
+def test_key_that_only_the_service_is_handed(
+    run: Run, plant: SimpleNamespace, tmp_path: Path
+) -> None:
+    """It is missed, unless it is named; a restore does not guess where it goes."""
+    plant.config.write_text("[pki]\n")
+    out, at = tmp_path / "backup.tar.gz", ["--config", plant.config]
+    assert run("ca", "init", *at).exit_code == 0
+    plant.config.write_text('[pki]\nca_key = "credential:ca.key"\n')
+    made = run("backup", *at, "--out", out, "--with-keys")
+    assert "credential:ca.key is not there, and not in the backup" in made.stderr
+    key = plant.config.parent / "state" / "pki" / "ca.key"
+    made = run("backup", *at, "--out", out, "--with-keys", "--ca-key", key)
+    assert "credential" not in made.stderr
+    back = run("restore", out, "--config", tmp_path / "new" / "coordinator.toml")
+    assert back.exit_code == 0, back.stderr
+    assert "ca_key/ca.key: not put back" in back.stderr

@@ -66,8 +66,27 @@ def decide(state: Path, outer: Mapping[str, Path], mark: str) -> None:
     entries = sorted(path.name for path in (state / STAGE / "state").iterdir())
     replaced = f"{REPLACED}{mark}" if is_used(state) else ""
     plan = Plan(entries, replaced, {name: str(path) for name, path in outer.items()})
-    _own_as(state, state / STAGE)
+    own_as(state, state / STAGE)
     write_atomic(state / PLAN, msgspec.json.encode(plan))
+
+
+def check_place(goal: Path) -> None:
+    """Return if a file can be put to ``goal``.
+
+    Raises:
+        StoreError: it cannot, by this user.
+    """
+    above = next(each for each in goal.parents if each.exists())
+    if goal.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"{goal}: cannot be written by this user",
+            remedy="run this as root, or put that file back by hand; nothing was changed",
+        )
+
+
+def missing(folder: Path) -> list[Path]:
+    """``folder`` and those above it, as far as they are not there yet."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
 
 
 def finish(state: Path) -> bool:
@@ -86,7 +105,9 @@ def finish(state: Path) -> bool:
         plan = msgspec.json.decode(data, type=Plan)
         _apply(state, plan)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise StoreError(f"{state / PLAN}: damaged: {error}", remedy="restore again") from error
+        raise StoreError(
+            f"{state / PLAN}: damaged: {error}", remedy="remove it, restore again"
+        ) from error
     except OSError as error:
         raise _failed(state, error) from error
     return True
@@ -103,8 +124,10 @@ def _apply(state: Path, plan: Plan) -> None:
         if (staged / name).exists():
             (staged / name).rename(state / name)
     for name, path in plan.outer.items():
+        new = missing(Path(path).parent)
         _place(state / STAGE / name, Path(path))
-        _own_as(state, Path(path))
+        own_as(state, Path(path), *new)
+    own_as(state, state / LOCK)
     sync_folder(state)
     (state / PLAN).unlink()
     sync_folder(state)
@@ -125,13 +148,14 @@ def _place(source: Path, goal: Path) -> None:
     sync_folder(goal.parent)
 
 
-def _own_as(state: Path, path: Path) -> None:
-    """Give what root has unpacked to the owner of the state folder."""
+def own_as(state: Path, *paths: Path) -> None:
+    """Give what root has unpacked or made to the owner of the state folder."""
     if os.geteuid() != 0:
         return
     owner = state.stat()
-    for each in (path, *(path.rglob("*") if path.is_dir() else ())):
-        os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    for path in paths:
+        for each in (path, *(path.rglob("*") if path.is_dir() else ())):
+            os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _failed(path: Path, error: OSError) -> StoreError:

@@ -13,7 +13,17 @@ FORMAT: Final = 1
 NAME: Final = "manifest.json"
 LONGEST: Final = 64 << 20
 """Bytes of a manifest: some hundred thousand blobs."""
-Place = Literal["state", "config", "job", "golden", "trust", "trust_keys", "ca_key"]
+Place = Literal[
+    "state",
+    "config",
+    "job",
+    "golden",
+    "identity",
+    "ca_certificate",
+    "ca_key",
+    "trust",
+    "trust_keys",
+]
 """Whose file it is: its path is below the folder that the configuration names for it."""
 
 

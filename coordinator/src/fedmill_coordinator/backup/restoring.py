@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a backup to a coordinator that can be started."""
 
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmill_coordinator.backup import applying, contents
-from fedmill_coordinator.backup.manifest import Manifest, Member
-from fedmill_coordinator.backup.reading import manifest_of, opened, unpack
+from fedmill_coordinator.backup.manifest import Manifest, damaged
+from fedmill_coordinator.backup.reading import configuration, manifest_of, unpack
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_shared.errors import ConfigError, StoreError
-from fedmill_shared.files import make_folder, sha256, state_folder
+from fedmill_shared.files import make_folder, state_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +24,15 @@ class Restored:
         manifest: what the backup held.
         kept: files that were there already and stay as they are.
         replaced: folder with what the state folder had before; None where it was empty.
+        homeless: files of the backup that this configuration has no place for.
+        keys: private keys in ``replaced`` that the backup has not.
     """
 
     manifest: Manifest
     kept: list[Path]
     replaced: Path | None
+    homeless: list[str]
+    keys: list[Path]
 
 
 def restore(backup: Path, path: Path, *, replace: bool, mark: str) -> Restored:
@@ -34,13 +42,14 @@ def restore(backup: Path, path: Path, *, replace: bool, mark: str) -> Restored:
     there stay, unless ``replace``; what the state folder had goes into a folder named by ``mark``.
 
     Raises:
-        StoreError: the backup is damaged, the coordinator runs, or its state folder is not empty;
-            nothing has changed.
+        StoreError: the backup is damaged, the coordinator runs, its state folder is not empty, or
+            there is no room; nothing has changed.
         ConfigError: the configuration is wrong, or there is none here and in the backup.
     """
-    made = manifest_of(backup)
+    made, new = _manifest(backup), applying.missing(path.parent)
     config = _configured(made, backup, path)
     state = Path(config.coordinator.state)
+    outer = dict(_outer(made, config, path))
     make_folder(state)
     with state_folder(state, "coordinator"):
         applying.finish(state)
@@ -50,18 +59,49 @@ def restore(backup: Path, path: Path, *, replace: bool, mark: str) -> Restored:
                 f"{state}: is not empty: {', '.join(used[:5])}",
                 remedy="--replace puts what is there into a folder beside it",
             )
-        stage = applying.stage(state)
-        outer = _outer(made, config, path)
-        kept = [goal for goal in outer.values() if goal.exists() and not replace]
-
-        def where(member: Member) -> Path:
-            return stage / member.place / member.path
-
-        unpack(backup, where)
-        goals = {name: goal for name, goal in outer.items() if goal not in kept}
-        applying.decide(state, goals, mark)
+        goals = {name: goal for name, goal in outer.items() if replace or not goal.exists()}
+        leap = contents.leap(config)
+        _unpack(backup, made, state, goals | leap)
+        for name in leap:
+            (state / applying.STAGE / name).touch(0o600)
+        applying.decide(state, goals | leap, mark)
         applying.finish(state)
-    return Restored(made, kept, state / f"{contents.REPLACED}{mark}" if used else None)
+        applying.own_as(state, *new)
+    replaced = state / f"{contents.REPLACED}{mark}" if used else None
+    return Restored(
+        manifest=made,
+        kept=[goal for name, goal in outer.items() if name not in goals],
+        replaced=replaced,
+        homeless=[m.name for m in made.members if m.place != "state" and m.name not in outer],
+        keys=list(_left_keys(replaced, state)),
+    )
+
+
+def _manifest(backup: Path) -> Manifest:
+    """What the backup says of itself, if nothing of it would get in the way of the restore."""
+    made = manifest_of(backup)
+    for member in made.members:
+        if member.place == "state" and contents.is_passing(Path(member.path)):
+            raise damaged(str(backup), f"no backup holds {member.path!r}")
+    return made
+
+
+def _unpack(backup: Path, made: Manifest, state: Path, goals: Mapping[str, Path]) -> None:
+    """Unpack all into the stage; nothing is left there if that fails, as on a full disk."""
+    for goal in goals.values():
+        applying.check_place(goal)
+    disk = os.statvfs(state)
+    free = disk.f_bavail * disk.f_frsize
+    if made.size > free:
+        raise StoreError(
+            f"{state}: {made.size / 1e6:.0f} MB are to be unpacked, {free / 1e6:.0f} MB are free",
+            remedy="free some space; nothing was changed",
+        )
+    stage = applying.stage(state)
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, stage, ignore_errors=True)
+        unpack(backup, made, lambda member: stage / member.place / member.path)
+        undo.pop_all()
 
 
 def _configured(made: Manifest, backup: Path, path: Path) -> CoordinatorConfig:
@@ -71,36 +111,29 @@ def _configured(made: Manifest, backup: Path, path: Path) -> CoordinatorConfig:
     member = next((each for each in made.members if each.place == "config"), None)
     if member is None:
         raise ConfigError(f"{path}: no such file", remedy="write one; the backup has none")
-    folder = make_folder(path.parent)
-    trial = folder / f".{path.name}.restoring"
+    trial = make_folder(path.parent) / f".{path.name}.restoring"
     trial.unlink(missing_ok=True)
     try:
-        _only(backup, member, trial)
+        trial.write_bytes(configuration(backup, member))
         return load(trial)
     finally:
         trial.unlink(missing_ok=True)
 
 
-def _only(backup: Path, wanted: Member, goal: Path) -> None:
-    """Unpack one file; the others are checked when they are unpacked."""
-    with opened(backup) as archive:
-        for entry in archive:
-            if entry.name == wanted.name and entry.isreg() and entry.size == wanted.size:
-                file = archive.extractfile(entry)
-                data = file.read() if file is not None else b""
-                if sha256(data) == wanted.sha256:
-                    goal.write_bytes(data)
-                    return
-    raise StoreError(f"{backup}: {wanted.name} is not as it was", remedy="take another backup")
-
-
-def _outer(made: Manifest, config: CoordinatorConfig, path: Path) -> dict[str, Path]:
+def _outer(made: Manifest, config: CoordinatorConfig, path: Path) -> Iterator[tuple[str, Path]]:
     """Where the files outside the state folder go, by their names in the stage."""
-    found = {}
     for member in made.members:
-        if member.place == "state":
-            continue
-        goal = contents.target(member, config, path)
+        goal = contents.target(member, config, path) if member.place != "state" else None
         if goal is not None:
-            found[member.name] = goal
-    return found
+            yield member.name, goal
+
+
+def _left_keys(replaced: Path | None, state: Path) -> Iterator[Path]:
+    """Private keys that are nowhere but in ``replaced`` now."""
+    if replaced is None:
+        return
+    for path in sorted(replaced.rglob("*")):
+        at = path.relative_to(replaced)
+        gone = at.parts[0] != contents.BLOBS and path.is_file() and not (state / at).exists()
+        if gone and contents.is_key(path):
+            yield path

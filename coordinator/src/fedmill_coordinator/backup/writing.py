@@ -5,8 +5,8 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +54,8 @@ def write(config: CoordinatorConfig, path: Path, out: Path, clock: Clock, *, key
         for left in out.parent.glob(f".{out.name}.*.tmp"):  # by one that was killed
             left.unlink(missing_ok=True)
         with taken(state) as snapshot:
-            sources = [*contents.state_files(state, contents.ca_key(config))]
-            sources += contents.outer_files(config, path, keys=keys)
-            there = [each for each in sources if each.file.is_file()]
-            made = _archive(config, temporary, clock, snapshot, there, keys=keys)
+            small, absent = _read(config, path, keys=keys)
+            made = _archive(config, temporary, clock, snapshot, small, keys=keys)
             temporary.replace(out)
             sync_folder(out.parent)
     except OSError as error:
@@ -68,8 +66,31 @@ def write(config: CoordinatorConfig, path: Path, out: Path, clock: Clock, *, key
     finally:
         with suppress(OSError):
             temporary.unlink()
-    absent = [each.file for each in sources if each not in there]
     return Written(made, snapshot.missing, absent)
+
+
+def _read(
+    config: CoordinatorConfig, path: Path, *, keys: bool
+) -> tuple[list[tuple[Source, bytes]], list[Path]]:
+    """Small files with what is in them, and those that are not there.
+
+    Each is read once: what grows meanwhile, as the audit log, is as it was then. Signed metadata
+    must not change between one file and the next.
+    """
+    with _alone(config):
+        sources = [*contents.state_files(config, keys=keys)]
+        sources += contents.outer_files(config, path, keys=keys)
+        small = {each: each.file.read_bytes() for each in sources if each.file.is_file()}
+    return [*small.items()], [each.file for each in sources if each not in small]
+
+
+def _alone(config: CoordinatorConfig) -> AbstractContextManager[None]:
+    """Nobody signs meanwhile."""
+    if config.trust is None or not Path(config.trust.folder).is_dir():
+        return nullcontext()
+    from fedmill_coordinator.trust.repository import Repository  # noqa: PLC0415  few have it
+
+    return Repository(Path(config.trust.folder)).alone()
 
 
 def _archive(
@@ -77,12 +98,10 @@ def _archive(
     temporary: Path,
     clock: Clock,
     snapshot: Snapshot,
-    sources: Iterable[Source],
+    small: Sequence[tuple[Source, bytes]],
     *,
     keys: bool,
 ) -> Manifest:
-    # Small files are read once: what grows meanwhile, as the audit log, is as it was then.
-    small = [(each, each.file.read_bytes()) for each in sources]
     members = [_member(snapshot.database)]
     members += [
         Member("state", f"{contents.BLOBS}/{name[:2]}/{name}", path.stat().st_size, name)
@@ -109,8 +128,11 @@ def _fill(temporary: Path, made: Manifest, snapshot: Snapshot, small: list[bytes
     members, first_small = made.members, 1 + len(snapshot.blobs)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "wb") as file:
-        # Weights hardly shrink; level 1 takes what there is to gain in rows and texts.
-        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+        # Weights hardly shrink; level 1 takes what there is to gain in rows and texts. Long names
+        # are written as a restore reads them.
+        with tarfile.open(
+            fileobj=file, mode="w:gz", compresslevel=1, format=tarfile.GNU_FORMAT
+        ) as archive:
             _add(archive, manifest.NAME, msgspec.json.encode(made))
             _add_file(archive, members[0], snapshot.database)
             blobs = zip(members[1:first_small], snapshot.blobs.values(), strict=True)

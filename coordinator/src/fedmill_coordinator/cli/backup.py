@@ -4,8 +4,10 @@
 from pathlib import Path
 
 import click
+from msgspec import structs
 
 from fedmill_coordinator.backup.writing import write
+from fedmill_coordinator.cli.authority import key_option
 from fedmill_coordinator.cli.orders import audit_of
 from fedmill_coordinator.cli.place import config_option
 from fedmill_coordinator.config import load
@@ -17,14 +19,20 @@ from fedmill_shared.clock import SystemClock
 @config_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option(
-    "--with-keys", is_flag=True, help="With the private keys of the authority and of [trust]."
+    "--with-keys",
+    is_flag=True,
+    help="With private keys: the coordinator's own, the authority's and those of [trust].",
 )
-def command(config: Path, *, out: Path, with_keys: bool) -> None:
+@key_option
+def command(config: Path, *, out: Path, with_keys: bool, ca_key: Path | None) -> None:
     """Write state, configuration and jobs to one file that its owner alone may read.
 
     The coordinator may run: the file shows one moment of it.
     """
     settings = load(config)
+    if ca_key is not None and settings.pki is not None:
+        pki = structs.replace(settings.pki, ca_key=str(ca_key.absolute()))
+        settings = structs.replace(settings, pki=pki)
     audit_of(config).record(
         who=who(), what="backup.made", subject=str(out), after="with keys" if with_keys else ""
     )
@@ -45,5 +53,5 @@ def command(config: Path, *, out: Path, with_keys: bool) -> None:
             "and keep it where nobody else comes",
             err=True,
         )
-    elif settings.pki is not None or settings.trust is not None:
+    elif settings.pki or settings.trust or settings.broker.tls:
         click.echo("note: private keys are not in it; see --with-keys", err=True)

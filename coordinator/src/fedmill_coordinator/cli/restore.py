@@ -38,7 +38,12 @@ def command(backup: Path, *, config: Path, replace: bool) -> None:
     click.echo(
         f"restored {made.coordinator} as of {when(made.made_ns)} UTC: {len(made.members)} files"
     )
-    if done.replaced is not None:
-        click.echo(f"what was there is in {done.replaced}: delete it when all is well")
     for path in done.kept:
         click.echo(f"kept as it is: {path}")
+    for name in done.homeless:
+        click.echo(f"warning: {name}: not put back, {config} has no place for it", err=True)
+    if done.replaced is not None:
+        click.echo(f"what was there is in {done.replaced}: delete it when all is well")
+    for path in done.keys:
+        click.echo(f"warning: {path}: a key that the backup lacks: copy it back", err=True)
+    click.echo("what was revoked, enrolled or renewed since then is not in it: docs/operations.md")
