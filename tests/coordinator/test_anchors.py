@@ -79,6 +79,24 @@ def test_who_goes_back_and_forth_is_an_alarm_an_hour(
     assert len(audit) == 2
 
 
+def test_earlier_ones_are_kept_too(anchors: Anchors) -> None:
+    """Whether a longer log is the same one, the furthest alone does not tell."""
+    for head in (FIVE, SEVEN):
+        anchors.hear("gw1", str(head))
+    assert anchors.heads("gw1") == [FIVE, SEVEN]
+
+
+def test_of_many_the_older_become_sparse(anchors: Anchors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first and the newest stay, in order and within the bound."""
+    monkeypatch.setattr("fedmill_coordinator.anchors.MOST_HEADS", 8)
+    for number in range(1, 101):
+        anchors.hear("gw1", str(Head(number, "a" * 64)))
+    kept = [head.n for head in anchors.heads("gw1")]
+    assert (kept[0], kept[-4:]) == (1, [97, 98, 99, 100])
+    assert kept == sorted(kept)
+    assert len(kept) <= 8
+
+
 def test_forgotten_by_a_command_beside_the_daemon(anchors: Anchors, tmp_path: Path) -> None:
     """The next head is taken as it comes."""
     anchors.hear("gw1", str(SEVEN))

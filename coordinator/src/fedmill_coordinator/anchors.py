@@ -2,7 +2,8 @@
 """How far the audit logs of agents have come: kept here, where who steals a gateway has no hand.
 
 An agent tells the head of its log with its state. A head that goes back, or is another one at the
-same number, means that somebody has shortened that log or written it anew.
+same number, means that somebody has shortened that log or written it anew. Whether a longer log is
+the same one, a head does not tell: earlier ones are kept too, and show it in a copy of that log.
 """
 
 from pathlib import Path
@@ -15,6 +16,8 @@ from fedmill_shared.files import make_folder, write_atomic
 from fedmill_shared.log import Logger
 
 FOLDER = "audit-heads"
+MOST_HEADS = 512
+"""Heads of one agent that are kept; past that every second one of the older half goes."""
 TOLD_SECONDS = 3600.0
 
 
@@ -46,10 +49,12 @@ class Anchors:
         head, known = parse_head(told), self._known.get(agent)
         if head == known:
             return
-        known = self.kept(agent)
+        heads = self.heads(agent)
+        known = heads[-1] if heads else None
         if known is None or head.n > known.n:
             make_folder(self._folder)
-            write_atomic(self._folder / agent, f"{head}\n".encode())
+            lines = [f"{each}\n" for each in _thinned([*heads, head])]
+            write_atomic(self._folder / agent, "".join(lines).encode())
             known = head
         elif head != known and self._clock.monotonic() >= self._quiet.get(agent, 0.0):
             self._quiet[agent] = self._clock.monotonic() + TOLD_SECONDS
@@ -65,11 +70,20 @@ class Anchors:
         Raises:
             StoreError: it cannot be read.
         """
+        heads = self.heads(agent)
+        return heads[-1] if heads else None
+
+    def heads(self, agent: str) -> list[Head]:
+        """Heads that ``agent`` has told, oldest first; the last is the furthest.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
         path = self._folder / agent
         try:
-            return parse_head(path.read_text(encoding="ascii").strip())
+            return [parse_head(line) for line in path.read_text(encoding="ascii").splitlines()]
         except FileNotFoundError:
-            return None
+            return []
         except (OSError, UnicodeDecodeError, UsageError) as error:
             raise StoreError(
                 f"{path}: cannot be read: {error}", remedy="restore it from a backup, or delete it"
@@ -78,3 +92,8 @@ class Anchors:
     def forget(self, agent: str) -> None:
         """Begin anew with the next head of ``agent``, as after its disk was replaced."""
         (self._folder / agent).unlink(missing_ok=True)
+
+
+def _thinned(heads: list[Head]) -> list[Head]:
+    half = MOST_HEADS // 2
+    return heads if len(heads) <= MOST_HEADS else [*heads[:-half:2], *heads[-half:]]

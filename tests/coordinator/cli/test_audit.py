@@ -91,6 +91,21 @@ class TestVerify:
         assert run(*command).exit_code == 26
         assert run("audit", "verify", "--config", empty, copy.path).exit_code == 0
 
+    def test_copy_that_was_written_anew(
+        self, run: Run, empty: Path, tmp_path: Path, heads: Anchors
+    ) -> None:
+        """It is longer than before, so that nobody was alarmed; an earlier head shows it."""
+        copy = _log(tmp_path / "copies" / "gw1.jsonl", 5)
+        heads.hear("gw1", str(copy.head()))
+        copy.path.unlink()
+        anew = AuditLog(copy.path, ManualClock())
+        for _ in range(9):
+            anew.record(who="otto", what="job.paused", subject="mill")
+        heads.hear("gw1", str(anew.head()))
+        result = run("audit", "verify", "--config", empty, "--agent", "gw1", copy.path)
+        assert result.exit_code == 26
+        assert "line 5: record 5 is not the one whose head was kept" in result.stdout
+
     @pytest.mark.parametrize(
         ("words", "told"),
         [

@@ -119,6 +119,38 @@ class TestTampering:
         (flaw,) = verify(log.path, head=old).flaws
         assert flaw.line == 5
 
+    def test_chain_that_was_made_anew_and_has_grown(self, tmp_path: Path) -> None:
+        """The newest head was told by the forger; one from before shows where it begins."""
+        log = _log(tmp_path, 10)
+        earlier = [log.head()]
+        lines = log.path.read_bytes().splitlines(keepends=True)
+        log.path.write_bytes(b"".join(lines[:8]))
+        for number in range(5):
+            log.record(who="otto", what="job.paused", subject=f"mill {number}")
+        assert verify(log.path, head=log.head()).ok
+        (flaw,) = verify(log.path, head=log.head(), earlier=earlier).flaws
+        assert (flaw.line, "whose head was kept" in flaw.problem) == (10, True)
+
+    def test_heads_from_before_the_log_are_passed_over(self, tmp_path: Path) -> None:
+        """What went by the log's bound cannot be compared; as the only head it is told."""
+        log = _log(tmp_path, 3, file_bytes=1000, max_bytes=4000)
+        old = log.head()
+        for number in range(40):
+            log.record(who="anna", what="job.paused", subject=f"mill {number}")
+        assert verify(log.path).first > old.n
+        assert verify(log.path, head=log.head(), earlier=[old, log.head()]).ok
+        (flaw,) = verify(log.path, head=old).flaws
+        assert flaw.problem.endswith("is from before the log: give a later head")
+
+    def test_file_in_the_middle_that_was_cut(self, tmp_path: Path) -> None:
+        """The one behind it names what is missing."""
+        log = _log(tmp_path, 30, file_bytes=1000)
+        cut = full_files(log.path)[1]
+        cut.write_bytes(b"".join(cut.read_bytes().splitlines(keepends=True)[:-1]))
+        (flaw,) = verify(log.path).flaws
+        assert "missing before this one" in flaw.problem
+        assert flaw.file == full_files(log.path)[2].name
+
     def test_file_in_the_middle_that_was_taken_away(self, tmp_path: Path) -> None:
         """The one behind it names what is missing."""
         log = _log(tmp_path, 30, file_bytes=1000)

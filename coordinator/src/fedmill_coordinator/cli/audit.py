@@ -42,11 +42,11 @@ def verify_log(
     """
     if agent is not None and file is None:
         raise UsageError("--agent says whose copy FILE is, and there is none", remedy="name it")
-    anchor = parse_head(head) if head is not None else None
+    told = _kept(config, agent) if agent is not None else []
+    heads = [*told, *([parse_head(head)] if head is not None else [])]
+    anchor = max(heads, key=lambda each: each.n, default=None)
     path = file if file is not None else audit_of(config).path
-    if agent is not None and anchor is None:
-        anchor = _kept(config, agent)
-    verdict = verify(path, head=anchor)
+    verdict = verify(path, head=anchor, earlier=heads)
     tell(verdict, path, anchored=anchor is not None, as_json=as_json)
     if not verdict.ok:
         raise AuditError(f"{path}: the audit log is broken", remedy="see docs/security.md")
@@ -96,7 +96,7 @@ def show_log(config: Path, *, last: int, as_json: bool) -> None:
 @click.argument("agent")
 def forget(config: Path, *, agent: str) -> None:
     """Begin anew with the audit log of AGENT, as after its disk was replaced."""
-    head = _kept(config, agent)
+    head = _kept(config, agent)[-1]
     audit_of(config).record(who=who(), what="audit.forgotten", subject=agent, before=str(head))
     _anchors(config).forget(agent)
     click.echo(f"{agent}: its next head is taken as it comes")
@@ -106,16 +106,16 @@ def _anchors(config: Path) -> Anchors:
     return Anchors(Path(load(config).coordinator.state) / FOLDER, log.get_logger())
 
 
-def _kept(config: Path, agent: str) -> Head:
-    """The head that ``agent`` told last.
+def _kept(config: Path, agent: str) -> list[Head]:
+    """The heads that ``agent`` told, the last one last.
 
     Raises:
         UsageError: it told none.
     """
-    head = _anchors(config).kept(agent) if valid_agent_id(agent) else None
-    if head is None:
+    heads = _anchors(config).heads(agent) if valid_agent_id(agent) else []
+    if not heads:
         raise UsageError(
             f"--agent is {printable(agent)!r}: no head of its audit log is known here",
             remedy="see `fedmill fleet` for the names; older agents tell none",
         )
-    return head
+    return heads

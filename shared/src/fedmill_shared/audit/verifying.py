@@ -3,7 +3,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,16 +103,18 @@ def entries(path: Path) -> Iterator[Entry]:
             continue
 
 
-def verify(path: Path, *, head: Head | None = None) -> Verdict:
+def verify(path: Path, *, head: Head | None = None, earlier: Sequence[Head] = ()) -> Verdict:
     """Check every line of the log whose growing file is ``path``, and that it reaches ``head``.
 
     ``head`` was seen at an earlier time, best on another machine. Without it a log that lacks its
-    last records, or whose last record was changed, looks like one that is whole.
+    last records, or whose last record was changed, looks like one that is whole. Heads that were
+    seen ``earlier`` still show a chain that was made anew from some record on; those from before
+    the log's first record are passed over.
 
     Raises:
         StoreError: it cannot be read, or there is none.
     """
-    reading = _Reading(head)
+    reading = _Reading(head, earlier)
     for line in lines(path):
         reading.take(line)
     return reading.verdict(path.name)
@@ -121,8 +123,9 @@ def verify(path: Path, *, head: Head | None = None) -> Verdict:
 class _Reading:
     """What must be known of the lines before to judge the next."""
 
-    def __init__(self, anchor: Head | None) -> None:
+    def __init__(self, anchor: Head | None, earlier: Sequence[Head]) -> None:
         self._anchor = anchor if anchor is not None and anchor.n else None
+        self._kept = {each.n: each for each in (*earlier, *([anchor] if anchor else []))}
         self._flaws: list[Flaw] = []
         self._count = 0
         self._records = 0
@@ -162,7 +165,8 @@ class _Reading:
                 self._flaws.insert(0, self._place.flaw(problem))
                 self._count += 1
         if self._anchor is not None and not self._met:
-            self._note(Flaw(name, 0, _shortfall(self._anchor, self._head)))
+            first = self._first.n if self._first is not None else 0
+            self._note(Flaw(name, 0, _shortfall(self._anchor, first, self._head)))
         return Verdict(
             records=self._records,
             first=self._first.n if self._first is not None else 0,
@@ -187,8 +191,8 @@ class _Reading:
         self._head = Head(entry.n, sha256(line.data))
         if self._anchor is not None and self._anchor.n == entry.n:
             self._met = True
-            if self._anchor != self._head:
-                self._note(line.flaw(f"record {entry.n} is not the one whose head was kept"))
+        if self._kept.get(entry.n, self._head) != self._head:
+            self._note(line.flaw(f"record {entry.n} is not the one whose head was kept"))
         if entry.what == "audit.discarded":
             try:
                 self._discarded.add(parse_head(entry.before))
@@ -201,9 +205,11 @@ class _Reading:
             self._flaws.append(flaw)
 
 
-def _shortfall(anchor: Head, head: Head) -> str:
+def _shortfall(anchor: Head, first: int, head: Head) -> str:
     if head.n < anchor.n:
         return f"the log was shortened: it ends with record {head.n}, and had {anchor.n}"
+    if anchor.n < first:
+        return f"record {anchor.n}, whose head was kept, is from before the log: give a later head"
     return f"record {anchor.n}, whose head was kept, is not there"
 
 
