@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
-from tests.trusted import JOB_FILE, SigningPlant, digest_of
+from tests.trusted import AGENT, JOB_FILE, SigningPlant, digest_of
 
+from fedmill_agent.trust.bundle import check
 from fedmill_coordinator.cli import main
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.memory import MemoryStore
@@ -16,6 +17,7 @@ from fedmill_coordinator.store.records import JobRecord, VersionRecord
 from fedmill_coordinator.store.records_releases import ReleaseRecord
 from fedmill_coordinator.trust import bundle, operator
 from fedmill_coordinator.trust.bundle import Bundled, write_bundle
+from fedmill_coordinator.trust.keys import read_online
 from fedmill_shared.errors import FedmillError, StoreError, TrustError
 from fedmill_shared.files import sha256
 from fedmill_shared.job_check import canonical, load_job
@@ -116,6 +118,19 @@ class TestContent:
         assert (made.jobs, made.releases) == (["oven"], {})
         assert [each.name for each in (rig.out / "notices").iterdir()] == ["oven.job"]
         assert not (rig.out / "blobs").exists()
+
+    def test_what_is_signed_a_moment_before_fits_together(self, rig: Rig) -> None:
+        """Nobody signs between what is due and the copy: the folder is held meanwhile."""
+        rig.run("late")
+
+        def refresh() -> None:
+            with pytest.raises(StoreError, match="holds the folder"):
+                rig.repository.alone(seconds=0).__enter__()
+            rig.repository.refresh(read_online(rig.online), rig.clock)
+
+        write_bundle(rig.repository, rig.store, rig.blobs, rig.out, refresh=refresh)
+        checked = check(rig.out, rig.state, rig.root, AGENT)
+        assert sorted(checked.jobs) == ["late", "oven", "press"]
 
     def test_the_same_job_twice_is_once(self, rig: Rig) -> None:
         """At the command line it may be given several times."""

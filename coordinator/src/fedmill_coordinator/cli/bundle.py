@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill bundle``: what is signed, on a stick, for machines without a network."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,12 +31,13 @@ def command(config: Path, out: Path, jobs: tuple[str, ...], *, software: bool) -
     as the timestamp in them.
     """
     settings, trust = settings_with_trust(config)
-    repository, clock = repository_of(trust), SystemClock()
-    with repository.alone():  # what the operator has just signed goes along
-        repository.refresh(read_online(Path(trust.keys)), clock)
+    repository, signers = repository_of(trust), read_online(Path(trust.keys))
+    # What the operator has just signed goes along.
+    refresh = partial(repository.refresh, signers, SystemClock())
+    blobs = Blobs(settings.blobs)
     with opened(config) as store:
         made = write_bundle(
-            repository, store, Blobs(settings.blobs), out, jobs=jobs, software=software
+            repository, store, blobs, out, jobs=jobs, software=software, refresh=refresh
         )
     written(settings, "trust.bundled", str(out), ", ".join(made.jobs))
     told = [f"{job}: release {made.releases.get(job, 'none yet')}" for job in made.jobs]

@@ -7,7 +7,7 @@ that is not signed, but for the state of each job, which is no secret and no ord
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,11 @@ def write_bundle(
     *,
     jobs: Iterable[str] = (),
     software: bool = False,
+    refresh: Callable[[], object] | None = None,
 ) -> Bundled:
     """Write what is signed into ``out``, of these ``jobs`` or of all; with ``software`` if asked.
+
+    ``refresh`` is called while the folder is held: it signs what is due, so that all fits together.
 
     Raises:
         TrustError: there is something in ``out`` already, or metadata is damaged.
@@ -61,7 +64,7 @@ def write_bundle(
     except OSError as error:
         raise StoreError(f"{out}: {error.strerror or error}") from error
     try:
-        return _write(repository, store, blobs, out, wanted, software=software)
+        return _write(repository, store, blobs, out, wanted, software=software, refresh=refresh)
     except OSError as error:
         _clear(out)
         told = f"{error.filename or out}: {error.strerror or error}"
@@ -85,9 +88,12 @@ def _write(
     wanted: set[str],
     *,
     software: bool,
+    refresh: Callable[[], object] | None,
 ) -> Bundled:
     make_folder(out / "notices")
     with repository.alone():  # only for what is small: the daemon waits for it
+        if refresh is not None:
+            refresh()
         _copy_metadata(repository, out)
         roles = [TrustRole.TARGETS, TrustRole.MODELS]
         roles += [TrustRole.SOFTWARE] if software else []
