@@ -8,10 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.agent.identity.scenarios import NEW, OLD, facts, put
+from tests.agent.identity.stand import DAY, Hands
 from tests.agent.kit import Journal
 
 from fedmill_agent import safe
-from fedmill_agent.config import AgentConfig, AgentSection
+from fedmill_agent.background import Background
+from fedmill_agent.config import AgentConfig, AgentSection, BrokerSection
+from fedmill_agent.identity import keeper
+from fedmill_agent.identity.children import Outcome
+from fedmill_agent.identity.folder import IdentityFolder
+from fedmill_agent.identity.place import identity_folder
 from fedmill_agent.line import subscriptions
 from fedmill_agent.safe import SAFE_SECONDS, SafeDaemon
 from fedmill_agent.service import Service
@@ -20,15 +27,18 @@ from fedmill_agent.status import read_status
 from fedmill_shared import topics
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FedmillError
+from fedmill_shared.link.base import Message
 from fedmill_shared.link.memory import MemoryBroker, MemoryLink
-from fedmill_shared.messages import AgentState, decode
+from fedmill_shared.link.options import TlsSection, settled
+from fedmill_shared.messages import AgentState, RenewalAnswer, decode, encode
 
 
 class Stand:
     """The daemon, the broker, and what it leaves."""
 
-    def __init__(self, folder: Path, *, forced: bool = False) -> None:
-        self.state, self.clock, self.journal = folder / "state", ManualClock(), Journal()
+    def __init__(self, folder: Path, *, forced: bool = False, tls: bool = False) -> None:
+        self.state, self.journal = folder / "state", Journal()
+        self.clock = ManualClock(0) if tls else ManualClock()  # 0: a certificate's first moment
         self.state.mkdir()
         config = folder / "agent.toml"
         config.write_text("")
@@ -37,7 +47,8 @@ class Stand:
         self.starts = Starts(self.state, config, self.journal, forced=forced)
         self.broker = MemoryBroker()
         settings = AgentConfig(
-            agent=AgentSection(id="gw", state=str(self.state), labels={"line": "A"})
+            agent=AgentSection(id="gw", state=str(self.state), labels={"line": "A"}),
+            broker=BrokerSection(tls=settled(TlsSection() if tls else None, folder, self.state)),
         )
 
         def connect(sink: Any, will: Any) -> MemoryLink:
@@ -119,6 +130,55 @@ class TestWork:
         stand.turn()
         assert stand.word.safe_mode
         assert stand.journal.of("event.failed")
+
+
+class TestCertificate:
+    @pytest.fixture
+    def stand(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
+        """With a certificate; what takes cryptography is done at once, by nobody."""
+        self.hands = Hands()
+        monkeypatch.setattr(keeper, "Children", lambda *_: self.hands)
+        monkeypatch.setattr(safe, "Background", lambda _post: Background())
+        stand = Stand(tmp_path, tls=True)
+        self.folder = IdentityFolder(identity_folder(stand.state))
+        put(self.folder, OLD)
+        stand.link.start()
+        stand.turn()
+        return stand
+
+    def test_is_told(self, stand: Stand) -> None:
+        """To the coordinator and on the disk."""
+        assert stand.word.certificate.serial == "1"
+        assert read_status(stand.state).identity.state == "valid"
+
+    def test_is_renewed_in_time(self, stand: Stand) -> None:
+        """A gateway in safe mode for weeks would be heard of no more."""
+        asked: list[Any] = []
+        coordinator = MemoryLink(stand.broker, [topics.up("gw", "renew")], asked.append)
+        coordinator.start()
+        stand.clock.advance(65 * DAY)
+        stand.turn()
+        assert [each.payload for each in asked if isinstance(each, Message)] == [b"request 1"]
+
+        def take(_certificate: bytes) -> Outcome:
+            put(self.folder, NEW)
+            return Outcome(facts=facts(NEW), changed=True)
+
+        self.hands.take = take  # type: ignore[method-assign]
+        answer = RenewalAnswer(state="issued", certificate=b"new")
+        coordinator.publish(topics.down("gw", "certificate"), encode(answer))
+        stand.turn()
+        assert stand.word.certificate.serial == "2"
+        assert stand.word.safe_mode
+        assert stand.journal.of("certificate.renewed")
+
+    def test_what_is_no_answer_ends_nothing(self, stand: Stand) -> None:
+        """It is refused, and safe mode goes on."""
+        coordinator = MemoryLink(stand.broker, [], list)
+        coordinator.publish(topics.down("gw", "certificate"), b"damaged")
+        stand.turn()
+        assert stand.journal.of("message.refused")
+        assert stand.word.safe_mode
 
 
 class TestEnd:

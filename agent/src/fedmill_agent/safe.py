@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent in safe mode: it connects and says how it is, and nothing else.
+"""The agent in safe mode: it connects, says how it is, has its certificate renewed, nothing else.
 
 No source is read, nothing is scored, trained or installed, and no store is opened: whatever it was
-that ended five starts in a row is not touched. After an hour a start in full is tried once.
+that ended five starts in a row is not touched. Without a certificate nobody would hear of it any
+more. After an hour a start in full is tried once.
 """
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedmill_agent.audited import AuditDesk
+from fedmill_agent.background import Background
 from fedmill_agent.config import AgentConfig
+from fedmill_agent.daemon import TICK_SECONDS, Due
 from fedmill_agent.guard import guarded
 from fedmill_agent.heartbeat import HEARTBEAT_SECONDS
-from fedmill_agent.line import Connect, Line
+from fedmill_agent.identity.term import certificate_state
+from fedmill_agent.line import Connect, Line, read
 from fedmill_agent.reloading import Reloaded
 from fedmill_agent.service import Service
 from fedmill_agent.starts import Starts
 from fedmill_agent.status import resident_bytes, status_of, write_status
-from fedmill_shared import __version__
+from fedmill_shared import __version__, topics
 from fedmill_shared.audit import DAEMON
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.inbox import Inbox
-from fedmill_shared.link.base import Connected, Disconnected, LinkEvent
+from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
 from fedmill_shared.log import Logger
-from fedmill_shared.messages import AgentState
+from fedmill_shared.messages import AgentState, RenewalAnswer
 from fedmill_shared.protocol import NEWEST
+
+if TYPE_CHECKING:
+    from fedmill_agent.identity.keeper import Keeper
 
 SAFE_SECONDS = 3600.0
 POLL_SECONDS = 0.1
@@ -37,7 +46,7 @@ REMEDY = (
 
 
 class SafeDaemon:
-    """Owns a link to the broker and nothing else of an agent."""
+    """Owns a link to the broker, the certificate for it, and nothing else of an agent."""
 
     def __init__(
         self,
@@ -55,9 +64,12 @@ class SafeDaemon:
         self._log = log
         self._starts = starts
         self._service = service
-        self._inbox: Inbox[LinkEvent] = Inbox((WAITING,))
+        self._inbox: Inbox[LinkEvent | Due] = Inbox((WAITING,))
         self._line = Line(config, connect, self._hear, log, clock)
-        self._beat_due = 0.0
+        self._audit = AuditDesk(config.agent, clock, log)
+        self._background = Background(lambda call: self._hear(Due(call)))
+        self._identity = self._keeper_of_identity()
+        self._beat_due = self._tick_due = 0.0
         self._asked = self._answered = 0
         self._stopping = False
         self._over_at = clock.monotonic() + SAFE_SECONDS
@@ -78,9 +90,8 @@ class SafeDaemon:
         """
         reason = self._starts.reason
         self._log.error("agent.safe_mode", reason=reason, pid=os.getpid(), remedy=REMEDY)
-        audit = AuditDesk(self._config.agent, self._clock, self._log)
         agent = self._config.agent.id
-        audit.record(who=DAEMON, what="agent.safe_mode", subject=agent, after=reason)
+        self._audit.record(who=DAEMON, what="agent.safe_mode", subject=agent, after=reason)
         self._line.start()
         guarded(self._log, self._beat)
         self._service.begin()
@@ -92,6 +103,7 @@ class SafeDaemon:
         finally:
             self._service.end()
             self._inbox.close()
+            self._background.close()
             self._line.leave(self._state(online=False))
             self._log.info("agent.stopped", agent=self._config.agent.id)
         if over:
@@ -104,12 +116,17 @@ class SafeDaemon:
     def step(self, timeout: float) -> None:
         """Take one event, or wait ``timeout`` seconds for none; then say what is due.
 
-        What the coordinator sends passes by: it says again whatever matters.
+        What the coordinator sends passes by, but for a certificate: it says again whatever matters.
         """
         event = self._inbox.get(timeout)
         if isinstance(event, Connected | Disconnected):
             self._line.turn(event)
             self._beat_due = 0.0
+        elif event is not None:
+            guarded(self._log, partial(self._take, event))
+        if self._identity is not None and self._clock.monotonic() >= self._tick_due:
+            self._tick_due = self._clock.monotonic() + TICK_SECONDS
+            guarded(self._log, self._identity.tick)
         if self._asked > self._answered:
             self._answered, self._beat_due = self._asked, 0.0
         if self._clock.monotonic() >= self._beat_due:
@@ -117,9 +134,37 @@ class SafeDaemon:
             guarded(self._log, self._beat)
         self._service.turn(lambda: f"safe mode: {self._starts.reason}", self._late)
 
-    def _hear(self, event: LinkEvent) -> None:
+    def _keeper_of_identity(self) -> "Keeper | None":
+        """Who watches and renews the agent's certificate; None for a link in the clear."""
+        if self._config.broker.tls is None:
+            return None
+        from fedmill_agent.identity.keeper import open_keeper  # noqa: PLC0415  as the daemon does
+
+        return open_keeper(
+            self._config,
+            self._line,
+            self._audit,
+            background=self._background,
+            hurry=self._hurry,
+            clock=self._clock,
+            log=self._log,
+        )
+
+    def _hurry(self) -> None:
+        self._beat_due = 0.0
+
+    def _hear(self, event: LinkEvent | Due) -> None:
         """Hand in what the network says; its thread waits while much is waiting."""
         self._inbox.put(event, 0)
+
+    def _take(self, event: LinkEvent | Due) -> None:
+        match event:
+            case Due(call):
+                call()
+            case Message() if self._identity and topics.kind_of(event.topic) == "certificate":
+                _, said = read(event)
+                if isinstance(said, RenewalAnswer):
+                    self._identity.hear(said)
 
     def _late(self) -> dict[str, float]:
         return {"link": self._line.late} if self._line.late else {}
@@ -131,10 +176,18 @@ class SafeDaemon:
         outcome = Reloaded(self._answered)
         if self._answered:
             outcome = Reloaded(self._answered, f"the agent is in safe mode: {REMEDY}")
-        status = status_of(state, connected=self._line.connected, trainer_pid=None, config=outcome)
+        identity = self._identity.standing() if self._identity is not None else None
+        status = status_of(
+            state,
+            connected=self._line.connected,
+            trainer_pid=None,
+            config=outcome,
+            identity=identity,
+        )
         write_status(Path(self._config.agent.state), status)
 
     def _state(self, *, online: bool) -> AgentState:
+        identity = self._identity
         return AgentState(
             online=online,
             software=__version__,
@@ -142,5 +195,6 @@ class SafeDaemon:
             labels=self._config.agent.labels,
             sent_ns=self._clock.now_ns(),
             resident_bytes=resident_bytes(),
+            certificate=None if identity is None else certificate_state(identity.standing()),
             safe_mode=self._starts.reason if online else "",
         )

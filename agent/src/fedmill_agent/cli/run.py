@@ -37,7 +37,7 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument(
         "--safe-mode",
         action="store_true",
-        help="connect and say how it is, and nothing else: no sources, no training, no installs",
+        help="connect, say how it is, keep the certificate: no sources, no training, no installs",
     )
 
 
