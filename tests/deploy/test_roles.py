@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What roles promise: every variable described, secrets silent, handlers harmless in a check."""
 
+import json
+import os
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,35 @@ def _tasks(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _all_tasks(role: str) -> Iterator[dict[str, Any]]:
     for path in sorted((ANSIBLE / "roles" / role / "tasks").glob("*.yml")):
         yield from _tasks(_load(path))
+
+
+def _play(
+    folder: Path, play: dict[str, Any], *options: str, **variables: object
+) -> tuple[int, str]:
+    """Exit code and text of a play on this machine, for tasks that keep to ``folder``."""
+    hosts = {name: {"ansible_connection": "local"} for name in ("gw1", "gw2")}
+    inventory = {"all": {"children": {"gateways": {"hosts": hosts}}}}
+    inventory["all"]["vars"] = {"ansible_python_interpreter": sys.executable}  # type: ignore[assignment]
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (folder / "play.yml").write_text(yaml.safe_dump([{"gather_facts": False, **play}]))
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml"]
+    command += ["play.yml", "-e", json.dumps(variables), *options]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
+        "ANSIBLE_ROLES_PATH": str(ANSIBLE / "roles"),
+        "ANSIBLE_HOME": str(folder / "ansible"),
+        "ANSIBLE_NOCOLOR": "1",
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _role(name: str, tasks: str) -> dict[str, Any]:
+    return {"ansible.builtin.import_role": {"name": name, "tasks_from": tasks}}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -62,14 +96,138 @@ class TestRole:
         handlers = _load(path) if path.exists() else []
         assert all(each["when"] == "not ansible_check_mode" for each in handlers)
 
+    def test_what_is_included_runs_under_the_tags_of_its_role(self, role: str) -> None:
+        """An include hands its own on to nothing: `--tags common_install` would install nothing."""
+        included = [task for task in _all_tasks(role) if "ansible.builtin.include_tasks" in task]
+        for task in included:
+            assert task["ansible.builtin.include_tasks"]["apply"]["tags"] == ["always"]
+
+
+class TestReleases:
+    def _root(self, folder: Path) -> Path:
+        """Where releases are, by a way that leads over a link, as where /opt is on another disk."""
+        (folder / "disk").mkdir()
+        root = folder / "opt"
+        root.symlink_to("disk")
+        for number, deps in enumerate(("old", "old", "new", "new")):
+            release = root / f"releases/0.1.{number}"
+            release.mkdir(parents=True)
+            (root / "deps" / deps).mkdir(parents=True, exist_ok=True)
+            (release / "deps").symlink_to(root / "deps" / deps)
+            os.utime(release, (number, number))
+        (root / "deps/useless").mkdir()
+        return root
+
+    def _names(self, folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    def test_old_ones_go_and_those_in_use_stay(self, tmp_path: Path) -> None:
+        """The oldest is current here, after a way back; its packages of others stay, too."""
+        root = self._root(tmp_path)
+        (root / "current").symlink_to(root / "releases/0.1.0")
+        (root / "previous").symlink_to(root / "releases/0.1.3")
+        play = {"hosts": "gw1", "tasks": [_role("common", "prune")]}
+        code, text = _play(tmp_path, play, common_root=str(root), common_keep_releases=2)
+        assert code == 0, text
+        assert self._names(root / "releases") == ["0.1.0", "0.1.2", "0.1.3"]
+        assert self._names(root / "deps") == ["new", "old"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="releases are root's")
+    @pytest.mark.parametrize(("runs", "restarted"), [("0.1.2", True), ("0.1.3", False)])
+    def test_a_service_that_still_runs_another_one_is_restarted(
+        self, tmp_path: Path, runs: str, *, restarted: bool
+    ) -> None:
+        """The run before ended after it had set the link."""
+        root = self._root(tmp_path)
+        (root / "current").symlink_to(root / "releases/0.1.3")
+        status = tmp_path / "bin/systemctl"
+        status.parent.mkdir()
+        status.write_text(f"#!/bin/sh\necho 7 {root}/releases/{runs}/bin/python fedmill-agent\n")
+        status.chmod(0o755)
+        play = {
+            "hosts": "gw1",
+            "tasks": [_role("common", "activate")],
+            "handlers": [
+                {
+                    "name": "It",
+                    "listen": "Release changed",
+                    "ansible.builtin.debug": {"msg": "anew"},
+                }
+            ],
+        }
+        given = {
+            "common_root": str(root),
+            "common_version": "0.1.3",
+            "common_internal_programs": [],
+        }
+        code, text = _play(tmp_path, play, common_components=["agent"], **given)
+        assert code == 0, text
+        assert ("anew" in text) == restarted
+
+
+class TestVariables:
+    def test_words_of_the_plant_reach_the_agent_as_they_are(self, tmp_path: Path) -> None:
+        """Whatever they are made of, the configuration is TOML."""
+        hard = "\" line 'A' \\ \n \N{HAMMER AND WRENCH} \N{FACTORY} # ="
+        source = ANSIBLE / "roles/agent/templates/agent.toml.j2"
+        copy = {"src": str(source), "dest": str(tmp_path / "agent.toml"), "mode": "0600"}
+        defaults = _load(ANSIBLE / "roles/agent/defaults/main.yml")
+        given = {
+            **{name: value for name, value in defaults.items() if "{{" not in str(value)},
+            "agent_id": "gw1",
+            "agent_internal_socket": hard,
+            "agent_labels": {"line": hard, "tags": [hard], "not.one": 1.5},
+            "agent_broker_host": hard,
+        }
+        play = {"hosts": "gw1", "tasks": [{"ansible.builtin.template": copy}]}
+        code, text = _play(tmp_path, play, **given)
+        assert code == 0, text
+        written = tomllib.loads((tmp_path / "agent.toml").read_text())
+        assert written["agent"]["labels"] == given["agent_labels"]
+        assert written["broker"]["host"] == written["training"]["socket"] == hard
+
+    def test_a_wrong_type_is_refused_where_plays_begin(self, tmp_path: Path) -> None:
+        """The plant server's play begins with another file than `main`."""
+        play = {"hosts": "gw1", "tasks": [_role("coordinator", "prepare")]}
+        only = ("--check", "--tags", "always")
+        code, text = _play(tmp_path, play, *only, coordinator_certificate_days="often")
+        assert code != 0
+        assert "coordinator_certificate_days" in text
+
+    @pytest.mark.parametrize(("name", "code"), [("gw2", 2), ("gw3", 0)])
+    def test_two_gateways_with_one_name_are_refused(
+        self, tmp_path: Path, name: str, code: int
+    ) -> None:
+        """Also where one has it as its own, and the other by its host's name."""
+        (tmp_path / "host_vars").mkdir()
+        (tmp_path / "host_vars/gw1.yml").write_text(f"agent_id: {name}\n")
+        play = {"hosts": "gateways", "tasks": [_role("agent", "preflight")]}
+        given, text = _play(tmp_path, play)
+        assert given == code, text
+        assert ("two gateways have the same agent_id" in text) == (code != 0)
+
 
 class TestPlays:
     def test_an_upgrade_goes_in_waves_and_ends_with_the_first_failure(self) -> None:
         """One gateway, a tenth, the rest."""
         plays = {play["name"]: play for play in _load(ANSIBLE / "upgrade.yml")}
         waves = plays["The gateways, in waves"]
+        assert waves["hosts"] == "gateways:&upgrade_reached"  # the group alone has no order
         assert waves["serial"] == [1, "10%", "100%"]
         assert waves["max_fail_percentage"] == 0
+
+    def test_an_upgrade_that_fails_leaves_a_coordinator_that_runs(self) -> None:
+        """It is stopped for the copy of its database, which nothing may change before."""
+        (play,) = [
+            each for each in _load(ANSIBLE / "upgrade.yml") if each["hosts"] == "plant_server"
+        ]
+        rescue = play["tasks"][-1]["rescue"]
+        assert rescue[0]["ansible.builtin.systemd_service"]["state"] == "started"
+        assert "ansible.builtin.fail" in rescue[-1]
+        steps = [task["name"] for task in _load(ANSIBLE / "roles/coordinator/tasks/prepare.yml")]
+        kept = steps.index("Keep")
+        assert steps.index("Configure") < kept < steps.index("Make the release current")
+        assert kept < next(index for index, name in enumerate(steps) if "authority" in name)
 
     def test_the_example_has_no_secret(self) -> None:
         """The vault of the example is one to be copied, and says so."""
