@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill trust``: the ceremony as a person holds it, at the command line."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -9,7 +11,11 @@ from msgspec import json
 from tests.trusted import JOB_FILE
 
 from fedmill_coordinator.cli import main
+from fedmill_coordinator.trust.keys import read_public
 from fedmill_shared.audit import FILE
+from fedmill_shared.audit.entry import Entry
+from fedmill_shared.audit.verifying import entries
+from fedmill_shared.files import sha256
 
 
 class Desk:
@@ -27,6 +33,10 @@ class Desk:
         """Type a command."""
         told = ["--config", str(self.config)] if config else []
         return CliRunner(env={"COLUMNS": "200"}).invoke(main, ["trust", *map(str, words), *told])
+
+    def acts(self) -> list[Entry]:
+        """What the audit log says was done."""
+        return list(entries(self.folder / "state" / FILE))
 
     def key(self, name: str) -> Path:
         """Where a key is."""
@@ -58,7 +68,7 @@ class TestCeremony:
         """One is too few, and it says how to go on."""
         file = desk.folder / "next.json"
         desk.done("root", "prepare", "--out", file)
-        sign = ("root", "sign", file, "--key")
+        sign = ("root", "sign", file, "--yes", "--key")
         desk.done(*sign, desk.key("root-2"), config=False)
         few = desk.trust("root", "import", file)
         assert few.exit_code == 25
@@ -66,6 +76,9 @@ class TestCeremony:
         desk.done(*sign, desk.key("root-3"), config=False)
         assert "root 2 counts" in desk.done("root", "import", file)
         assert desk.roles()["root"]["version"] == 2
+        founded, imported = desk.acts()
+        assert (founded.what, imported.what) == ("trust.founded", "trust.root_imported")
+        assert (imported.before, imported.after) == (founded.after, sha256(file.read_bytes()))
 
     def test_a_lost_key_is_replaced(self, desk: Desk) -> None:
         """By one that was made for that."""
@@ -75,10 +88,13 @@ class TestCeremony:
         replace = f"root-1={new.with_suffix('.pub.pem')}"
         desk.done("root", "prepare", "--out", file, "--replace", replace)
         for name in ("root-2", "root-3"):
-            desk.done("root", "sign", file, "--key", desk.key(name), config=False)
+            desk.done("root", "sign", file, "--yes", "--key", desk.key(name), config=False)
         desk.done("root", "import", file)
+        before = read_public(desk.key("software"), "software").keyid
         desk.done("replace-key", "software", new, "--key", desk.key("targets"))
         assert desk.roles()["targets"]["version"] == 2
+        last = desk.acts()[-1]
+        assert (last.before, last.after) == (before, read_public(new, "software").keyid)
 
     def test_passphrases_are_asked_of_a_file(self, tmp_path: Path) -> None:
         """The offline keys are useless without."""
@@ -91,6 +107,106 @@ class TestCeremony:
         assert "signed: press" in desk.done(*add, "--passphrase-file", phrase)
 
 
+class TestSigning:
+    """What the owner of a root key sees before it signs: the laptop knows nothing of the plant."""
+
+    def prepared(self, desk: Desk) -> Path:
+        """The next root, as it came on a stick."""
+        file = desk.folder / "next.json"
+        desk.done("root", "prepare", "--out", file)
+        return file
+
+    def shown(self, desk: Desk, file: Path, *more: object) -> list[str]:
+        """What is told of it to the owner of root-2, who then signs."""
+        first = desk.folder / "trust" / "metadata" / "1.root.json"
+        words = ("root", "sign", file, "--key", desk.key("root-2"), "--before", first, *more)
+        return desk.done(*words, "--yes", config=False).splitlines()
+
+    def spoiled(self, desk: Desk, change: Callable[[Any], None]) -> list[str]:
+        """What is told once somebody on the plant server has changed the file."""
+        file = self.prepared(desk)
+        content = json.decode(file.read_bytes())
+        change(content["signed"])
+        file.write_bytes(json.encode(content))
+        return self.shown(desk, file)
+
+    def test_keys_have_digests_from_their_making_on(self, tmp_path: Path) -> None:
+        """Those that are told when one signs."""
+        desk = Desk(tmp_path)
+        made = desk.done("init", "--keys", desk.keys)
+        told = self.shown(desk, self.prepared(desk))
+        own = next(line for line in told if line.startswith("your key: ")).split()[-1]
+        assert f"  root-2  {own}" in made
+        new = desk.done("key", desk.folder / "new.pem", config=False).split()[-1]
+        file = desk.folder / "next.json"
+        replace = f"root-1={desk.folder / 'new.pub.pem'}"
+        desk.done("root", "prepare", "--out", file, "--replace", replace)
+        assert f"  root: root-1 ({new}) comes" in self.shown(desk, file)
+
+    def test_names_version_term_and_keys(self, desk: Desk) -> None:
+        """With the digest of each key, its own among them."""
+        told = self.shown(desk, self.prepared(desk))
+        assert told[0].startswith("root 2, good until 20")
+        own = next(line for line in told if line.startswith("your key: ")).split()[-1]
+        roles = [line for line in told if line.startswith("  root: 2 of root-1 (")]
+        assert [f"root-2 ({own})" in line for line in roles] == [True]
+        assert "  signed by nobody so far" in told
+        assert told[-2:] == [f"your key: {own}", f"{desk.folder / 'next.json'}: 1 signature"]
+        assert "  nothing but its term" in told
+
+    def test_a_key_under_the_name_and_id_of_another_is_told(self, desk: Desk) -> None:
+        """Whoever prepares the file writes both; the digest is of the key itself."""
+
+        def exchange(signed: Any) -> None:
+            (key,) = [k for k in signed["keys"].values() if k["x-fedmill-name"] == "root-1"]
+            key["keyval"]["public"] = "ab" * 32
+
+        told = self.spoiled(desk, exchange)
+        changed = [line for line in told if line.endswith((" goes", " comes"))]
+        assert [line.split("(")[0] for line in changed] == ["  root: root-1 "] * 2
+
+    def test_fewer_signatures_are_told(self, desk: Desk) -> None:
+        """One stick would be enough from then on."""
+
+        def lower(signed: Any) -> None:
+            signed["roles"]["root"]["threshold"] = 1
+
+        assert "  root: 1 signatures are enough, before 2" in self.spoiled(desk, lower)
+
+    def test_a_name_steers_no_terminal(self, desk: Desk) -> None:
+        """Nor is it longer than a line."""
+
+        def rename(signed: Any) -> None:
+            for key in signed["keys"].values():
+                key["x-fedmill-name"] = "\x1b[2J" + "x" * 5000
+
+        told = "\n".join(self.spoiled(desk, rename))
+        assert "\x1b" not in told
+        assert "x" * 100 not in told
+
+    def test_without_a_word_of_consent_nothing_is_signed(self, desk: Desk) -> None:
+        """No terminal to ask on, and no --yes."""
+        file = self.prepared(desk)
+        before = file.read_bytes()
+        result = desk.trust("root", "sign", file, "--key", desk.key("root-1"), config=False)
+        assert (result.exit_code, "give --yes" in result.output) == (2, True)
+        assert "root 2, good until" in result.output
+        assert "give --before" in result.output
+        assert file.read_bytes() == before
+
+    @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("", 130), ("y\n", 0)])
+    def test_it_asks(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+    ) -> None:
+        """And signs what was shown, if the answer is yes."""
+        file = self.prepared(desk)
+        before = file.read_bytes()
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+        words = ["trust", "root", "sign", str(file), "--key", str(desk.key("root-1"))]
+        assert CliRunner().invoke(main, words, input=answer).exit_code == code
+        assert (file.read_bytes() != before) is (code == 0)
+
+
 class TestActs:
     def test_each_is_on_record(self, desk: Desk) -> None:
         """Who did what, in the audit log of the coordinator."""
@@ -98,21 +214,23 @@ class TestActs:
         overlay = desk.folder / "overlay.toml"
         overlay.write_text("[training]\nnice = 5\n")
         desk.done("add-job", desk.job, *key)
+        signed = sha256(desk.job.read_bytes())
+        desk.job.write_text(JOB_FILE + "\n")
+        desk.done("add-job", desk.job, *key)
         desk.done("set-config", "all", overlay, *key)
         desk.done("set-config", "all", "--remove", *key)
         desk.done("remove-job", "press", *key)
         desk.done("renew", "targets", *key)
         desk.done("add-software", overlay, "--key", desk.key("software"))
-        lines = (desk.folder / "state" / FILE).read_bytes().splitlines()
-        acts = [json.decode(line, type=dict[str, object])["what"] for line in lines]
-        assert acts == [
-            "trust.founded",
-            "trust.job_signed",
-            "trust.config_signed",
-            "trust.config_removed",
-            "trust.job_removed",
-            "trust.renewed",
-            "trust.software_signed",
+        job, tuned = sha256(desk.job.read_bytes()), sha256(overlay.read_bytes())
+        assert [(each.what, each.subject, each.before, each.after) for each in desk.acts()[1:]] == [
+            ("trust.job_signed", "jobs/press.toml", "", signed),
+            ("trust.job_signed", "jobs/press.toml", signed, job),
+            ("trust.config_signed", "config/all.toml", "", tuned),
+            ("trust.config_removed", "config/all.toml", tuned, ""),
+            ("trust.job_removed", "jobs/press.toml", job, ""),
+            ("trust.renewed", "targets", "version 6", "version 7"),
+            ("trust.software_signed", "software/overlay.toml", "", tuned),
         ]
 
     def test_status_is_a_table_for_people(self, desk: Desk) -> None:

@@ -18,17 +18,20 @@ from fedmill_coordinator.cli.trusted import (
     repository_of,
     settings_option,
     settings_with_trust,
+    signed,
     signer_in,
     written,
 )
 from fedmill_coordinator.store.sql import SqlStore
-from fedmill_coordinator.trust.founding import found
+from fedmill_coordinator.trust.founding import ROOT_KEYS, found
 from fedmill_coordinator.trust.keys import make_key, read_public
 from fedmill_coordinator.trust.operator import Operator
 from fedmill_coordinator.trust.repository import Repository, when
 from fedmill_coordinator.trust.standing import standing
+from fedmill_coordinator.trust.telling import fingerprint
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import sha256
+from fedmill_shared.job_check import load_job
 from fedmill_shared.trust import TrustRole, config_path, job_path
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -38,6 +41,8 @@ CARRY = """Carry away, each to a place of its own:
   {targets}  the operator's stick: it signs jobs and configuration
   {software}  whom the software comes from
 They are of no use here any more: delete them once they are copied.
+Write down what tells each root key from others, for whoever is asked to sign the next root:
+{digests}
 The daemon's keys stay in {online}.
 Give every agent {root} as [trust] root."""
 
@@ -79,9 +84,13 @@ def init(config: Path, keys: Path, passphrase_file: Path | None) -> None:
         SystemClock(),
         passphrase=passphrase_in(passphrase_file),
     )
-    written(settings, "trust.founded", str(made.root), sha256(made.root.read_bytes()))
+    written(settings, "trust.founded", str(made.root), after=sha256(made.root.read_bytes()))
     names = {name.replace("-", ""): path for name, path in made.keys.items()}
-    click.echo(CARRY.format(**names, root=made.root, online=trust.keys))
+    digests = "\n".join(
+        f"  {name}  {fingerprint(read_public(made.keys[name].with_suffix('.pub.pem'), name))}"
+        for name in ROOT_KEYS
+    )
+    click.echo(CARRY.format(**names, root=made.root, online=trust.keys, digests=digests))
 
 
 @act("status")
@@ -115,9 +124,12 @@ def add_job(config: Path, key: Path, passphrase_file: Path | None, file: Path) -
     """Sign the job FILE, after you have looked it through."""
     settings, trust = settings_with_trust(config)
     operator = _operator(trust.folder, key, passphrase_file)
-    running = _running(settings.database)
+    running, repository = _running(settings.database), repository_of(trust)
+    path = job_path(load_job(file).name)
+    before = signed(repository, path)
     jobs = operator.add_job(file, running)
-    written(settings, "trust.job_signed", str(file), sha256(file.read_bytes()))
+    after = signed(repository, path)
+    written(settings, "trust.job_signed", path, before=before, after=after)
     click.echo(f"signed: {', '.join(jobs)}; restart the coordinator where they are new to it")
 
 
@@ -126,8 +138,10 @@ def add_job(config: Path, key: Path, passphrase_file: Path | None, file: Path) -
 def remove_job(config: Path, key: Path, passphrase_file: Path | None, job: str) -> None:
     """Take back the signature of JOB: no agent takes it up any more."""
     settings, trust = settings_with_trust(config)
-    _operator(trust.folder, key, passphrase_file).remove(job_path(job))
-    written(settings, "trust.job_removed", job, "")
+    operator, path = _operator(trust.folder, key, passphrase_file), job_path(job)
+    before = signed(repository_of(trust), path)
+    operator.remove(path)
+    written(settings, "trust.job_removed", path, before=before)
 
 
 @act("set-config", key="targets")
@@ -149,13 +163,16 @@ def set_config(
     settings, trust = settings_with_trust(config)
     if (file is None) is not remove:
         raise click.UsageError("give either FILE or --remove")
-    operator = _operator(trust.folder, key, passphrase_file)
+    operator, repository = _operator(trust.folder, key, passphrase_file), repository_of(trust)
+    path = config_path(agent)
+    before = signed(repository, path)
     if file is None:
-        operator.remove(config_path(agent))
-        written(settings, "trust.config_removed", agent, "")
+        operator.remove(path)
+        written(settings, "trust.config_removed", path, before=before)
     else:
         operator.set_config(agent, file)
-        written(settings, "trust.config_signed", agent, sha256(file.read_bytes()))
+        after = signed(repository, path)
+        written(settings, "trust.config_signed", path, before=before, after=after)
 
 
 @act("add-software", key="software")
@@ -163,8 +180,11 @@ def set_config(
 def add_software(config: Path, key: Path, passphrase_file: Path | None, file: Path) -> None:
     """Sign FILE, a wheel for instance, with the key of software, for `fedmill bundle`."""
     settings, trust = settings_with_trust(config)
-    path = _operator(trust.folder, key, passphrase_file).add_software(file)
-    written(settings, "trust.software_signed", path, "")
+    operator, repository = _operator(trust.folder, key, passphrase_file), repository_of(trust)
+    before = signed(repository, f"software/{file.name}", TrustRole.SOFTWARE)
+    path = operator.add_software(file)
+    after = signed(repository, path, TrustRole.SOFTWARE)
+    written(settings, "trust.software_signed", path, before=before, after=after)
     click.echo(path)
 
 
@@ -173,8 +193,11 @@ def add_software(config: Path, key: Path, passphrase_file: Path | None, file: Pa
 def renew(config: Path, key: Path, passphrase_file: Path | None, role: str) -> None:
     """Sign what ROLE says for another term, or with its new key."""
     settings, trust = settings_with_trust(config)
-    _operator(trust.folder, key, passphrase_file).renew(TrustRole(role))
-    written(settings, "trust.renewed", role, "")
+    operator, repository = _operator(trust.folder, key, passphrase_file), repository_of(trust)
+    before = repository.version(TrustRole(role))
+    operator.renew(TrustRole(role))
+    after = repository.version(TrustRole(role))
+    written(settings, "trust.renewed", role, before=f"version {before}", after=f"version {after}")
 
 
 @act("replace-key", key="targets")
@@ -189,8 +212,8 @@ def replace_key(
     """
     settings, trust = settings_with_trust(config)
     public = read_public(new, role)
-    _operator(trust.folder, key, passphrase_file).replace_key(TrustRole(role), public)
-    written(settings, "trust.key_replaced", role, public.keyid)
+    before = _operator(trust.folder, key, passphrase_file).replace_key(TrustRole(role), public)
+    written(settings, "trust.key_replaced", role, before=", ".join(before), after=public.keyid)
 
 
 @command.command(name="key")
@@ -198,8 +221,8 @@ def replace_key(
 @passphrase_option
 def new_key(file: Path, passphrase_file: Path | None) -> None:
     """Make a key in FILE, to take the place of another; its public half goes beside it."""
-    make_key(file, passphrase_in(passphrase_file))
-    click.echo(f"{file}, {file.with_suffix('.pub.pem')}")
+    made = make_key(file, passphrase_in(passphrase_file))
+    click.echo(f"{file}, {file.with_suffix('.pub.pem')}: {fingerprint(made.public_key)}")
 
 
 def _cell(name: str, row: Row) -> str:

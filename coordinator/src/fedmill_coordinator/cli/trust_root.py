@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``fedmill trust root``: the ceremony in which a new root is signed, offline."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -15,9 +16,11 @@ from fedmill_coordinator.cli.trusted import (
     written,
 )
 from fedmill_coordinator.trust import ceremony
+from fedmill_coordinator.trust.telling import changes, fingerprint, told
 from fedmill_shared.clock import SystemClock
-from fedmill_shared.errors import UsageError
+from fedmill_shared.errors import FedmillError, Interrupted, UsageError
 from fedmill_shared.files import sha256
+from fedmill_shared.trust import TrustRole
 
 file_argument = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
@@ -53,10 +56,53 @@ def prepare(config: Path, out: Path, replace: tuple[str, ...]) -> None:
 @file_argument
 @key_option("root")
 @passphrase_option
-def sign(file: Path, key: Path, passphrase_file: Path | None) -> None:
-    """Add a signature to the root in FILE."""
-    count = ceremony.sign(file, signer_in(key, passphrase_file))
-    click.echo(f"{file}: {count} signatures")
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The root that counts now, from a place you trust: what changes is told.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def sign(
+    file: Path, key: Path, passphrase_file: Path | None, before: Path | None, *, yes: bool
+) -> None:
+    """Show what the root in FILE says and, if you agree, add a signature to it.
+
+    Names of keys are written by whoever made FILE: compare the digests behind them.
+    """
+    shown = ceremony.read_root(file)
+    lines = list(told(shown))
+    if before is None:
+        lines.append("give --before, the root that counts now, to see what changes")
+    else:
+        known = ceremony.read_root(before).signed
+        found = list(changes(shown.signed, known)) or ["nothing but its term"]
+        lines += [f"what changes to root {known.version}:", *(f"  {each}" for each in found)]
+    signer = signer_in(key, passphrase_file)
+    lines.append(f"your key: {fingerprint(signer.public_key)}")
+    click.echo("\n".join(lines))
+    if not yes:
+        _confirm(file)
+    count = ceremony.sign(file, signer, shown=shown)
+    click.echo(f"{file}: {count} signature{'s' * (count != 1)}")
+
+
+def _confirm(file: Path) -> None:
+    """Ask on the terminal.
+
+    Raises:
+        UsageError: there is no terminal to ask on.
+        FedmillError: the answer is no.
+        Interrupted: Ctrl-C was the answer.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"{file} cannot be signed without a confirmation", remedy="give --yes")
+    try:
+        agreed = click.confirm("Sign it?", err=True)
+    except click.Abort as error:
+        click.echo(err=True)  # the cursor stands behind the question
+        raise Interrupted(f"{file}: nothing was signed") from error
+    if not agreed:
+        raise FedmillError(f"{file}: nothing was signed", remedy="ask who prepared it")
 
 
 @root.command(name="import")
@@ -65,7 +111,10 @@ def sign(file: Path, key: Path, passphrase_file: Path | None) -> None:
 def import_root(file: Path, config: Path) -> None:
     """Make the signed root in FILE the one that counts; the daemon tells agents by itself."""
     settings, trust = settings_with_trust(config)
-    made = ceremony.take_in(repository_of(trust), file)
+    repository = repository_of(trust)
+    before = sha256(repository.raw(TrustRole.ROOT))
+    made = ceremony.take_in(repository, file)
     version = made.signed.version
-    written(settings, "trust.root_imported", f"root {version}", sha256(file.read_bytes()))
+    after = sha256(repository.raw(TrustRole.ROOT))
+    written(settings, "trust.root_imported", f"root {version}", before=before, after=after)
     click.echo(f"root {version} counts")

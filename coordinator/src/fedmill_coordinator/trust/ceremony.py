@@ -48,14 +48,14 @@ def prepare(
     return root
 
 
-def sign(file: Path, signer: CryptoSigner) -> int:
-    """Add a signature to the root in ``file``; how many it has now.
+def sign(file: Path, signer: CryptoSigner, *, shown: Metadata[Root] | None = None) -> int:
+    """Add a signature to the root in ``file``, or to the one that was ``shown``; how many it has.
 
     Raises:
         TrustError: it is no root.
         StoreError: it cannot be written.
     """
-    root = read_root(file)
+    root = read_root(file) if shown is None else shown
     root.sign(signer, append=True)
     write_atomic(file, root.to_bytes())
     return len(root.signatures)
