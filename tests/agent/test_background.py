@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from fedmill_agent.background import Background
+from fedmill_agent.background import STUCK_SECONDS, Background
+from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import ModelError
 
 
@@ -69,6 +70,27 @@ class TestBackground:
         assert background._thread is None
         assert done == [1]
         assert calls.empty()
+
+    def test_work_that_hangs_is_overdue(self) -> None:
+        """After an hour; whoever waits behind it would wait for ever."""
+        calls, clock = SimpleQueue[Any](), ManualClock()
+        background = Background(calls.put, clock)
+        begun, go = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            begun.set()
+            assert go.wait(10.0)
+
+        clock.advance(STUCK_SECONDS)
+        background.submit(hang, lambda _: None, fail)
+        assert begun.wait(10.0)
+        clock.advance(STUCK_SECONDS)
+        assert background.late == 0.0
+        clock.advance(7.0)
+        assert round(background.late, 3) == 7.0
+        go.set()
+        background.close()
+        assert background.late == 0.0
 
     def test_without_a_loop_it_is_done_at_once(self) -> None:
         """By whoever hands it in."""

@@ -9,6 +9,7 @@ import pytest
 from tests.agent.kit import Journal
 from tests.agent.whole import Plant
 
+from fedmill_agent.background import STUCK_SECONDS
 from fedmill_agent.service import GOOD_SECONDS, Service, in_words
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.starts import STARTS_FILE, StartRecord, Starts
@@ -80,7 +81,10 @@ class TestDaemon:
         assert "broker" in agent.daemon._words()
         assert agent.daemon._late() == {}
         agent.link.late = 7.0
-        assert agent.daemon._late() == {"link": 7.0}
+        agent.daemon._background._pulse.beat(rest=-STUCK_SECONDS)
+        agent.clock.advance(3.0)
+        late = {name: round(each) for name, each in agent.daemon._late().items()}
+        assert late == {"link": 7, "background": 3}
 
     def test_it_is_told_at_each_turn(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also where an event fails."""

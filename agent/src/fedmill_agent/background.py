@@ -10,13 +10,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import FedmillError, ModelError
+from fedmill_shared.pulse import Pulse
 
 T = TypeVar("T")
 Call = Callable[[], object]
 JOIN_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 """How long the thread waits for more work: to begin another holds up the loop for some ms."""
+STUCK_SECONDS = 3600.0
+"""No piece of work takes longer on the slowest gateway: certificates, checks and installations
+would wait behind one that hangs, and nobody would know."""
 
 
 class Background:
@@ -25,13 +30,21 @@ class Background:
     Without a loop to come back to, work is done at once, by whoever hands it in.
     """
 
-    def __init__(self, post: Callable[[Call], object] | None = None) -> None:
+    def __init__(
+        self, post: Callable[[Call], object] | None = None, clock: Clock | None = None
+    ) -> None:
         """``post`` has a function called on the loop; the thread ends a while after its work."""
         self._post = post
+        self._pulse = Pulse(clock or SystemClock(), STUCK_SECONDS)
         self._lock = threading.Condition()
         self._work: deque[Call] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+
+    @property
+    def late(self) -> float:
+        """Seconds for which a piece of work has been overdue; 0 while it advances."""
+        return self._pulse.late
 
     def submit(
         self,
@@ -90,11 +103,14 @@ class Background:
                     self._thread = None
                     return
                 attempt = self._work.popleft()
+            self._pulse.beat()
             try:
                 attempt()
             except BaseException:  # a fault of the program: told as such, and what waits goes on
+                self._pulse.end()
                 with self._lock:
                     self._thread = None
                     if self._work:
                         self._begin()
                 raise
+            self._pulse.end()

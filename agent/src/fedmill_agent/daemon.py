@@ -91,7 +91,7 @@ class Daemon:
         self._line = Line(config, connect, self._hear, log, clock)
         self._trainer = GovernedTrainer(config.training, self._hear, clock, log, turned=self._hurry)
         self._plant = Plant(config, clock, log, failed=self._fail)
-        self._background, self._disk = Background(self._soon), Background(self._soon)
+        self._background, self._disk = (Background(self._soon, clock) for _ in range(2))
         self._audit = audit or AuditDesk(config.agent, clock, log)
         self._audit.through(self._disk)
         self._outlet = self._way_for_others()
@@ -262,7 +262,8 @@ class Daemon:
     def _late(self) -> dict[str, float]:
         """Threads that hang, and for how many seconds they have been overdue."""
         late = {f"source {name}": each for name, each in self._plant.late().items()}
-        return late | ({"link": self._line.late} if self._line.late else {})
+        threads = {"link": self._line, "background": self._background, "disk": self._disk}
+        return late | {name: each.late for name, each in threads.items() if each.late}
 
     def _attempt(self, what: Callable[[], None]) -> None:
         guarded(self._log, what)
