@@ -2,11 +2,13 @@
 """``fedmill-agent import``: what a person with a stick is told, and the exit code of each."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from msgspec import json, structs
-from tests.agent.trust.stick import Stick
+from tests.agent.trust.stick import PARTS, Stick
+from tests.conftest import NOBODY
 from tests.trusted import AGENT, digest_of
 
 from fedmill_agent.cli import main
@@ -239,3 +241,21 @@ class TestRoot:
                 break
         assert os.geteuid() == 0
         assert not person.places.imports.exists()
+
+    def test_hands_over_what_the_service_can_use(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """With sudo, from a stick that everybody may read: the agent owns all that is laid down."""
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            folder = Path(name)
+            person = Person(folder)
+            os.chown(person.state, NOBODY, NOBODY)
+            folder.chmod(0o755)
+            for path in (person.stick, *person.stick.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            assert person.types() == 0
+            assert "it takes the bundle at its next start" in capsys.readouterr().out
+            (taken,) = person.places.imports.iterdir()
+            laid = [person.state / FILE, taken, *taken.rglob("*")]
+            assert {path.stat().st_uid for path in laid} == {NOBODY}
+            assert len(list((taken / "blobs").iterdir())) == len(PARTS)
+            assert person.types() == 0
+        assert os.geteuid() == 0
