@@ -39,6 +39,6 @@ def command(config: Path, out: Path, jobs: tuple[str, ...], *, software: bool) -
         made = write_bundle(
             repository, store, blobs, out, jobs=jobs, software=software, refresh=refresh
         )
-    written(settings, "trust.bundled", str(out), ", ".join(made.jobs))
+    written(settings, "trust.bundled", str(out), after=", ".join(made.jobs))
     told = [f"{job}: release {made.releases.get(job, 'none yet')}" for job in made.jobs]
     click.echo("\n".join([*told, *made.software]) or "nothing is signed that was ever run here")

@@ -16,6 +16,7 @@ from fedmill_shared.audit.person import who
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, TrustError
 from fedmill_shared.files import make_folder
+from fedmill_shared.trust import TrustRole
 
 F = TypeVar("F", bound=Callable[..., None])
 LONGEST_PASSPHRASE = 1024
@@ -90,7 +91,19 @@ def passphrase_in(file: Path | None) -> str:
     return found
 
 
-def written(settings: CoordinatorConfig, what: str, subject: str, after: str) -> None:
+def signed(repository: Repository, path: str, role: TrustRole = TrustRole.TARGETS) -> str:
+    """Digest of what is signed under ``path``; empty where nothing is.
+
+    Raises:
+        TrustError: there is no metadata of ``role``.
+    """
+    target = repository.targets(role).signed.targets.get(path)
+    return str(target.hashes["sha256"]) if target is not None else ""
+
+
+def written(
+    settings: CoordinatorConfig, what: str, subject: str, after: str = "", *, before: str = ""
+) -> None:
     """Put an act of the operator into the audit log.
 
     Raises:
@@ -99,5 +112,5 @@ def written(settings: CoordinatorConfig, what: str, subject: str, after: str) ->
     """
     make_folder(Path(settings.coordinator.state))
     audit_log(settings, SystemClock()).record(
-        who=who(), what=what, subject=subject, after=after
+        who=who(), what=what, subject=subject, before=before, after=after
     )

@@ -126,8 +126,8 @@ class Operator:
         with self._repository.alone():
             self._sign(role, self._repository.targets(role))
 
-    def replace_key(self, role: TrustRole, key: SSlibKey) -> None:
-        """Let ``key`` sign for a delegated ``role`` instead of the key before.
+    def replace_key(self, role: TrustRole, key: SSlibKey) -> list[str]:
+        """Let ``key`` sign for a delegated ``role`` instead of others; the ids of those.
 
         Raises:
             TrustError: the key is not that of ``targets``.
@@ -138,10 +138,12 @@ class Operator:
             delegations = targets.signed.delegations
             if delegations is None or not delegations.roles or role not in delegations.roles:
                 raise TrustError(f"targets delegates nothing to {role}")
-            for old in list(delegations.roles[role].keyids):
+            before = list(delegations.roles[role].keyids)
+            for old in before:
                 targets.signed.revoke_key(old, role)
             targets.signed.add_key(key, role)
             self._sign(TrustRole.TARGETS, targets)
+            return before
 
     def _put(self, path: str, data: bytes, custom: Mapping[str, object]) -> None:
         digest = sha256(data)
