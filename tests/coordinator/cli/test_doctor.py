@@ -3,6 +3,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,14 @@ from types import SimpleNamespace
 import pytest
 from click.testing import Result
 
+from fedmill_coordinator.pki.authority import Authority
+from fedmill_coordinator.trust.founding import found as found_plant
+from fedmill_coordinator.trust.repository import Repository
 from fedmill_shared.audit import FILE, AuditLog
 from fedmill_shared.clock import ManualClock
+from fedmill_shared.crypto.keys import read_key
 from fedmill_shared.files import state_folder
+from fedmill_shared.trust import TrustRole
 
 Run = Callable[..., Result]
 Found = dict[str, dict[str, str]]
@@ -122,6 +128,73 @@ def test_certificate_of_the_broker(run: Run, config: Path, days: int, state: str
     assert found["state"] == state
     assert found["detail"].startswith("good until 20")
     assert ("issue-broker" in found["remedy"]) is (state == "warning")
+
+
+@pytest.mark.parametrize(("days", "state"), [(0, "ok"), (-11, "warning"), (-31, "failed")])
+def test_list_of_revocations(run: Run, config: Path, days: int, state: str) -> None:
+    """A broker whose list has run out turns everybody away."""
+    config.write_text(config.read_text() + "[pki]\n")
+    assert run("ca", "init", "--config", config).exit_code == 0
+    folder = config.parent / "state" / "pki"
+    made_ns = time.time_ns() + days * 86_400 * 10**9
+    authority = Authority.load((folder / "ca.pem").read_bytes(), read_key(folder / "ca.key"))
+    (folder / "crl.pem").write_bytes(authority.revocations([], made_ns))
+    found = _found(run, config, 1 if state == "failed" else 0)["revocations"]
+    assert found["state"] == state
+    assert ("fedmill ca crl" in found["remedy"]) is (state != "ok")
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("nonsense")])
+def test_list_that_is_none(run: Run, config: Path, harm: Callable[[Path], object]) -> None:
+    """The same."""
+    config.write_text(config.read_text() + "[pki]\n")
+    assert run("ca", "init", "--config", config).exit_code == 0
+    harm(config.parent / "state" / "pki" / "crl.pem")
+    found = _found(run, config, 1)["revocations"]
+    assert "crl.pem" in found["detail"]
+    assert "fedmill ca crl" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("days", "states"),
+    [
+        (0, {"ok"}),
+        (3, {"ok", "failed"}),
+        (80, {"ok", "warning", "failed"}),
+    ],
+)
+def test_signed_metadata(run: Run, config: Path, days: int, states: set[str]) -> None:
+    """Each role by its own term; what is over, or will be, has the command that renews it."""
+    config.write_text(config.read_text() + '[trust]\nfolder = "trust"\nkeys = "online"\n')
+    folder = config.parent
+    clock = ManualClock(time.time_ns() - days * 86_400 * 10**9)
+    found_plant(Repository(folder / "trust"), folder / "sticks", folder / "online", clock)
+    found = _found(run, config, 1 if "failed" in states else 0)
+    roles = {
+        name.removeprefix("signed metadata: "): each
+        for name, each in found.items()
+        if name.startswith("signed metadata: ")
+    }
+    assert set(roles) == set(TrustRole)
+    assert {each["state"] for each in roles.values()} == states
+    assert [name for name, each in roles.items() if each["state"] != "ok"] == [
+        name for name, each in roles.items() if each["remedy"]
+    ]
+    if days == 80:
+        assert "`fedmill trust renew targets" in roles["targets"]["remedy"]
+        assert "start the coordinator" in roles["timestamp"]["remedy"]
+
+
+def test_repository_that_is_not_there(run: Run, config: Path) -> None:
+    """Agents would take nothing."""
+    config.write_text(config.read_text() + "[trust]\n")
+    assert "fedmill trust init" in _found(run, config, 1)["signed metadata"]["remedy"]
+
+
+def test_metrics_on_another_kind_of_address(run: Run, config: Path) -> None:
+    """The daemon listens on those, too."""
+    config.write_text(config.read_text() + '[metrics]\nhost = "::1"\nport = 9\n')
+    assert _found(run, config)["metrics"]["detail"] == "::1:9 is free"
 
 
 def test_port_of_metrics(run: Run, config: Path, port: int) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from fedmill_coordinator.cli.place import config_option
 from fedmill_coordinator.config import load
 from fedmill_coordinator.doctor import Finding, Findings, machine, plant, signed
+from fedmill_coordinator.doctor.broker import broker
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.printable import printable
@@ -43,12 +44,13 @@ def examined(path: Path) -> list[Finding]:
     except FedmillError as error:
         found = [Finding("configuration", "failed", error.message, error.remedy)]
         return [*found, *machine.clock(), *machine.software()]
-    now_ns = SystemClock().now_ns()
+    clock = SystemClock()
+    now_ns = clock.now_ns()
     checks: dict[str, Callable[[], Findings]] = {
         "state folder": partial(machine.folder, config),
         "daemon": partial(machine.running, config),
         "database": partial(plant.database, config),
-        "broker": partial(machine.broker, config),
+        "broker": partial(broker, config, clock),
         "certificates": partial(machine.certificates, config, now_ns),
         "broker's certificate": partial(plant.broker_certificate, config, now_ns),
         "signed metadata": partial(signed.trust, config, now_ns),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the machine: state folder, space, clock, broker, port, versions."""
+"""Checks of the machine: state folder, space, clock, certificates, port, versions."""
 
 import os
 import socket
@@ -8,15 +8,19 @@ from pathlib import Path
 
 from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.doctor import Finding, Findings
+from fedmill_coordinator.pki.authority import list_validity
+from fedmill_coordinator.pki.register import DAY_NS
 from fedmill_coordinator.pki.terms import CA, OWN, REMEDIES, SOON_NS, Whose
 from fedmill_shared.crypto.validity import Validity, moment, read_file, read_validity
-from fedmill_shared.errors import FedmillError
+from fedmill_shared.errors import FedmillError, IdentityError
 from fedmill_shared.files import is_held
 from fedmill_shared.support.machine import versions
 
 LEAST_FREE = 1_000_000_000
 CONNECT_SECONDS = 5.0
 TIME_SECONDS = 5.0
+LIST_SOON_NS = 20 * DAY_NS
+"""The list of revocations is good for 30 days, and ten days old then."""
 TIME_COMMAND = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 
 
@@ -54,19 +58,6 @@ def running(config: CoordinatorConfig) -> Findings:
         yield Finding("daemon", "warning", "no coordinator runs with this state folder", remedy)
 
 
-def broker(config: CoordinatorConfig) -> Findings:
-    """Whether something listens where the broker should."""
-    address = f"{config.broker.host}:{config.broker.port}"
-    try:
-        with socket.create_connection(
-            (config.broker.host, config.broker.port), timeout=CONNECT_SECONDS
-        ):
-            yield Finding("broker", "ok", f"{address} answers")
-    except OSError as error:
-        remedy = "start the broker, correct [broker], or open the firewall"
-        yield Finding("broker", "failed", f"{address}: {error.strerror or error}", remedy)
-
-
 def certificates(config: CoordinatorConfig, now_ns: int) -> Findings:
     """Terms of our own certificate, of those of the authorities, and of what is revoked."""
     files: dict[str, tuple[str, Whose]] = {}
@@ -75,13 +66,26 @@ def certificates(config: CoordinatorConfig, now_ns: int) -> Findings:
         files["broker's authority"] = (config.broker.tls.ca, CA)
     if config.pki is not None:
         files["authority"] = (config.pki.ca_certificate, CA)
-        if not Path(config.pki.crl).is_file():
-            remedy = "run the coordinator, which writes it; the broker may refuse to start"
-            yield Finding("revocations", "failed", f"{config.pki.crl} is not there", remedy)
+        yield _revocations(Path(config.pki.crl), now_ns)
     for name, (path, whose) in files.items():
         yield _term(name, Path(path), now_ns, whose)
     if not files:
         yield Finding("certificates", "warning", "the link is in the clear", "see docs/security.md")
+
+
+def _revocations(path: Path, now_ns: int) -> Finding:
+    """How long the list for the broker is good, which the coordinator writes anew each day."""
+    remedy = (
+        "run the coordinator, which writes it, or `fedmill ca crl`; then let the broker read it"
+    )
+    if not path.is_file():
+        told = f"{path} is not there; the broker may refuse to start"
+        return Finding("revocations", "failed", told, remedy)
+    try:
+        term = list_validity(path.read_bytes())
+    except IdentityError as error:
+        return Finding("revocations", "failed", f"{path}: {error.message}", remedy)
+    return judged("revocations", term, now_ns, soon_ns=LIST_SOON_NS, remedy=remedy)
 
 
 def _term(name: str, path: Path, now_ns: int, whose: Whose) -> Finding:
@@ -89,19 +93,18 @@ def _term(name: str, path: Path, now_ns: int, whose: Whose) -> Finding:
         term = read_validity(read_file(path, "certificate"))
     except FedmillError as error:
         return Finding(name, "failed", error.message, error.remedy or REMEDIES[whose])
-    return judged(name, term, now_ns, whose)
+    return judged(name, term, now_ns, soon_ns=SOON_NS[whose], remedy=REMEDIES[whose])
 
 
-def judged(name: str, term: Validity, now_ns: int, whose: Whose) -> Finding:
-    """Whether the certificate of ``whose`` is good at ``now_ns``, and for long enough."""
-    remedy = REMEDIES[whose]
+def judged(name: str, term: Validity, now_ns: int, *, soon_ns: int, remedy: str) -> Finding:
+    """Whether something is good at ``now_ns``, and for longer than ``soon_ns``."""
     told = f"good until {moment(term.not_after_ns)}"
     if now_ns < term.not_before_ns:
         early = f"good from {moment(term.not_before_ns)} on only"
         return Finding(name, "failed", early, "put the clock of this machine right")
     if now_ns > term.not_after_ns:
         return Finding(name, "failed", f"over since {moment(term.not_after_ns)}", remedy)
-    if now_ns > term.not_after_ns - SOON_NS[whose]:
+    if now_ns > term.not_after_ns - soon_ns:
         return Finding(name, "warning", told, remedy)
     return Finding(name, "ok", told)
 
@@ -134,9 +137,12 @@ def metrics(config: CoordinatorConfig) -> Findings:
         return
     address = f"{config.metrics.host}:{config.metrics.port}"
     up = is_held(Path(config.coordinator.state))
-    with socket.socket() as probe:
-        probe.settimeout(CONNECT_SECONDS)
-        taken = probe.connect_ex((config.metrics.host, config.metrics.port)) == 0
+    place = config.metrics.host, config.metrics.port
+    try:
+        socket.create_connection(place, timeout=CONNECT_SECONDS).close()
+        taken = True
+    except OSError:
+        taken = False
     if up == taken or not config.metrics.port:
         yield Finding("metrics", "ok", f"{address} {'answers' if taken else 'is free'}")
     elif taken:

@@ -9,7 +9,7 @@ from fedmill_coordinator.config import CoordinatorConfig
 from fedmill_coordinator.doctor import Finding, Findings
 from fedmill_coordinator.doctor.machine import judged
 from fedmill_coordinator.jobs import read_jobs
-from fedmill_coordinator.pki.terms import BROKER, terms
+from fedmill_coordinator.pki.terms import BROKER, REMEDIES, SOON_NS, terms
 from fedmill_coordinator.store.schema import VERSION
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared import __version__
@@ -92,8 +92,9 @@ def broker_certificate(config: CoordinatorConfig, now_ns: int) -> Findings:
         found = list(terms(config, store.certificates()))
     for each in found:
         if each.whose == BROKER:
-            term = Validity(0, each.end_ns)
-            yield judged("broker's certificate", term, now_ns, BROKER)
+            term, soon_ns = Validity(0, each.end_ns), SOON_NS[BROKER]
+            name = "broker's certificate"
+            yield judged(name, term, now_ns, soon_ns=soon_ns, remedy=REMEDIES[BROKER])
 
 
 def audit(config: CoordinatorConfig) -> Findings:

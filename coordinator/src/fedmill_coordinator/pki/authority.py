@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedmill_coordinator.store.records_pki import CertificateRecord
 from fedmill_shared.crypto.certificates import check_validity, read_certificate
 from fedmill_shared.crypto.keys import make_key, public_bytes
+from fedmill_shared.crypto.validity import LATEST_NS, Validity
 from fedmill_shared.errors import IdentityError
 
 CA_DAYS = 3650
@@ -103,7 +104,7 @@ class Authority:
     @property
     def not_after_ns(self) -> int:
         """When the authority itself ends."""
-        return round(self._certificate.not_valid_after_utc.timestamp()) * 1_000_000_000
+        return _ns(self._certificate.not_valid_after_utc)
 
     def issue_client(
         self,
@@ -202,6 +203,20 @@ class Authority:
         return builder.sign(self._key, None).public_bytes(Encoding.PEM)
 
 
+def list_validity(pem: bytes) -> Validity:
+    """From when to when a list of revocations is good, whoever made it.
+
+    Raises:
+        IdentityError: it is none.
+    """
+    try:
+        found = x509.load_pem_x509_crl(pem)
+    except ValueError as error:
+        raise IdentityError("this is no list of revocations") from error
+    begin, end = found.last_update_utc, found.next_update_utc
+    return Validity(_ns(begin), _ns(end) if end is not None else LATEST_NS)
+
+
 def host_name(host: str) -> x509.GeneralName:
     """``host`` as an address or a DNS name.
 
@@ -257,6 +272,10 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 def _name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _ns(at: datetime) -> int:
+    return round(at.timestamp()) * 1_000_000_000
 
 
 def _moment(at_ns: int) -> datetime:
