@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 from tests.agent.kit import Journal
-from tests.agent.whole import Plant
+from tests.agent.whole import Plant, joined
 
 from fedmill_agent.background import STUCK_SECONDS
+from fedmill_agent.changes import Change
 from fedmill_agent.service import GOOD_SECONDS, Service, in_words
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.starts import STARTS_FILE, StartRecord, Starts
@@ -85,6 +86,17 @@ class TestDaemon:
         agent.clock.advance(3.0)
         late = {name: round(each) for name, each in agent.daemon._late().items()}
         assert late == {"link": 7, "background": 3}
+
+    def test_it_advances_before_each_store_is_opened(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a job that comes, is changed, or is taken up anew: stores of some GB take a minute."""
+        steps: list[int] = []
+        monkeypatch.setattr(Service, "step", lambda _: steps.append(1))
+        agent, _ = joined(plant)
+        assert len(steps) == 1
+        agent.daemon._adopt(agent.daemon._config, [Change("store.max_bytes")])
+        assert len(steps) == 2
 
     def test_it_is_told_at_each_turn(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also where an event fails."""

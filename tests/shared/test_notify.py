@@ -45,14 +45,16 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 
 class TestWords:
     def test_a_life(self, manager: Manager) -> None:
-        """Ready, a word for people, signs of life, the end: each is one datagram."""
+        """More time, ready, a word for people, signs of life, the end: each is one datagram."""
         said = Notifier(manager.address, 10.0)
         assert said.listened_to
+        assert said.patience(90.0)
         assert said.ready("2 jobs")
         assert said.status("1 job")
         assert said.alive()
         assert said.stopping()
         assert manager.heard() == [
+            "EXTEND_TIMEOUT_USEC=90000000",
             "READY=1\nSTATUS=2 jobs",
             "STATUS=1 job",
             "WATCHDOG=1",

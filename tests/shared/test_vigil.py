@@ -140,8 +140,6 @@ class TestSigns:
 
     def test_a_long_step_that_advances(self, rig: Rig) -> None:
         """It says so itself, as often as the loop does, whoever waits for the loop meanwhile."""
-        rig.vigil.step()
-        assert rig.said.signs == 0  # not ready yet
         rig.vigil.begin()
         rig.late = {"link": 300.0}
         for _ in range(600):
@@ -149,6 +147,12 @@ class TestSigns:
             rig.vigil.step()
         assert rig.said.signs == 4
         assert rig.asked == 0
+
+    def test_a_long_start_that_advances(self, rig: Rig) -> None:
+        """It asks for more time: whoever is not ready does not say that it lives."""
+        rig.vigil.step()
+        rig.vigil.step()
+        assert rig.said.words == ["EXTEND_TIMEOUT_USEC=300000000"] * 2
 
     @pytest.mark.parametrize("fields", [{"watchdog": 0.0}, {"address": ""}])
     def test_nobody_watches(self, fields: dict[str, Any]) -> None:

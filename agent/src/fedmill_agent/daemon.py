@@ -98,7 +98,7 @@ class Daemon:
         self._trust = self._desk_of_trust()
         self._identity = self._keeper_of_identity()
         self._outside = self._ways_out()
-        self._seats = Seats(self._outside, log, hurry=self._hurry)
+        self._seats = Seats(self._outside, log, hurry=self._hurry, opening=self._service.step)
         self._heartbeat = self._make_heartbeat()
         self._skew = SkewWatch(clock, log)
         self._fault: FedmillError | None = None

@@ -11,6 +11,7 @@ from fedmill_agent.announcements import Announcements, Notice
 from fedmill_agent.changes import ANEW, Change, named, touches
 from fedmill_agent.drift.told import DriftTold
 from fedmill_agent.guard import guarded
+from fedmill_agent.inference.installing.around import nothing
 from fedmill_agent.outside import Outside
 from fedmill_agent.seat import Seat
 from fedmill_agent.streams import Fed
@@ -38,11 +39,22 @@ SEAT_LIMIT = 256
 class Seats:
     """Owns one seat for each job."""
 
-    def __init__(self, outside: Outside, log: Logger, *, hurry: Callable[[], None]) -> None:
-        """No seat is taken yet; ``hurry`` is called when one was: others should know soon."""
+    def __init__(
+        self,
+        outside: Outside,
+        log: Logger,
+        *,
+        hurry: Callable[[], None],
+        opening: Callable[[], None] = nothing,
+    ) -> None:
+        """No seat is taken yet; ``hurry`` is called when one was: others should know soon.
+
+        ``opening`` is called before each is: its store, of some GB, is read through.
+        """
         self._outside = outside
         self._log = log
         self._hurry = hurry
+        self._opening = opening
         self._seats: dict[str, Seat] = {}
         self._heard = Announcements()
 
@@ -126,6 +138,7 @@ class Seats:
             if not anew:
                 seat.adopt(outside, named(found, "sources"))
                 continue
+            self._opening()
             self._seats[name] = seat.renewed(outside, self._log.bind(job=name))
             self._remind(name)
 
@@ -193,4 +206,5 @@ class Seats:
         self._outside.send("refusal", Refusal(job=job, reason=kind, text=text[:2000]))
 
     def _open(self, job: str, text: bytes) -> Seat:
+        self._opening()
         return Seat(job, text, self._outside, self._log.bind(job=job))

@@ -48,6 +48,10 @@ class Service:
             if self._starts is not None:
                 self._starts.good()
 
+    def step(self) -> None:
+        """Something that takes long advances; see :class:`~fedmill_shared.vigil.Vigil`."""
+        self._vigil.step()
+
     def end(self) -> None:
         """The daemon was asked to end, or cannot go on."""
         self._vigil.end()

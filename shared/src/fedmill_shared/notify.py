@@ -43,6 +43,10 @@ class Notifier:
         """It advances."""
         return self._say("WATCHDOG=1")
 
+    def patience(self, seconds: float) -> bool:
+        """Its start advances, and may take as long from now on (systemd 236)."""
+        return self._say(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def stopping(self) -> bool:
         """It was asked to end, and ends."""
         return self._say("STOPPING=1\nSTATUS=ends")

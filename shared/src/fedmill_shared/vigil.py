@@ -16,6 +16,8 @@ OFTEN = 4
 """Signs of life in the time in which one is wanted: a machine may be slow."""
 
 AGAIN_SECONDS = 1.0
+STEP_SECONDS = 300.0
+"""The longest time between two steps of a start."""
 
 Look = Callable[[], Mapping[str, float]]
 """Parts that hang, by name, and for how many seconds they have been overdue."""
@@ -60,12 +62,15 @@ class Vigil:
                 self._sign_due = now + AGAIN_SECONDS
 
     def step(self) -> None:
-        """The loop is busy with something that takes long, which advances.
+        """The start, or something else that takes long and that the loop is busy with, advances.
 
         No part is asked: threads that hand in to the loop wait for it meanwhile.
         """
+        if not self._begun:
+            self._notifier.patience(STEP_SECONDS)
+            return
         now = self._clock.monotonic()
-        if self._begun and self._notifier.watchdog_seconds and now >= self._sign_due:
+        if self._notifier.watchdog_seconds and now >= self._sign_due:
             self._sign_due = now + self._notifier.watchdog_seconds / OFTEN
             self._notifier.alive()
 
