@@ -76,7 +76,7 @@ def _reported(settings: CoordinatorConfig, daemon: "Daemon") -> AbstractContextM
     """What tells Prometheus of ``daemon`` while it runs, if that is wanted.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        FedmillError: the address cannot be listened on.
     """
     if settings.metrics is None:
         return nullcontext()

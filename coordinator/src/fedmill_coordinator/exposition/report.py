@@ -24,7 +24,7 @@ class Report:
         """``live`` says what the daemon knows, and is called on another thread.
 
         Raises:
-            ConfigError: the address cannot be listened on.
+            FedmillError: the address cannot be listened on.
         """
         self._config = config
         self._live = live

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from fedmill_shared.errors import ConfigError, FedmillError
+from fedmill_shared.errors import FedmillError
 from fedmill_shared.log import Logger
 
 THREADS = 4
@@ -39,7 +39,8 @@ class MetricsServer:
         """Listen, and answer with what ``tell`` says; it is called by one thread at a time.
 
         Raises:
-            ConfigError: the address cannot be listened on.
+            FedmillError: the address cannot be listened on. No ConfigError: a network that comes up
+                after this program is no fault of a file, and the service is to be tried again.
         """
         self._tell = tell
         self._log = log
@@ -49,7 +50,7 @@ class MetricsServer:
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=WAITING)
         except OSError as error:
-            raise ConfigError(
+            raise FedmillError(
                 f"[metrics]: {host}:{port} cannot be listened on: {error.strerror or error}",
                 remedy="give an address of this machine and a port that is free",
             ) from error
