@@ -116,6 +116,7 @@ class TestAuthority:
         result = run("ca", "crl")
         assert (result.exit_code, "--ca-key" in result.stderr) == (24, True)
         assert run("ca", "crl", "--ca-key", made / "ca.key").exit_code == 0
+        assert audited(made)[-1] == "revocations.written"
 
     def test_certificates_of_servers(self, made: Path, run: Run, tmp_path: Path) -> None:
         """A folder each; run again, they are left alone."""
@@ -184,6 +185,17 @@ class TestEnrol:
         rows = json.decode(run("enrol", "list", "--all", "--json").stdout)
         assert [row["state"] for row in rows] == ["replaced", "open", "open"]
         assert "proof" not in rows[0]
+
+    def test_what_a_new_code_voids_is_on_record(self, made: Path, run: Run) -> None:
+        """By how the code before it stood, if there was any that was good."""
+        for _ in range(2):
+            run("enrol", "new", "gw8")
+        lines = (made.parent / "audit.jsonl").read_bytes().splitlines()
+        told = [json.decode(line) for line in lines[-2:]]
+        assert [(each["what"], each["before"]) for each in told] == [
+            ("enrolment.opened", ""),
+            ("enrolment.opened", "open"),
+        ]
 
     def test_how_it_stood_before_is_on_record(self, made: Path, run: Run) -> None:
         """A code that was withdrawn had not been used."""

@@ -90,3 +90,17 @@ def test_keys_by_their_ids(desk: Desk) -> None:
     (act,) = desk.acts()
     before, after = (read_public(path, "software").keyid for path in (desk.key("software"), new))
     assert (act.subject, act.before, act.after) == ("software", before, after)
+
+
+def test_roots_by_their_digests(desk: Desk) -> None:
+    """The one that counted, and the one that does."""
+    before = (desk.folder / "trust" / "metadata" / "1.root.json").read_bytes()
+    file = desk.folder / "next.json"
+    desk.trust("root", "prepare", "--out", file)
+    for name in ("root-1", "root-2"):
+        words = ["trust", "root", "sign", str(file), "--yes", "--key", str(desk.key(name))]
+        assert CliRunner().invoke(main, words).exit_code == 0
+    desk.trust("root", "import", file)
+    (act,) = desk.acts()
+    assert (act.what, act.subject) == ("trust.root_imported", "root 2")
+    assert (act.before, act.after) == (sha256(before), sha256(file.read_bytes()))

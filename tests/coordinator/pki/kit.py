@@ -34,6 +34,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, str]] = []
+        self.changes: list[tuple[str, str, str]] = []
         self.failure: Exception | None = None
 
     def record(
@@ -43,6 +44,7 @@ class Notes:
         if self.failure is not None:
             raise self.failure
         self.lines.append((who, what, subject))
+        self.changes.append((what, before, after))
 
 
 @dataclass

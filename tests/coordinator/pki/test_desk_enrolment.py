@@ -96,6 +96,7 @@ class TestRefusal:
         office.clock.advance(24 * HOUR)
         self.refused(office, box, "the code has run out")
         assert office.state() == "expired"
+        assert office.notes.changes == [("enrolment.expired", "open", "expired")]
         office.clock.advance(-HOUR)
         self.refused(office, box, "the code has run out")
 
@@ -163,7 +164,13 @@ class TestConfirm:
         self.decide(office, accepted=True)
         assert office.enrol(box).state == "issued"
         assert office.enrol(box).state == "issued"
-        assert office.notes.lines == [("ben", "certificate.issued", "gw7")]
+        assert office.notes.lines == [
+            ("agent gw7", "enrolment.requested", "gw7"),
+            ("ben", "certificate.issued", "gw7"),
+        ]
+        what, before, after = office.notes.changes[0]
+        assert (what, before) == ("enrolment.requested", "open")
+        assert after == f"pending {sha256(box.csr)[:16]}"
 
     def test_the_first_box_counts(self, office: Office) -> None:
         """Another one with the same code is a thief's, or the thief was first: a person decides."""

@@ -25,6 +25,8 @@ class TestRenewal:
         assert answer.ca == office.authority.pem
         assert [each.revoked_ns for each in office.store.certificates("gw7")] == [0, 0]
         assert office.notes.lines[-1] == ("agent gw7", "certificate.renewed", "gw7")
+        before, after = (f"serial {each.serial}" for each in office.store.certificates("gw7"))
+        assert office.notes.changes[-1] == ("certificate.renewed", before, after)
 
     def test_asked_again(self, office: Office) -> None:
         """The answer was lost, or the coordinator was killed: the same one, also at once."""

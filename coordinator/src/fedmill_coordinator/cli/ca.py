@@ -118,6 +118,7 @@ def crl(config: Path, ca_key: Path | None) -> None:
     place = office(config, ca_key)
     with place.store() as store:
         written = place.register(store).keep_list(anew=True)
+        place.note("revocations.written", place.section.crl, after=f"{written} revoked")
     click.echo(f"{place.section.crl}: {written} revoked")
 
 

@@ -48,7 +48,14 @@ def new(config: Path, agent: str, ttl: str, *, confirm: bool, as_json: bool) -> 
             name, pem, now_ns=place.clock.now_ns(), ttl_ns=span, confirm=confirm, by=operator()
         )
         until = when(opened.record.expires_ns)
-        place.note("enrolment.opened", name, after=f"until {until}{', confirm' * confirm}")
+        now = place.clock.now_ns()
+        void = [standing(each, now) for each in store.enrolments(name)]
+        place.note(
+            "enrolment.opened",
+            name,
+            before=", ".join(each.state for each in void if each.waits),
+            after=f"until {until}{', confirm' * confirm}",
+        )
         store.add_enrolment(opened.record)
     if as_json:
         told = {"agent": name, "code": str(opened.code), "expires": until, "confirm": confirm}

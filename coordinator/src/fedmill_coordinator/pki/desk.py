@@ -14,7 +14,7 @@ from fedmill_coordinator.store.records_pki import (
     EnrolmentRecord,
     EnrolmentState,
 )
-from fedmill_shared.audit import Audit
+from fedmill_shared.audit import DAEMON, Audit
 from fedmill_shared.clock import Clock
 from fedmill_shared.crypto.certificates import read_request
 from fedmill_shared.crypto.codes import check_proof, check_renewal
@@ -96,7 +96,7 @@ class IdentityDesk:
         except (IdentityError, TrustError) as error:
             self._log.warning("certificate.refused", agent=agent, error=error.message)
             return RenewalAnswer(state="refused", reason=error.message, sent_ns=now)
-        self._note(record, "certificate.renewed")
+        self._note(record, "certificate.renewed", before=current.serial)
         self._store.add_certificate(record, follows=current.serial)
         self._log.info("certificate.renewed", **_told(record))
         return self._renewed(record)
@@ -125,6 +125,7 @@ class IdentityDesk:
             case "rejected" | "replaced" | "expired" as over:
                 raise IdentityError(_OVER[over])
             case "open" if now >= enrolment.expires_ns:
+                self._record(DAEMON, "enrolment.expired", enrolment.agent, "open", "expired")
                 self._store.save_enrolment(self._moved(enrolment, "expired", now))
                 raise IdentityError(_OVER["expired"])
             case "open" if enrolment.confirm:
@@ -151,10 +152,10 @@ class IdentityDesk:
         return structs.replace(moved, request=request.csr, software=request.software)
 
     def _wait(self, enrolment: EnrolmentRecord) -> None:
+        agent, request = enrolment.agent, sha256(enrolment.request)[:16]
+        self._record(f"agent {agent}", "enrolment.requested", agent, "open", f"pending {request}")
         self._store.save_enrolment(enrolment)
-        self._log.warning(
-            "enrolment.pending", agent=enrolment.agent, request=sha256(enrolment.request)[:16]
-        )
+        self._log.warning("enrolment.pending", agent=agent, request=request)
 
     def _issue(self, enrolment: EnrolmentRecord, public: bytes) -> EnrolmentAnswer:
         record = self._register.agent(enrolment.agent, public, enrolment.request)
@@ -202,15 +203,17 @@ class IdentityDesk:
             raise IdentityError("the certificate request is of a key that was used before")
         return self._register.agent(agent, public, request.csr)
 
-    def _note(self, record: CertificateRecord, what: str, who: str = "") -> None:
+    def _note(
+        self, record: CertificateRecord, what: str, who: str = "", *, before: str = ""
+    ) -> None:
+        was = f"serial {before}" if before else ""
+        by = who or f"agent {record.agent}"
+        self._record(by, what, record.agent, was, f"serial {record.serial}")
+
+    def _record(self, who: str, what: str, agent: str, before: str, after: str) -> None:
         """Before the fact: a crash leaves a note too many, never one too few."""
         try:
-            self._audit.record(
-                who=who or f"agent {record.agent}",
-                what=what,
-                subject=record.agent,
-                after=f"serial {record.serial}",
-            )
+            self._audit.record(who=who, what=what, subject=agent, before=before, after=after)
         except AuditError as error:
             raise StoreError(error.message, remedy=error.remedy) from error
 
