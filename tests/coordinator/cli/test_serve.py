@@ -13,6 +13,7 @@ import tomli_w
 
 from fedmill_coordinator.demo.broker import free_port
 from fedmill_coordinator.demo.processes import program
+from fedmill_shared.audit.verifying import entries
 from fedmill_shared.job import Job
 
 pytestmark = pytest.mark.system
@@ -97,6 +98,17 @@ class TestServe:
             first.send_signal(signal.SIGTERM)
             wait_for(first, "coordinator.stopped")
             assert first.wait(PATIENCE) == 0
+
+    def test_its_configuration_is_on_record(
+        self, configure: Callable[..., Path], mosquitto: int
+    ) -> None:
+        """Once, as long as it is the same."""
+        config = configure(mosquitto)
+        for _ in range(2):
+            with serving(config) as child:
+                wait_for(child, "broker.connected")
+        acts = [each.what for each in entries(config.parent / "state" / "audit.jsonl")]
+        assert (acts.count("config.changed"), acts.count("coordinator.started")) == (1, 2)
 
     def test_a_killed_one_does_not_block_the_next(
         self, configure: Callable[..., Path], mosquitto: int

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fedmill_coordinator.audited import audit_log
+from fedmill_coordinator.audited import audit_log, note_config
 from fedmill_coordinator.backup.applying import finish
 from fedmill_coordinator.config import CoordinatorConfig, load
 from fedmill_coordinator.counts import AUDIT_LOST
@@ -53,6 +53,7 @@ def command(config: Path) -> None:
         events = log.get_logger()
         trail = Trail(audit_log(settings, SystemClock()), events)
         events.info("audit.head", head=trail.head())
+        note_config(config, state, trail)
         daemon = Daemon(
             settings,
             lambda sink: _connect(settings, sink),
