@@ -3,7 +3,8 @@
 #   make setup                    .venv with all packages, and the mosquitto program
 #   make demo [DATA=dir] [SEED=n] [ARGS=...]    a whole federation on this machine
 #   make demo SOURCE=opcua|modbus|sparkplug     the same, its machines behind a real protocol
-#   make test                     all tests
+#   make test                     the tests, but for those of the next two lines
+#   make test-drills              faults and attacks on a whole federation of real processes
 #   make test-deploy              the deployment, on machines that boot systemd; as root, else skipped
 #   make lint                     ruff, mypy, and what deploys
 #   make bench [NAME=name] [ARGS=...]           one measurement; without NAME the list of them
@@ -26,7 +27,7 @@ ARCH ?= $(shell uname -m)
 # /dev/shm, if it is writable and has 4 GiB free
 ROOMY = $(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 4194304 { print "/dev/shm" }')
 
-.PHONY: setup demo test test-deploy lint bench wheels bundle sbom pins clean mosquitto machines
+.PHONY: setup demo test test-drills test-deploy lint bench wheels bundle sbom pins clean mosquitto machines
 
 setup: mosquitto $(STAMP)
 
@@ -37,12 +38,20 @@ demo: setup
 # A run leaves half a GiB of state folders, in memory where there are some GiB: they fsync much.
 # What fails (1: pytest ran to its end) runs once more, alone: among thousands of tests with real
 # processes a loaded machine may upset one. Its failure stays in the output.
-test: setup
+define run_tests
 	@export PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT="$${PYTEST_DEBUG_TEMPROOT:-$(ROOMY)}"; \
-	code=0; $(BIN)/pytest -n 2 --dist worksteal || code=$$?; \
+	code=0; $(BIN)/pytest $(1) --dist worksteal || code=$$?; \
 	[ $$code -eq 1 ] || exit $$code; \
-	echo "test: what failed runs once more, alone"; \
+	echo "$@: what failed runs once more, alone"; \
 	$(BIN)/pytest --exitfirst --last-failed --last-failed-no-failures none
+endef
+
+test: setup
+	$(call run_tests,-n 2 -m "not drill and not deploy")
+
+# Drills wait more than they compute.
+test-drills: setup
+	$(call run_tests,-n 4 -m drill)
 
 # One after the other, in one process: the steps of a file are one plant's history.
 test-deploy: setup machines

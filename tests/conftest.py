@@ -22,6 +22,7 @@ settings.register_profile("fedmill", deadline=None)
 settings.load_profile("fedmill")
 
 
+@pytest.hookimpl(trylast=True)  # of those that are left by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Every worker begins with its share of the long tests, and all end with short ones.
 

@@ -8,7 +8,7 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.fleet import Fleet, a_job
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 
 def sent(fleet: Fleet, agent: str) -> list[int]:

@@ -26,7 +26,7 @@ from fedmill_shared import topics
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message, Rejection
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 PATIENCE = 20.0
 AUTHORITY = Authority()
 NOT_AUTHORIZED = 0x87

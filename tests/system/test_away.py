@@ -5,7 +5,7 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.fleet import COORDINATOR, Fleet, a_job
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 
 def meet(fleet: Fleet, agent: str, times: int) -> None:

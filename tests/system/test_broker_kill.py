@@ -7,7 +7,7 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.fleet import COORDINATOR, Fleet, a_job, a_pair
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 
 class TestBroker:

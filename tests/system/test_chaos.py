@@ -8,7 +8,7 @@ from tests.bench.chaos import QUIET_ROUNDS, Memory, audit, begin, chaos_plan, co
 from tests.faults.mayhem import Mayhem
 from tests.faults.replay import replay
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 SECONDS = 20.0
 SEED = 3

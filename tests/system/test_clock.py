@@ -11,7 +11,7 @@ from tests.system.fleet import COORDINATOR, a_job, marked
 
 from fedmill_coordinator.demo.processes import program
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 SEVEN_YEARS = 7 * 365 * 86_400
 

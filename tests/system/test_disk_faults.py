@@ -13,7 +13,7 @@ from tests.system.fleet import COORDINATOR, a_job
 
 from fedmill_shared.errors import StoreError
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 DAEMONS = (COORDINATOR, "agent-1")
 A_SHORT_JOB = a_job(rounds=2, minimum=1)

@@ -28,7 +28,7 @@ from fedmill_shared.link.outbox import Parcel
 from fedmill_shared.messages import UpdateOffer, encode
 from fedmill_shared.messages.origin import label
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 ADMIN = "admin"
 FRAME = b"weights that suit somebody"
 

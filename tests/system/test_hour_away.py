@@ -35,7 +35,7 @@ from fedmill_shared.job import (
 from fedmill_shared.link.base import LinkEvent, Message
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 AGENT = "agent-1"
 LINE = "line-line"

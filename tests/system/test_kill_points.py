@@ -13,7 +13,7 @@ import pytest
 from tests.faults.federation import FaultyFleet, faulty
 from tests.system.fleet import COORDINATOR, a_job
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 COORDINATOR_KILLS = {
     "version 0 and rounds": (

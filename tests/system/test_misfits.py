@@ -10,7 +10,7 @@ from tests.system.fleet import Fleet, Source, a_job, a_plant, federation, record
 
 from fedmill_coordinator.demo.recipes.plan import Plant
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 GOOD = ["agent-1", "agent-2"]
 COLUMN = {"missing-signal": "temperature", "no-number": "vibration", "no-row": "vibration"}

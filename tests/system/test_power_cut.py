@@ -17,7 +17,7 @@ import pytest
 from tests.faults.federation import FaultyFleet, faulty
 from tests.system.fleet import COORDINATOR, a_job
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 POINTS = ("before-fsync", "before-rename", "after-rename")
 SEED = 20

@@ -17,7 +17,7 @@ from tests.faults.proxy import BOTH, Direction, Proxy, _parse_publish
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 PATIENCE = 20.0
 _names = count()
 

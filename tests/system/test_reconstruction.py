@@ -22,7 +22,7 @@ from fedmill_shared.job import (
 )
 from fedmill_shared.onnx_session import OnnxSession
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 SIGNALS = ["pressure", "flow", "current"]
 LENGTH = 8

@@ -29,7 +29,7 @@ from fedmill_shared.messages import (
 from fedmill_shared.metrics import ClassificationStatistic, RegressionStatistic, Statistic
 from fedmill_shared.signals.moments import Cell, Moments
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.drill]
 
 NOISE = np.random.default_rng(0).bytes(250_000)
 FRAME = b"FMF1" + bytes(100)
