@@ -165,6 +165,32 @@ class TestReleases:
         assert ("anew" in text) == restarted
 
 
+class TestAgent:
+    def test_a_new_release_is_there_before_it_is_asked_to_reload(self) -> None:
+        """The one before may not understand the file that comes with it."""
+        names = [each["name"] for each in _load(ANSIBLE / "roles/agent/handlers/main.yml")]
+        assert names == ["Restart the agent", "Reload the agent"]
+
+    @pytest.mark.parametrize(("waits", "restarted"), [("broker.host", True), ("", False)])
+    def test_what_a_reload_has_left_waiting_is_taken(
+        self, tmp_path: Path, waits: str, *, restarted: bool
+    ) -> None:
+        """Name and broker are read once: who only reloads goes on with those of before."""
+        changes = [{"field": waits, "what": "changed", "restart": True}] if waits else []
+        told = tmp_path / "told.json"
+        told.write_text(json.dumps({"taken": False, "changes": changes}))
+        task = next(task for task in _all_tasks("agent") if task.get("register") == "agent_waiting")
+        task["ansible.builtin.command"] = {"argv": ["cat", str(told)]}
+        play = {
+            "hosts": "gw1",
+            "tasks": [task],
+            "handlers": [{"name": task["notify"], "ansible.builtin.debug": {"msg": "anew"}}],
+        }
+        code, text = _play(tmp_path, play)
+        assert code == 0, text
+        assert ("anew" in text) == restarted
+
+
 class TestVariables:
     def test_words_of_the_plant_reach_the_agent_as_they_are(self, tmp_path: Path) -> None:
         """Whatever they are made of, the configuration is TOML."""
