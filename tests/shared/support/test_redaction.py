@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing secret leaves a plant in a support bundle."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmill_shared.crypto.codes import make_code
+from fedmill_shared.files import sha256
 from fedmill_shared.support.redaction import (
     REMOVED,
     configuration,
@@ -77,6 +80,7 @@ class TestTexts:
             "Authorization: Bearer hunter2hunter2",
             "sent bearer hunter2.hunter2",
             "api_key=hunter2",
+            "UID=sa;PWD=hunter2;",
         ],
     )
     def test_what_looks_like_a_secret_goes(self, text: str) -> None:
@@ -86,6 +90,19 @@ class TestTexts:
     def test_enrolment_codes_go(self) -> None:
         """They may still be good."""
         assert scrubbed("code ABCD-EFGH-IJKL-MNOP-QRST-UVWX-Y2 given") == f"code {REMOVED} given"
+
+    @pytest.mark.parametrize("change", [str, str.lower, lambda code: code.replace("-", " ")])
+    def test_real_codes_go(self, change: Callable[[str], str]) -> None:
+        """As they are printed and typed; their alphabet is not that of RFC 4648."""
+        for number in range(50):
+            code = str(make_code("ab" * 32, lambda size, number=number: bytes([number]) * size))
+            for each in (code, code.replace("-", "")):
+                assert scrubbed(f"code={change(each)} given") == f"code={REMOVED} given"
+
+    def test_digests_stay(self) -> None:
+        """Whoever helps must see which version, and which round."""
+        digest = sha256(b"version")
+        assert scrubbed(f"version={digest} {digest[:12]}") == f"version={digest} {digest[:12]}"
 
     def test_known_secrets_go_wherever_they_stand(self) -> None:
         """Also in the middle of a word, the longest first."""
@@ -110,3 +127,20 @@ def test_secrets_of_the_files_that_are_named(tmp_path: Path) -> None:
         "broker": {"tls": {"key": "key"}},
     }
     assert secrets_of(tables, tmp_path) == {"hunter2", "MC4CAQAw"}
+
+
+def test_secrets_that_stand_in_the_configuration(tmp_path: Path) -> None:
+    """Where none belongs; a log that repeats one must not show it either."""
+    tables = {
+        "broker": {"password": "hunter2", "host": "plant"},
+        "sources": [
+            {
+                "url": "https://anna:hunter3@mes/x?sig=hunter45&format=json",
+                "headers": {"Authorization": "Bearer hunter6", "Accept": "text/csv"},
+                "token_header": "X-Token",
+            }
+        ],
+    }
+    found = secrets_of(tables, tmp_path)
+    assert found == {"hunter2", "hunter3", "hunter45", "Bearer hunter6", "hunter6"}
+    assert secrets_of({"url": "http://[::1"}, tmp_path) == set()

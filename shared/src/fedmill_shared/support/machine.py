@@ -4,6 +4,9 @@
 import os
 import platform
 import subprocess
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -52,21 +55,29 @@ def listing(folder: Path) -> list[dict[str, object]]:
     if not os.access(folder, os.R_OK):
         raise StoreError(f"{folder}: cannot be read", remedy="run this as the user of the service")
     found: list[dict[str, object]] = []
-    for path in sorted(folder.rglob("*")):
+    for path in _below(folder):
         if len(found) >= MOST_FILES:
             found.append({"name": "...", "more": True})
             break
-        stat = path.lstat()
-        found.append(
-            {
-                "name": str(path.relative_to(folder)) + ("/" if path.is_dir() else ""),
-                "bytes": stat.st_size,
-                "mode": oct(stat.st_mode & 0o7777),
-                "owner": stat.st_uid,
-                "changed": moment(stat.st_mtime_ns),
-            }
-        )
+        with suppress(FileNotFoundError):  # the daemon works meanwhile
+            stat = path.lstat()
+            found.append(
+                {
+                    "name": str(path.relative_to(folder)) + ("/" if path.is_dir() else ""),
+                    "bytes": stat.st_size,
+                    "mode": oct(stat.st_mode & 0o7777),
+                    "owner": stat.st_uid,
+                    "changed": moment(stat.st_mtime_ns),
+                }
+            )
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All that is below ``folder``, but what goes away meanwhile, or may not be entered."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (Path(place) / name for name in sorted((*folders, *files)))
 
 
 def journal(unit: str) -> str:
@@ -96,7 +107,7 @@ def journal(unit: str) -> str:
 def audited(path: Path) -> dict[str, object]:
     """Whether the audit log ``path`` is whole, and its last records."""
     verdict = verify(path)
-    return {"verdict": verdict, "records": list(entries(path))[-AUDIT_RECORDS:]}
+    return {"verdict": verdict, "records": list(deque(entries(path), AUDIT_RECORDS))}
 
 
 def certificate(path: Path) -> dict[str, str]:

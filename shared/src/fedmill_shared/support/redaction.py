@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 REMOVED: Final = "(removed)"
 SHOWN: Final = frozenset(
@@ -29,6 +29,7 @@ SHOWN: Final = frozenset(
 URLS: Final = frozenset({"endpoint", "url"})
 SECRET_FILES: Final = frozenset({"password_file", "token_file", "key_file", "key", "ca_key"})
 LARGEST_SECRET: Final = 65_536
+SHORTEST_PARAMETER: Final = 8
 SHORTEST_SECRET: Final = 4
 """What is shorter would take every other word out of a log."""
 
@@ -37,14 +38,19 @@ _PEM = re.compile(
 )
 _USER_INFO = re.compile(r"([a-z][a-z0-9+.-]{1,20}://)[^\s/@\"']{1,500}@", re.IGNORECASE)
 _NAMED = re.compile(
-    r"(?P<name>pass(?:word|wd|phrase)?|secret|token|api[-_]?key|authorization|credential|cookie)"
+    r"(?P<name>pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|authorization|credential|cookie)"
     r"(?P<between>[\"']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;]+)",
     re.IGNORECASE,
 )
-_NAMES = re.compile(r"pass(word|wd|phrase)?|secret|token|api[-_]?key|authorization", re.IGNORECASE)
+_NAMES = re.compile(
+    r"pass(word|wd|phrase)?|pwd|secret|token|api[-_]?key|authorization|cookie", re.IGNORECASE
+)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-_CODE = re.compile(r"\b(?:[A-Z2-7]{4}-){5,}[A-Z2-7]{1,4}\b")
-"""An enrolment code: base32 in groups of four."""
+_CODE = re.compile(
+    r"\b(?:[0-9A-Z]{4}-){5,}[0-9A-Z]{1,4}\b|\b[0-9A-Z]{4}(?:[-._ ]?[0-9A-Z]{4}){13}\b",
+    re.IGNORECASE,
+)
+"""An enrolment code: 14 groups of four, as it was printed, a part of that, or as it was typed."""
 
 
 def configuration(value: object, field: str = "") -> object:
@@ -105,7 +111,10 @@ def structure(value: object, secrets: Collection[str]) -> object:
 
 
 def secrets_of(value: object, folder: Path, field: str = "") -> set[str]:
-    """What the files hold that a configuration names for secrets; ``folder`` is its own."""
+    """What a configuration holds of secrets, and the files that it names for them.
+
+    ``folder`` is its own. A text is one by the name of its field, or as a part of an address.
+    """
     match value:
         case dict():
             found = (secrets_of(each, folder, str(key)) for key, each in value.items())
@@ -114,7 +123,22 @@ def secrets_of(value: object, folder: Path, field: str = "") -> set[str]:
             return set[str]().union(*(secrets_of(each, folder, field) for each in value))
         case str() if field in SECRET_FILES:
             return _lines(folder / value)
+        case str() if field in URLS:
+            return _in_url(value)
+        case str() if _NAMES.search(field) and field not in SHOWN:
+            return {each for each in (value, *value.split()[1:]) if len(each) >= SHORTEST_SECRET}
     return set()
+
+
+def _in_url(url: str) -> set[str]:
+    """Password and parameters of an address."""
+    try:
+        parts = urlsplit(url)
+        found = [each for _, each in parse_qsl(parts.query) if len(each) >= SHORTEST_PARAMETER]
+        password = parts.password or ""
+    except ValueError:
+        return set()
+    return {*found, *([password] if len(password) >= SHORTEST_SECRET else [])}
 
 
 def _without_value(found: re.Match[str]) -> str:
