@@ -7,6 +7,7 @@ import pytest
 from tests.agent.inference.installing.rig import Rig, near
 
 from fedmill_agent.inference.installing.ledger import MOST_ENDED, SURVIVED_SECONDS
+from fedmill_agent.starts import MOST_FAILURES
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import ReleaseNotice, VersionNotice
 
@@ -32,13 +33,22 @@ class TestKilled:
             assert rig.told == ("shadowing", "")
         rig.start()
         assert rig.told == ("rejected", "graph")
-        assert "killed 5 times in a row" in rig.report.reason
+        assert "killed 3 times in a row" in rig.report.reason
         assert rig.scores_with(first)
         rig.release(notice)
         rig.start()
         assert rig.told == ("rejected", "graph")
         assert len(rig.live(2 * FEW)) == 2 * FEW
         assert rig.scores_with(first)
+
+    def test_it_is_refused_before_there_is_a_safe_mode(self, tmp_path: Path) -> None:
+        """In which nothing would be scored, by the model that served before either."""
+        rig, _, _ = trying(tmp_path)
+        killed = 0
+        while rig.told[0] != "rejected":
+            killed += 1
+            rig.start()
+        assert killed < MOST_FAILURES
 
     def test_again_and_again_while_it_serves_on_trial(self, tmp_path: Path) -> None:
         """It is gone back from before it is loaded once more."""

@@ -31,8 +31,9 @@ from fedmill_shared.models.manifest import version_of
 from fedmill_shared.protocol import MOST_AHEAD
 
 LONGEST_REASON = 2000
-MOST_ENDED = 5
-"""How often the agent may be killed in a row while a version is tried, before that is refused."""
+MOST_ENDED = 3
+"""How often the agent may be killed in a row while a version is tried, before that is refused: so
+seldom that no safe mode (``fedmill_agent.starts``) comes before it, in which nothing is scored."""
 SURVIVED_SECONDS = 600.0
 """An agent that has lived for so long was not killed by what is on its way."""
 
