@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the security page claims has code, and a test that exists."""
+"""What the pages on security and trust claim has code, and a test that exists."""
 
 import ast
 import re
@@ -9,12 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "security.md"
+TRUST = ROOT / "docs" / "trust.md"
 REFERENCE = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)*)`")
+UNCLAIMED = ("No, ", "Not prevented: ")
 PLACE = re.compile(r"`((?:shared|agent|coordinator|deploy)/[\w./-]+)`")
 
 
 def _references() -> list[tuple[str, str]]:
-    return sorted(set(REFERENCE.findall(PAGE.read_text())))
+    return sorted({each for page in (PAGE, TRUST) for each in REFERENCE.findall(page.read_text())})
 
 
 def _defined(path: Path) -> set[str]:
@@ -30,8 +32,8 @@ def _defined(path: Path) -> set[str]:
     return found
 
 
-def _rows(heading: str) -> list[list[str]]:
-    section = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def _rows(heading: str, page: Path = PAGE) -> list[list[str]]:
+    section = page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in rows if row[-1] not in ("Test", "---")]
@@ -50,9 +52,12 @@ def test_each_place_that_is_named_exists(place: str) -> None:
     assert (ROOT / place).exists()
 
 
-@pytest.mark.parametrize("heading", ["Attacks", "IEC 62443-4-2", "NIST IR 8259A"])
-def test_each_claim_names_its_test(heading: str) -> None:
+@pytest.mark.parametrize(
+    ("heading", "page"),
+    [("Attacks", PAGE), ("IEC 62443-4-2", PAGE), ("NIST IR 8259A", PAGE), ("Threats", TRUST)],
+)
+def test_each_claim_names_its_test(heading: str, page: Path) -> None:
     """What is left to others says so, and claims nothing."""
-    claims = [row for row in _rows(heading) if not row[1].startswith("No, ")]
+    claims = [row for row in _rows(heading, page) if not row[1].startswith(UNCLAIMED)]
     assert len(claims) >= 6
     assert [row[0] for row in claims if not REFERENCE.search(row[-1])] == []
