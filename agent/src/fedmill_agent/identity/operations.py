@@ -10,6 +10,7 @@ from pathlib import Path
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import CA, CERTIFICATE, KEY, REQUEST, IdentityFolder, read_file
 from fedmill_agent.identity.term import renewal_ns
+from fedmill_shared.crypto import validity
 from fedmill_shared.crypto.certificates import (
     CertificateFacts,
     check_pair,
@@ -21,7 +22,6 @@ from fedmill_shared.crypto.certificates import (
 from fedmill_shared.crypto.codes import sign_renewal
 from fedmill_shared.crypto.issuer import check_issued
 from fedmill_shared.crypto.keys import key_id, make_key, public_bytes, read_key, write_key
-from fedmill_shared.crypto.validity import LARGEST_CERTIFICATE_FILE
 from fedmill_shared.errors import IdentityError
 from fedmill_shared.files import write_atomic
 from fedmill_shared.messages import RenewalRequest, encode
@@ -119,7 +119,9 @@ def look(folder: IdentityFolder, agent: str) -> Facts | None:
     """
     with folder.held():
         if folder.by_hand:
-            certificate, ca = (_read(folder.path / name) for name in (CERTIFICATE, CA))
+            certificate, ca = (
+                validity.read_file(folder.path / name, "certificate") for name in (CERTIFICATE, CA)
+            )
             found = _checked(agent, certificate, ca)
             check_pair(found, read_key(folder.path / KEY))
             facts = _facts(found, read_certificate(ca).fingerprint)
@@ -133,7 +135,8 @@ def look_at(certificate: Path, key: Path, ca: Path) -> Facts:
     Raises:
         IdentityError: one of them cannot be read, or they do not belong together.
     """
-    data, authority = _read(certificate), _read(ca)
+    data = validity.read_file(certificate, "certificate")
+    authority = validity.read_file(ca, "certificate of the authority")
     found = read_certificate(data)
     check_pair(found, read_key(key))
     check_issued(data, authority)
@@ -160,7 +163,7 @@ def authority(folder: IdentityFolder) -> bytes:
     Raises:
         IdentityError: there are none.
     """
-    return _read(folder.current / CA)
+    return validity.read_file(folder.current / CA, "certificate of the authority")
 
 
 def waiting_key(folder: IdentityFolder) -> str:
@@ -231,16 +234,3 @@ def _facts(found: CertificateFacts, authority: str) -> Facts:
         key=key_id(found.public),
         authority=authority,
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise IdentityError(
-            f"{path}: cannot be read: {error.strerror or error}",
-            remedy="the files of an identity belong to the service user",
-        ) from error
-    if len(data) > LARGEST_CERTIFICATE_FILE:
-        raise IdentityError(f"{path}: more than {LARGEST_CERTIFICATE_FILE} bytes")
-    return data
