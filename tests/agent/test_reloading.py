@@ -50,6 +50,21 @@ class TestKeep:
         assert [each["event"] for each in events] == ["config.not_kept"]
 
 
+class TestBegin:
+    def test_a_change_since_the_last_start_is_in_the_audit_log(self, path: Path) -> None:
+        """By the digests of both; none where it is the same."""
+        audit, state = Records(), ConfigFile(path).load().agent.state
+        changed = TEXT.replace("nice = 3", "nice = 7")
+        for text in (TEXT, TEXT, changed):
+            path.write_text(text)
+            ConfigFile(path, audit).begin(state, get_logger())
+        first, second = (sha256(text.encode()) for text in (TEXT, changed))
+        assert audit == [
+            ("daemon", "config.changed", str(path), "", first),
+            ("daemon", "config.changed", str(path), first, second),
+        ]
+
+
 class TestReload:
     def test_is_in_the_audit_log(self, path: Path) -> None:
         """By the digests of the file before and after, and the fields; a refused one too."""

@@ -58,6 +58,13 @@ class ConfigFile:
         )
         return found.config
 
+    def begin(self, state: str, log: Logger) -> None:
+        """Keep it as ``keep`` does, and put down whether it changed since the agent ran last."""
+        before = _digest_of(good_config(state))
+        self.keep(state, log)
+        if before != self._digest:
+            self._note("config.changed", before, self._digest)
+
     def keep(self, state: str, log: Logger) -> None:
         """Copy the file, which was good just now, into the state folder; a full disk is told."""
         copy = good_config(state)
@@ -126,3 +133,11 @@ class ConfigFile:
             return self.load()
         except FedmillError as error:
             return error
+
+
+def _digest_of(copy: Path) -> str:
+    """Digest of the copy that was kept; empty where there is none, or none that can be read."""
+    try:
+        return sha256(copy.read_bytes())
+    except OSError:
+        return ""

@@ -14,6 +14,9 @@ from fedmill_agent.cli.fit import read
 from fedmill_agent.cli.golden import draw
 from fedmill_agent.config import load
 from fedmill_agent.store.dataset import Dataset
+from fedmill_shared.audit import FILE
+from fedmill_shared.audit.person import who
+from fedmill_shared.audit.verifying import entries
 from fedmill_shared.golden import read_golden
 from fedmill_shared.job_check import load_job
 
@@ -72,6 +75,9 @@ class TestCommand:
         store_windows(path, job)
         command = ["golden", str(path), "--job", str(job_file), "--out", str(out), "--windows", "6"]
         assert main(command) == 0
+        (act,) = entries(tmp_path / "a-state" / FILE)
+        assert (act.who, act.what, act.subject) == (who(), "golden.released", job.name)
+        assert act.after == f"6 windows to {out}"
         assert (
             capsys.readouterr().out
             == f"{out}: 6 labelled windows of job press; they are raw data\n"
@@ -135,10 +141,10 @@ class TestCommand:
     def test_nothing_of_that_stays(
         self, configure: Configure, job_file: Path, tmp_path: Path
     ) -> None:
-        """The state folder is as it was: the daemon begins with nothing."""
+        """Only the record of it is left in the state folder: the daemon begins with nothing."""
         path, out = configure(), tmp_path / "x"
         assert main(["golden", str(path), "--job", str(job_file), "--out", str(out)]) == 0
-        assert list(Path(load(path).agent.state).iterdir()) == []
+        assert [each.name for each in Path(load(path).agent.state).iterdir()] == [FILE]
 
     def test_held_out_and_live_sources_are_left_alone(
         self,

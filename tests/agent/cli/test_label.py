@@ -20,6 +20,9 @@ from fedmill_agent.labels.record import LabelRecord
 from fedmill_agent.places import job_folder, labels_folder, windows_file
 from fedmill_agent.store.joining import joining_of
 from fedmill_agent.store.windows import WindowStore
+from fedmill_shared.audit import FILE
+from fedmill_shared.audit.person import who
+from fedmill_shared.audit.verifying import entries
 from fedmill_shared.clock import SystemClock
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical
@@ -99,6 +102,34 @@ class TestHandOver:
         first, second, third = waiting(config)
         assert len({first.id, second.id, third.id}) == 1
         assert first.rank < second.rank < third.rank
+
+    def test_who_gives_them_is_on_record(self, config: Path, tmp_path: Path) -> None:
+        """One record for a command: what one label says, or which ones there are."""
+        about = ("--unit", "press", "--id", "x", "--from", "1", "--to", "2")
+        assert run(config, *about, "--class", "worn") == 0
+        assert run(config, *about, "--delete") == 0
+        file = tmp_path / "labels.json"
+        file.write_text(
+            '[{"unit": "saw", "id": "y", "start": 1, "end": 2, "class": "good"},'
+            ' {"unit": "saw", "id": "z", "start": 2, "end": 3, "class": "good"}]'
+        )
+        assert run(config, "--file", str(file)) == 0
+        acts = list(entries(config.parent / "a-state" / FILE))
+        assert {(each.who, each.what) for each in acts} == {(who(), "labels.given")}
+        assert [(each.subject, each.after) for each in acts] == [
+            ("x", "worn"),
+            ("x", "withdrawn"),
+            ("2 labels, y to z", ""),
+        ]
+
+    def test_without_a_record_none_is_left(
+        self, config: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """As on a full disk: nobody would know who teaches the model."""
+        (config.parent / "a-state" / FILE).mkdir()
+        assert run(config, "--unit", "press", "--from", "1", "--to", "2", "--class", "good") == 21
+        assert "audit.jsonl: cannot be written" in capsys.readouterr().err
+        assert waiting(config) == []
 
     def test_a_number_for_a_part(self, config: Path) -> None:
         """With everything that there is to say."""

@@ -13,6 +13,9 @@ import pytest
 
 from fedmill_agent.cli import main
 from fedmill_agent.status import Status, read_status
+from fedmill_shared.audit import FILE
+from fedmill_shared.audit.person import who
+from fedmill_shared.audit.verifying import entries
 from fedmill_shared.errors import StoreError
 
 TEXT = (
@@ -74,6 +77,9 @@ class TestReload:
         for turn in range(5):
             path.write_text(TEXT + (more if turn % 2 == 0 else ""))
             assert main(["reload", str(path)]) == 0
+        acts = list(entries(path.parent / "state" / FILE))
+        asked = [each.who for each in acts if each.what == "ordered.reload"]
+        assert asked == [who()] * 5
         out = capsys.readouterr().out
         assert out.count("sources.other                    added    taken") == 3
         assert out.count("sources.other                    removed  taken") == 2

@@ -17,12 +17,16 @@ from fedmill_agent.cli import enrol as enrol_command
 from fedmill_agent.cli import main
 from fedmill_agent.cli.identity import DEFAULT_CONFIG
 from fedmill_agent.cli.identity_lines import identity_lines
+from fedmill_agent.config import load
 from fedmill_agent.identity.enrolling import Box
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
 from fedmill_agent.identity.listener import Listener
 from fedmill_agent.identity.operations import install, request
 from fedmill_agent.identity.term import IdentityTold, standing
+from fedmill_shared.audit import FILE
+from fedmill_shared.audit.person import who
+from fedmill_shared.audit.verifying import entries
 from fedmill_shared.crypto.certificates import read_certificate, read_request
 from fedmill_shared.crypto.codes import make_code
 from fedmill_shared.crypto.keys import read_key
@@ -73,6 +77,8 @@ class TestIdentity:
         assert asked["changed"] is True
         assert read_request(out.read_bytes())[0] == "press-4"
         assert call(capsys, "identity", "request", config, "--out", out)["changed"] is False
+        (made,) = entries(Path(load(config).agent.state) / FILE)
+        assert (made.who, made.what, made.after) == (who(), "key.made", asked["key"])
         issue(config)
         taken = call(capsys, "identity", "install", config, *files(config))
         assert taken["changed"] is True

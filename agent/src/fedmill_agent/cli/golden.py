@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmill_agent.audited import audit_log
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.fit import read
 from fedmill_agent.cli.trial import MOST_SECONDS
@@ -27,6 +28,7 @@ from fedmill_agent.sources.runner import SourceEnded, SourceEvent
 from fedmill_agent.store.dataset import Dataset
 from fedmill_agent.store.joining import joining_of
 from fedmill_agent.store.windows import WindowStore
+from fedmill_shared.audit.person import who
 from fedmill_shared.clock import Clock, SystemClock
 from fedmill_shared.errors import DataError, UsageError
 from fedmill_shared.files import make_folder
@@ -54,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: the number of windows is impossible, or the file exists.
-        StoreError: stored windows cannot be read, or the file cannot be written.
+        StoreError: stored windows cannot be read, the file cannot be written, or it cannot be
+            recorded who releases them.
         SchemaError: the sources do not fit the job.
         DataError: no source can be read, or no training window has a label.
     """
@@ -77,6 +80,13 @@ def run(options: argparse.Namespace) -> int:
         [dataset.texts[i] for i in chosen],
         dataset.numbers[chosen],
         [dataset.runs[i] for i in chosen],
+    )
+    make_folder(Path(config.agent.state))
+    audit_log(config.agent, SystemClock()).record(
+        who=who(),
+        what="golden.released",
+        subject=job.name,
+        after=f"{len(chosen)} windows to {options.out}",
     )
     write_golden(options.out, golden)
     windows = "labelled windows" if job.needs_labels else "windows"

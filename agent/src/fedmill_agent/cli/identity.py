@@ -83,6 +83,10 @@ def _request(config: AgentConfig, options: argparse.Namespace) -> int:
         asked = operations.request_again(
             folder, config.agent.id, time.time_ns(), new_key=options.new_key
         )
+        if asked.made:
+            audit_log(config.agent, SystemClock(), state).record(
+                who=who(), what="key.made", subject=config.agent.id, after=asked.key
+            )
     try:
         same = options.out.read_bytes() == asked.pem
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmill_agent.audited import audit_log
 from fedmill_agent.cli import config_argument
 from fedmill_agent.cli.label_report import accepted_job, read_report, report_lines
 from fedmill_agent.cli.meaning import utc
@@ -23,7 +24,10 @@ from fedmill_agent.places import labels_file, labels_folder
 from fedmill_agent.sources.csv.cells import Dialect
 from fedmill_agent.sources.files import lines, open_binary
 from fedmill_agent.status import is_alive, read_status
+from fedmill_shared.audit.person import who
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import DataError, FedmillError, StoreError, UsageError
+from fedmill_shared.files import make_folder
 from fedmill_shared.job import Job
 
 LAST = 20
@@ -86,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         ConfigError: the configuration is wrong.
         UsageError: the options do not go together.
         DataError: a label says nothing, or a job that it names cannot use it.
-        StoreError: the state folder cannot be used.
+        StoreError: the state folder cannot be used, or it cannot be recorded who gives them.
     """
     config = load(options.config)
     if options.list:
@@ -96,6 +100,13 @@ def run(options: argparse.Namespace) -> int:
     records = [_dated(record, now_ns) for record in _given(options)]
     notes = _notes(config, records)
     labels = [label_of(record) for record in records]
+    make_folder(Path(config.agent.state))
+    audit_log(config.agent, SystemClock()).record(
+        who=who(),
+        what="labels.given",
+        subject=_which(records),
+        after=records[0].truth if len(records) == 1 else "",
+    )
     spool.hand_over(labels_folder(config.agent.state), labels, now_ns)
     running = _running(config)
     if options.json:
@@ -109,6 +120,12 @@ def run(options: argparse.Namespace) -> int:
     for note in notes:
         print(f"  note: {note}")
     return 0
+
+
+def _which(records: Sequence[LabelRecord]) -> str:
+    """Labels for the audit log, by their identities."""
+    first, last = records[0].id, records[-1].id
+    return first if len(records) == 1 else f"{len(records)} labels, {first} to {last}"
 
 
 def _given(options: argparse.Namespace) -> list[LabelRecord]:

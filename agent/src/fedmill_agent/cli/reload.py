@@ -9,12 +9,15 @@ from pathlib import Path
 
 import msgspec
 
+from fedmill_agent.audited import audit_log
 from fedmill_agent.changes import Change, changes
 from fedmill_agent.cli import config_argument
 from fedmill_agent.config import AgentConfig, load
 from fedmill_agent.places import good_config
 from fedmill_agent.reloading import Reloaded
-from fedmill_agent.status import is_alive, read_status
+from fedmill_agent.status import Status, is_alive, read_status
+from fedmill_shared.audit.person import who
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.errors import ConfigError, StoreError
 
 PATIENCE_SECONDS = 20.0
@@ -32,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: the file is wrong; nothing was changed.
-        StoreError: no daemon runs with it, or it does not answer.
+        StoreError: no daemon runs with it, it does not answer, or it cannot be recorded.
     """
     new = load(options.config)
     found = changes(_in_use(options.config, new), new)
@@ -40,7 +43,11 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         waiting = [*_waiting(folder), *(each.field for each in found if each.restart)]
     else:
-        waiting = list(_take(folder).restart_required)
+        status = _running(folder)
+        audit_log(new.agent, SystemClock()).record(
+            who=who(), what="ordered.reload", subject=str(options.config)
+        )
+        waiting = list(_take(folder, status).restart_required)
     found = [each for each in found if not each.restart or each.field in waiting]
     told = {each.field for each in found}
     found += [Change(field, restart=True) for field in waiting if field not in told]
@@ -73,13 +80,17 @@ def _waiting(folder: Path) -> list[str]:
     return list(status.config.restart_required) if is_alive(status) else []
 
 
-def _take(folder: Path) -> Reloaded:
+def _running(folder: Path) -> Status:
     status = read_status(folder)
     if not is_alive(status):
         raise StoreError(
             f"{folder}: no agent is running with this configuration",
             remedy="start it with `fedmill-agent run`",
         )
+    return status
+
+
+def _take(folder: Path, status: Status) -> Reloaded:
     before = status.config.count
     try:
         os.kill(status.pid, signal.SIGHUP)

@@ -92,7 +92,7 @@ def _full(path: Path, section: AgentSection, service: Service) -> Daemon:
         service=service,
         audit=audit,
     )
-    file.keep(config.agent.state, log.get_logger())
+    file.begin(config.agent.state, log.get_logger())
     return daemon
 
 
