@@ -121,6 +121,11 @@ class TestMakeFolder:
         assert make_folder(path) == make_folder(path) == path
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
+    def test_parents_are_the_owners_too(self, tmp_path: Path) -> None:
+        """`fedmill ca init` makes `pki` below the state folder: the state is nobody else's then."""
+        make_folder(tmp_path / "state" / "pki")
+        assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
     def test_below_a_file(self, tmp_path: Path) -> None:
         """The message names the place, the reason and the remedy."""
         (tmp_path / "file").touch()

@@ -46,7 +46,9 @@ def make_folder(path: Path) -> Path:
         StoreError: it cannot be created or is not writable.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (*reversed(path.parents), path):  # parents=True leaves parents to everybody
+            if not each.is_dir():
+                each.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"{path}: folder cannot be created: {error.strerror or error}",
