@@ -56,6 +56,23 @@ class TestLater:
         )
         assert run(code).split() == ["out", "False", "False"]
 
+    def test_a_name_from_it_that_stands_there_meanwhile_imports_nothing(self) -> None:
+        """Python asks whether it is a package first: that is no use of it."""
+        code = BEFORE + (
+            "with without(later={'ipaddress': {'left': 'out'}}):\n"
+            "    from ipaddress import left\n"
+            "print(left, 'ipaddress' in sys.modules)\n"
+        )
+        assert run(code) == "out False"
+
+    def test_what_was_found_is_found_without_a_search(self) -> None:
+        """The second look is one at an attribute, and costs what that costs."""
+        code = URLS + (
+            "first = urls.ipaddress.ip_address\n"
+            "print('ip_address' in vars(urls.ipaddress), urls.ipaddress.ip_address is first)\n"
+        )
+        assert run(code) == "True True"
+
     def test_inside_the_context_too(self) -> None:
         """A library may use it while it is imported after all."""
         code = BEFORE + (
@@ -116,3 +133,42 @@ class TestEmpty:
             "print(numpy.array.__doc__ is None, numpy.linalg.norm(numpy.array([3.0, 4.0])))\n"
         )
         assert run(code) == "True 5.0"
+
+    def test_numpy_computes_without_what_describes_functions(self) -> None:
+        """And whoever asks for their signatures, or prints an array of odd kind, gets them."""
+        code = (
+            "import sys\n"
+            "from fedmill_agent.memory import import_numpy\n"
+            "import_numpy()\n"
+            "names = {'inspect', 'ast', 'dis', 'pickle'}\n"
+            "print(*sorted(names & set(sys.modules)))\n"
+            "import inspect, pickle, numpy\n"
+            "print(list(inspect.signature(numpy.mean).parameters)[:2])\n"
+            "print(pickle.loads(pickle.dumps(numpy.arange(3))).sum(), numpy.dtype('2f4, i8')[0])\n"
+        )
+        assert run(code).splitlines() == ["['a', 'axis']", "3 ('<f4', (2,))"]
+
+    def test_a_data_class_without_a_docstring_has_a_short_one(self) -> None:
+        """It names the class; the fields are added once somebody has use for signatures."""
+        code = (
+            "import sys, fedmill_agent\n"
+            "from dataclasses import dataclass\n"
+            "@dataclass\n"
+            "class Early: size: int\n"
+            "print(Early.__doc__, 'inspect' in sys.modules)\n"
+            "import inspect\n"
+            "@dataclass\n"
+            "class Late: size: int\n"
+            "print(Late.__doc__)\n"
+        )
+        assert run(code).splitlines() == ["Early False", "Late(size: int)"]
+
+    def test_the_log_without_what_only_other_logs_need(self) -> None:
+        """It is there for whoever wants it."""
+        code = (
+            "import sys, fedmill_shared.log\n"
+            "print(*sorted({'asyncio', 'rich', 'structlog.stdlib'} & set(sys.modules)))\n"
+            "import structlog\n"
+            "print(structlog.stdlib.BoundLogger.__name__)\n"
+        )
+        assert run(code) == "BoundLogger"

@@ -8,7 +8,15 @@ from typing import TextIO
 from fedmill_shared.lean import without
 from fedmill_shared.printable import printable
 
-with without(absent=["rich"], empty=["asyncio"]):  # pretty tracebacks and async loggers
+with without(
+    absent=["rich"],  # pretty tracebacks
+    empty=["asyncio"],
+    later={
+        "pickle": {"PicklingError": TypeError},  # of a logger that somebody pickles
+        "structlog.stdlib": {},
+        "structlog.threadlocal": {},
+    },
+):
     import structlog
 
     from fedmill_shared.journal import Calm, Grave, goes_to_journal

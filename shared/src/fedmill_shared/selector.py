@@ -17,7 +17,6 @@ others, and ``not x`` is true wherever ``x`` is false: an agent without ``line``
 ``line != "A"`` and does match ``not line == "A"``.
 """
 
-import ast
 import keyword
 import math
 import operator
@@ -27,7 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedmill_shared.errors import JobError
+from fedmill_shared.lean import without
 from fedmill_shared.toml.words import show
+
+with without(later={"ast": {}}):  # most jobs are for everybody
+    import ast
 
 Label = str | bool | int | float | list[str]
 """What an agent may say of itself under one name."""
@@ -56,11 +59,11 @@ _TOKEN = re.compile(
 )
 _JOINS = frozenset({"and", "or", "not", "in"})
 _TOML_BOOLS = frozenset({"true", "false"})
-_ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "Lt": operator.lt,
+    "LtE": operator.le,
+    "Gt": operator.gt,
+    "GtE": operator.ge,
 }
 _REMEDY = 'write it as in: line == "A" and "press" in tags'
 _QUOTE_REMEDY = "close the quote; before a quote or a backslash in a text write a backslash"
@@ -92,7 +95,7 @@ class Selector:
 
     text: str
     names: frozenset[str]
-    tree: ast.expr | None = field(default=None, repr=False, compare=False)
+    tree: "ast.expr | None" = field(default=None, repr=False, compare=False)
 
     def matches(self, labels: Mapping[str, Label]) -> bool:
         """Whether an agent with ``labels`` is meant."""
@@ -193,7 +196,7 @@ def _is_ordinary(number: str) -> bool:
     return str(abs(int(number))) == number.lstrip("-") and abs(int(number)) < 2**63
 
 
-def _syntax(line: str) -> ast.expr:
+def _syntax(line: str) -> "ast.expr":
     try:
         return ast.parse(line.translate(_BREAKS), mode="eval").body  # no text has one
     except SyntaxError as error:
@@ -201,7 +204,7 @@ def _syntax(line: str) -> ast.expr:
         raise _wrong(line, at, f"cannot be read: {error.msg}") from error
 
 
-def _check_condition(node: ast.expr, line: str) -> None:
+def _check_condition(node: "ast.expr", line: str) -> None:
     match node:
         case ast.BoolOp(values=parts):
             for part in parts:
@@ -221,7 +224,7 @@ def _check_condition(node: ast.expr, line: str) -> None:
             raise _wrong_at(node, line, "a value is no condition", remedy)
 
 
-def _check_operand(node: ast.expr, line: str) -> None:
+def _check_operand(node: "ast.expr", line: str) -> None:
     items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
     for item in items:
         if isinstance(item, ast.Name) and item is node:
@@ -231,18 +234,18 @@ def _check_operand(node: ast.expr, line: str) -> None:
             raise _wrong_at(item, line, problem)
 
 
-def _is_constant(node: ast.expr) -> bool:
+def _is_constant(node: "ast.expr") -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
     return isinstance(node, ast.Constant)
 
 
-def _wrong_at(node: ast.expr, line: str, problem: str, remedy: str = _REMEDY) -> JobError:
+def _wrong_at(node: "ast.expr", line: str, problem: str, remedy: str = _REMEDY) -> JobError:
     at = len(line.encode()[: node.col_offset].decode())  # Python counts bytes
     return _wrong(line, at, problem, remedy)
 
 
-def _names(node: ast.expr) -> Iterator[str]:
+def _names(node: "ast.expr") -> Iterator[str]:
     """Labels in the order in which they are written."""
     match node:
         case ast.Name(id=name):
@@ -257,7 +260,7 @@ def _names(node: ast.expr) -> Iterator[str]:
             yield from _names(part)
 
 
-def _conjuncts(node: ast.expr | None) -> Iterator[ast.expr]:
+def _conjuncts(node: "ast.expr | None") -> "Iterator[ast.expr]":
     if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
         for part in node.values:
             yield from _conjuncts(part)
@@ -265,7 +268,7 @@ def _conjuncts(node: ast.expr | None) -> Iterator[ast.expr]:
         yield node
 
 
-def _is_true(node: ast.expr, labels: Mapping[str, Label]) -> bool:
+def _is_true(node: "ast.expr", labels: Mapping[str, Label]) -> bool:
     match node:
         case ast.BoolOp(op=ast.And(), values=parts):
             return all(_is_true(part, labels) for part in parts)
@@ -279,14 +282,14 @@ def _is_true(node: ast.expr, labels: Mapping[str, Label]) -> bool:
     return bool(_value(node, labels))
 
 
-def _value(node: ast.expr, labels: Mapping[str, Label]) -> _Value:
+def _value(node: "ast.expr", labels: Mapping[str, Label]) -> _Value:
     if isinstance(node, ast.Name):
         return labels.get(node.id)
     value: _Value = ast.literal_eval(node)  # constants only, as they were checked to be
     return value
 
 
-def _holds(sign: ast.cmpop, left: _Value, right: _Value) -> bool:
+def _holds(sign: "ast.cmpop", left: _Value, right: _Value) -> bool:
     """Whether one comparison is true; where it has no meaning it is not."""
     if left is None or right is None:
         return False
@@ -296,7 +299,7 @@ def _holds(sign: ast.cmpop, left: _Value, right: _Value) -> bool:
         return False
     if isinstance(sign, ast.Eq | ast.NotEq):
         return _equal(left, right) is isinstance(sign, ast.Eq)
-    return _kind(left) in ("text", "number") and _ORDERS[type(sign)](left, right)
+    return _kind(left) in ("text", "number") and _ORDERS[type(sign).__name__](left, right)
 
 
 def _contains(whole: _Value, part: _Value) -> bool | None:

@@ -5,7 +5,6 @@ The other way, in a service of its own, is in ``called.py``.
 """
 
 import os
-import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,10 @@ from typing import BinaryIO, Protocol, cast
 
 from fedmill_agent.training.memory_events import MemoryEvents, own_group
 from fedmill_shared.errors import TrainerError
+from fedmill_shared.lean import without
+
+with without(later={"locale": {}}):  # decodes what a process says, for those who want text
+    import subprocess
 
 
 @dataclass(frozen=True, slots=True)
