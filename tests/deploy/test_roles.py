@@ -104,6 +104,14 @@ class TestRole:
 
 
 class TestReleases:
+    @pytest.mark.parametrize("part", ["deps", "release"])
+    def test_complete_is_said_of_what_is_on_the_disk(self, part: str) -> None:
+        """A plug that is pulled a moment later leaves no release that looks whole."""
+        *_, sync, last = _load(ANSIBLE / f"roles/common/tasks/install_{part}.yml")
+        folder = f"{{{{ common_internal_{part} }}}}"
+        assert sync["ansible.builtin.command"]["argv"] == ["sync", "--file-system", folder]
+        assert last["ansible.builtin.copy"]["dest"] == f"{folder}/complete"
+
     def _root(self, folder: Path) -> Path:
         """Where releases are, by a way that leads over a link, as where /opt is on another disk."""
         (folder / "disk").mkdir()
