@@ -23,11 +23,30 @@ from fedmill_agent.sources.runner import SourceEvent
 from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
 from fedmill_agent.training.child import TrainerAnswered, TrainerDied
+from fedmill_shared.audit import FILE
+from fedmill_shared.audit.verifying import entries
+from fedmill_shared.files import sha256
 from fedmill_shared.job import Job
 from fedmill_shared.job_check import canonical
 from fedmill_shared.link.blocks import blocks_of
 from fedmill_shared.messages import JobNotice, Receipt, RoundNotice
 from fedmill_shared.schema import schema_hash
+
+
+class TestRecord:
+    def test_what_is_offered_is_on_record(self, plant: Plant) -> None:
+        """Once for each text, by the digests of both; a job that is only told again is not."""
+        agent = plant.agent()
+        changed = a_job(min_examples=3)
+        for job in (JOB, JOB, changed):
+            plant.coordinator.offer(job)
+            agent.run(20)
+        told = [each for each in entries(agent.state / FILE) if each.what == "job.offered"]
+        first, second = (sha256(canonical(job)) for job in (JOB, changed))
+        assert [(each.who, each.subject, each.before, each.after) for each in told] == [
+            ("coordinator", "press", "", first),
+            ("coordinator", "press", first, second),
+        ]
 
 
 class TestRefuse:

@@ -160,6 +160,7 @@ class Daemon:
             seats=lambda: self._seats,
             overlay=self.reload,
             hurry=self._hurry,
+            audit=self._audit,
         )
 
     def _keeper_of_identity(self) -> "Keeper | None":

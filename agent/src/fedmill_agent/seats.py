@@ -17,6 +17,7 @@ from fedmill_agent.seat import Seat
 from fedmill_agent.streams import Fed
 from fedmill_agent.training import protocol
 from fedmill_shared.errors import FedmillError, JobError, ProtocolError
+from fedmill_shared.files import sha256
 from fedmill_shared.job_check import job_from_canonical
 from fedmill_shared.link.blocks import Block
 from fedmill_shared.log import Logger
@@ -34,6 +35,8 @@ from fedmill_shared.messages import (
 from fedmill_shared.protocol import common
 
 SEAT_LIMIT = 256
+COORDINATOR = "coordinator"
+"""Who it was when a message asked for it."""
 
 
 class Seats:
@@ -186,6 +189,13 @@ class Seats:
             if not self._readable(notice):
                 return
             seat.close()
+        self._outside.audit.record(
+            who=COORDINATOR,
+            what="job.offered",
+            subject=notice.job,
+            before=sha256(seat.text) if seat is not None else "",
+            after=sha256(notice.text),
+        )
         self._seats[notice.job] = self._open(notice.job, notice.text)
         self._seats[notice.job].hear(notice, protocol_number)
         self._hurry()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
+from tests.records import Records
 from tests.trusted import AGENT, a_release, digest_of
 
 from fedmill_agent.background import Background
@@ -80,6 +81,7 @@ class Rig:
         self.reports: dict[str, InstallReport | None] = {}
         self.overlays = 0
         self.runs = 0
+        self.audit = Records()
         self.says: Verified | TrustError = Verified()
         self.desk = self.open()
 
@@ -99,7 +101,14 @@ class Rig:
             hurry=lambda: None,
         )
         parts = {"background": Background(), "disk": Background(), "ways": ways}
-        return TrustDesk(config, self.clock, get_logger(), run=self._run, **parts)  # type: ignore[arg-type]
+        return TrustDesk(
+            config,
+            self.clock,
+            get_logger(),
+            run=self._run,
+            audit=self.audit,
+            **parts,  # type: ignore[arg-type]
+        )
 
     def _overlaid(self) -> None:
         self.overlays += 1
@@ -489,3 +498,22 @@ class TestConfiguration:
         rig.root.unlink()
         with pytest.raises(ConfigError, match=r"trust\.root: .* is no file"):
             rig.open()
+
+
+class TestRecord:
+    def test_what_people_have_signed_is_on_record(self, rig: Rig) -> None:
+        """Roots, targets and software by their versions; the coordinator's hourly ones are not."""
+        ways = [("root", 1), ("targets", 4), ("targets", 4), ("root", 2), ("targets", 5)]
+        known: dict[str, int] = {}
+        for number, (role, version) in enumerate(ways, start=1):
+            known |= {role: version, "timestamp": number, "snapshot": number, "models": number}
+            rig.says = Verified(checked_ns=1, versions=dict(known))
+            rig.hear("timestamp.json", b'{"signed": {"version": 1}}')
+            rig.wait(1.0)
+        assert rig.runs == len(ways)
+        assert rig.audit == [
+            ("operator", "trust.changed", "root", "", "version 1"),
+            ("operator", "trust.changed", "targets", "", "version 4"),
+            ("operator", "trust.changed", "root", "version 1", "version 2"),
+            ("operator", "trust.changed", "targets", "version 4", "version 5"),
+        ]

@@ -18,6 +18,7 @@ from fedmill_agent.trust.places import TrustPlaces
 from fedmill_agent.trust.seen import Seen
 from fedmill_agent.trust.verified import Verified, read_verified
 from fedmill_agent.trust.waiting import Held, Notice, Waiting
+from fedmill_shared.audit import Audit, NoAudit
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import ConfigError, FedmillError, ModelError, StoreError
 from fedmill_shared.link.base import Message
@@ -42,6 +43,8 @@ LONGEST_REST = 32.0
 BUNDLE_SECONDS = 2 * 86_400.0
 """How long a bundle is kept whose releases come to nothing: as long as its metadata is good."""
 LONGEST_WORD = 1000
+PEOPLE = ("root", "targets", "software")
+"""Roles whose keys people have."""
 TOLD_SECONDS = 60.0
 
 
@@ -87,8 +90,11 @@ class TrustDesk:
         disk: Background,
         ways: Ways,
         run: Run = run_child,
+        audit: Audit | None = None,
     ) -> None:
         """Take up what was checked before; ``run`` has what has come checked.
+
+        What the operator has signed anew is put down in ``audit``.
 
         Raises:
             ConfigError: the shipped root is not there.
@@ -104,6 +110,7 @@ class TrustDesk:
         self._disk = disk
         self._ways = ways
         self._run = run
+        self._audit: Audit = NoAudit() if audit is None else audit
         self._waiting = Waiting()
         self._seen = Seen(self._places.seen)
         self._imports = Imports(self._places)
@@ -254,6 +261,7 @@ class TrustDesk:
         elif found.versions != before.versions:
             versions = {role: str(number) for role, number in found.versions.items()}
             self._log.info("trust.verified", **versions)
+            self._put_down(before.versions, found.versions)
         self._look_at_term()
         self._retry()
         if found.configs != before.configs:
@@ -262,6 +270,15 @@ class TrustDesk:
             self._importing = False
             self._take_bundle()
         self._ways.hurry()
+
+    def _put_down(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+        """The coordinator signs other roles by itself, every hour or with each release."""
+        for role in PEOPLE:
+            known, found = before.get(role, 0), after.get(role, 0)
+            if found != known:
+                was, now = f"version {known}" if known else "", f"version {found}"
+                told = {"subject": role, "before": was, "after": now}
+                self._audit.record(who="operator", what="trust.changed", **told)
 
     def _retry(self) -> None:
         """Take what is signed by now."""

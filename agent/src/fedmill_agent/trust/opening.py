@@ -9,6 +9,7 @@ from fedmill_agent.background import Background
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.seats import Seats
 from fedmill_agent.trust.desk import TrustDesk, Ways
+from fedmill_shared.audit import Audit
 from fedmill_shared.clock import Clock
 from fedmill_shared.link.blocks import Block
 from fedmill_shared.log import Logger
@@ -28,6 +29,7 @@ def open_desk(
     seats: Callable[[], Seats],
     overlay: Callable[[], None],
     hurry: Callable[[], None],
+    audit: Audit,
 ) -> TrustDesk:
     """The desk; ``seats`` gives those there are once the daemon runs.
 
@@ -50,4 +52,4 @@ def open_desk(
         overlay=overlay,
         hurry=hurry,
     )
-    return TrustDesk(config, clock, log, background=background, disk=disk, ways=ways)
+    return TrustDesk(config, clock, log, background=background, disk=disk, ways=ways, audit=audit)
