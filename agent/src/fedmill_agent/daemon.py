@@ -263,8 +263,9 @@ class Daemon:
     def _late(self) -> dict[str, float]:
         """Threads that hang, and for how many seconds they have been overdue."""
         late = {f"source {name}": each for name, each in self._plant.late().items()}
-        threads = {"link": self._line, "background": self._background, "disk": self._disk}
-        return late | {name: each.late for name, each in threads.items() if each.late}
+        late["link"] = self._line.late
+        late |= {"background": self._background.late, "disk": self._disk.late}
+        return {name: seconds for name, seconds in late.items() if seconds}
 
     def _attempt(self, what: Callable[[], None]) -> None:
         guarded(self._log, what)
