@@ -31,6 +31,9 @@ PATIENCE = 20.0
 AUTHORITY = Authority()
 NOT_AUTHORIZED = 0x87
 REQUEST = b"please"
+TALKATIVE = "stderr\nlog_type debug"
+ROOM = 100
+"""Connections that a small broker takes at once."""
 
 
 class Attacker:
@@ -120,7 +123,12 @@ class Member:
     """An agent or the coordinator, going about its work."""
 
     def __init__(
-        self, broker: PlantBroker, name: str, *subscriptions: str, lasting: bool = False
+        self,
+        broker: PlantBroker,
+        name: str,
+        *subscriptions: str,
+        lasting: bool = False,
+        waits: bool = False,
     ) -> None:
         self.name = name
         self.events: SimpleQueue[LinkEvent] = SimpleQueue()
@@ -134,7 +142,8 @@ class Member:
         )
         self.link = MqttLink(endpoint, self.events.put, jitter=lambda _: 0.02)
         self.link.start()
-        assert isinstance(self.events.get(timeout=PATIENCE), Connected)
+        while not isinstance(event := self.events.get(timeout=PATIENCE), Connected):
+            assert waits, event
 
     def says(self, topic: str, payload: bytes) -> Rejection | None:
         """The broker's answer to a message."""
@@ -212,11 +221,13 @@ class TestDoor:
         broker.wait("log", lambda: broker.log.count(logged) > before)
 
     def test_revoked_while_it_runs(self, broker: PlantBroker, attack: Attack) -> None:
-        """From the broker's next look at its list on; others are let in as before."""
+        """From the broker's next look at its list on; logged, and others are let in as before."""
         thief, honest = AUTHORITY.issue("gw-1"), AUTHORITY.issue("gw-2")
         assert attack(thief).connect() == "connected"
+        before = broker.log.count("certificate verify failed")
         broker.revoke(thief)
         broker.wait("list", lambda: not attack(thief).connect().startswith("connected"))
+        broker.wait("log", lambda: broker.log.count("certificate verify failed") > before)
         assert attack(honest).connect() == "connected"
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -263,6 +274,19 @@ class TestTopics:
         assert intruder.connect() == "connected"
         assert intruder.publish(topic) == NOT_AUTHORIZED
         assert intruder.publish("fedmill/v1/gw-1/up/state") != NOT_AUTHORIZED
+
+    def test_who_tried_is_in_the_log_where_it_is_asked_for(
+        self, tmp_path: Path, attack: Attack
+    ) -> None:
+        """Mosquitto says it at its level "debug" only, among every other message."""
+        broker = PlantBroker(tmp_path / "talkative", AUTHORITY, mosquitto_log=TALKATIVE)
+        broker.start()
+        intruder = attack(AUTHORITY.issue("gw-1"), broker.port)
+        assert intruder.connect() == "connected"
+        assert intruder.publish("fedmill/v1/gw-2/up/update") == NOT_AUTHORIZED
+        told = "Denied PUBLISH from gw-1 (d0, q1, r0, m1, 'fedmill/v1/gw-2/up/update'"
+        broker.wait("log", lambda: told in broker.log)
+        broker.stop()
 
     def test_it_reads_what_is_its_own_and_nothing_else(self, members: Join, attack: Attack) -> None:
         """Subscriptions are granted to everything; what others say is not delivered."""
@@ -326,8 +350,12 @@ class TestIdentity:
 class TestLoad:
     """What one of them can do to the service of the others."""
 
-    def test_messages_that_are_too_large(self, members: Join, attack: Attack) -> None:
-        """The sender is thrown out each time; the others notice nothing."""
+    def test_messages_that_are_too_large(
+        self, broker: PlantBroker, members: Join, attack: Attack
+    ) -> None:
+        """The sender is thrown out and named each time; the others notice nothing."""
+        told = "Client gw-1 disconnected due to oversize packet"
+        before = broker.log.count(told)
         coordinator, agent = members(COORDINATOR, "fedmill/v1/+/up/#"), members("gw-2")
         for number in range(20):
             intruder = attack(AUTHORITY.issue("gw-1"))
@@ -337,23 +365,32 @@ class TestLoad:
             word = struct.pack(">I", number)
             assert agent.says("fedmill/v1/gw-2/up/block", word) is None
             assert coordinator.hears() == Message("fedmill/v1/gw-2/up/block", word)
+        broker.wait("log", lambda: broker.log.count(told) == before + 20)
 
-    def test_a_thousand_connections_that_say_nothing(
-        self, broker: PlantBroker, members: Join
-    ) -> None:
-        """The service goes on for who is there, and for who comes afterwards."""
-        coordinator, agent = members(COORDINATOR, "fedmill/v1/+/up/#"), members("gw-2")
+    def test_a_thousand_connections_that_say_nothing(self, tmp_path: Path) -> None:
+        """All held open: no more than fit get in, each other one is logged, and who is there stays.
+
+        Whoever comes meanwhile finds no room, and gets in once those are gone.
+        """
+        broker = PlantBroker(tmp_path / "small", AUTHORITY, mosquitto_connections=ROOM)
+        broker.start()
+        coordinator = Member(broker, COORDINATOR, "fedmill/v1/+/up/#")
+        agent = Member(broker, "gw-2")
         with ExitStack() as stack:
-            for number in range(1000):
+            for _ in range(1000):
                 with suppress(OSError):
-                    made = socket.create_connection(("127.0.0.1", broker.port), timeout=0.5)
-                    if number < 200:
-                        stack.callback(made.close)
-                    else:
-                        made.close()
+                    made = socket.create_connection(("127.0.0.1", broker.port), timeout=PATIENCE)
+                    stack.callback(made.close)
+            full = "max_connections exceeded"
+            broker.wait("log", lambda: broker.log.count(full) >= 1000 - ROOM)
             assert agent.says("fedmill/v1/gw-2/up/state", b"here") is None
             assert coordinator.hears() == Message("fedmill/v1/gw-2/up/state", b"here")
-        assert members("gw-3").says("fedmill/v1/gw-3/up/state", b"new") is None
+        newcomer = Member(broker, "gw-3", waits=True)
+        assert newcomer.says("fedmill/v1/gw-3/up/state", b"new") is None
+        for member in (coordinator, agent, newcomer):
+            member.link.stop()
+        assert broker.child.poll() is None
+        broker.stop()
 
 
 class TestEnrolment:
