@@ -240,6 +240,8 @@ class TestOffer:
         """The agent goes on without it."""
         (post.folder / "residual.msgpack").write_bytes(b"rust")
         post.start()
+        for _ in range(3):
+            post.wait(RESEND_SECONDS)
         [told] = post.journal.of("residual.set_aside")
         assert told["path"] == str(post.folder / "residual.damaged")
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import tracemalloc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fedmill_agent.residual import REMEMBERED, Residual, ResidualState, read_residual
 from fedmill_shared.codec import CODECS
@@ -192,7 +194,7 @@ class TestLayout:
     def test_a_frame_of_another_program_is_forgotten(self, tmp_path: Path) -> None:
         """An update that an older fedmill left in the outbox does not stop this one."""
         parcel, _ = parcel_of(raw(1), 1)
-        foreign = msgspec.structs.replace(parcel, frame=b"FMU0")
+        foreign = structs.replace(parcel, frame=b"FMU0")
         residual = Residual(tmp_path)
         residual.sent(foreign)
         residual.settle(foreign, included=False)
@@ -228,6 +230,37 @@ class TestFile:
         path.write_bytes(content)
         assert not read_residual(path, SIZE).any()
         assert Residual(tmp_path).set_aside is not None
+
+    def test_one_that_is_damaged_while_it_is_used_is_set_aside(self, tmp_path: Path) -> None:
+        """What is not included cannot be added to it: later updates carry on from nothing."""
+        first, second = parcel_of(raw(1), 1)[0], parcel_of(raw(2), 2)[0]
+        residual = Residual(tmp_path)
+        residual.sent(first)
+        (tmp_path / "residual.msgpack").write_bytes(b"rust")
+        residual.settle(first, included=False)
+        assert residual.set_aside == tmp_path / "residual.damaged"
+        assert residual.path(LAYOUT) == ""
+        residual.sent(second)
+        assert held(tmp_path).tobytes() == second.carry
+
+    @pytest.mark.parametrize("end", ["sent", "settled", "read again"])
+    def test_no_vector_stays_in_memory(self, tmp_path: Path, end: str) -> None:
+        """It would be as large as the model, for as long as the agent lives."""
+        size = 200_000
+        parcel, _ = parcel_of(raw(1, size), 1)
+        Residual(tmp_path).sent(parcel)
+        tracemalloc.start()
+        try:
+            residual = Residual(tmp_path)
+            if end == "sent":
+                residual.sent(structs.replace(parcel, carry=bytes(4 * size)))
+            elif end == "settled":
+                residual.settle(parcel, included=False)
+            held_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert residual.path(LAYOUT)
+        assert held_bytes < size
 
     def test_a_file_without_a_checksum(self, tmp_path: Path) -> None:
         """Former versions wrote none; what they left is taken up."""

@@ -202,8 +202,6 @@ class Delivery:
 
     def _resume(self) -> None:
         """Go on with what waited when the process before this one ended."""
-        if self.residual.set_aside is not None:
-            self._log.error("residual.set_aside", path=str(self.residual.set_aside))
         for parcel in self._outbox.parcels():  # the newest round is the last
             self.residual.sent(parcel)
             self._await(parcel)
@@ -278,6 +276,9 @@ class Delivery:
         self.latest = offer.round, offer.base
 
     def _tell_set_aside(self) -> None:
+        if self.residual.set_aside is not None:
+            self._log.error("residual.set_aside", path=str(self.residual.set_aside))
+            self.residual.set_aside = None
         while self._outbox.set_aside:
             path = self._outbox.set_aside.pop(0)
             self._log.error("update.set_aside", path=str(path))

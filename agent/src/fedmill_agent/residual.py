@@ -46,6 +46,9 @@ class ResidualState(Struct, frozen=True):
 class Residual:
     """Owns the residual file of one job.
 
+    The vector is as large as the model, and only the training process has use for it every round:
+    here it is read when it is to change.
+
     Attributes:
         set_aside: where a damaged file was put, to start from nothing.
     """
@@ -58,12 +61,11 @@ class Residual:
         """
         self._file = folder / "residual.msgpack"
         self.set_aside: Path | None = None
-        self._state = self._read()
+        self._remember(self._read())
 
     def path(self, schema: str) -> str:
         """The file for the training process, or empty without a residual of layout ``schema``."""
-        fits = self._state.vector and self._state.schema == schema
-        return str(self._file) if fits else ""
+        return str(self._file) if self._size and self._state.schema == schema else ""
 
     def sent(self, parcel: Parcel) -> None:
         """The residual is now what ``parcel`` left behind."""
@@ -79,11 +81,14 @@ class Residual:
 
         What was made for another layout than the residual's, or for a job that sent other parts of
         the model, is forgotten either way.
+
+        Raises:
+            StoreError: the file cannot be read or written.
         """
         digest = parcel.offer.sha256
         if included or digest in self._state.settled:
             return
-        vector, schema = self._state.vector, self._state.schema
+        vector, schema = self._read().vector, self._state.schema
         if vector and schema and _layout(parcel.frame) == (schema, len(vector) // 4):
             held = np.frombuffer(vector, dtype="<f4")
             _, dropped = decode_frame(parcel.frame, elements=len(held))
@@ -101,13 +106,17 @@ class Residual:
             return
         settled = (*self._state.settled, digest)[-REMEMBERED:]
         # The layout stays, so that a sound update that comes too late is still added back.
-        zeros = bytes(len(self._state.vector))
+        zeros = bytes(self._size)
         self._save(ResidualState(self._state.sent, settled, zeros, self._state.schema))
 
     def _save(self, state: ResidualState) -> None:
         state = structs.replace(state, crc=zlib.crc32(state.vector))
         write_atomic(self._file, msgspec.msgpack.encode(state))
-        self._state = state
+        self._remember(state)
+
+    def _remember(self, state: ResidualState) -> None:
+        """Hold what the file says, but for the vector."""
+        self._state, self._size = structs.replace(state, vector=b"", crc=None), len(state.vector)
 
     def _read(self) -> ResidualState:
         try:
