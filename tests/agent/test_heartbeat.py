@@ -17,6 +17,7 @@ from fedmill_agent.config import AgentConfig, AgentSection
 from fedmill_agent.heartbeat import HEARTBEAT_SECONDS, NEWS_SECONDS, Heartbeat
 from fedmill_agent.reloading import Reloaded
 from fedmill_agent.status import read_status, write_status
+from fedmill_agent.store.space import DiskStatus
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import JobPhase
@@ -40,11 +41,11 @@ class Body:
         self.config = AgentConfig(
             agent=AgentSection(id="a", state=str(folder), labels={"line": "A"})
         )
-        disk = SimpleNamespace(status=lambda: None)
+        self.disk = SimpleNamespace(status=lambda: None)
         parts: Any = (self.line, SimpleNamespace(phases=lambda: self.jobs, drifts=dict))
         rest: Any = {
             "trainer": SimpleNamespace(pid=4711),
-            "plant": SimpleNamespace(disk=disk, standings=dict),
+            "plant": SimpleNamespace(disk=self.disk, standings=dict),
             "file": self.file,
             "audit_lost": lambda: 3,
         }
@@ -160,6 +161,13 @@ class TestWord:
         body.heartbeat.beat()
         assert body.said == []
         assert not read_status(tmp_path).connected
+
+    @pytest.mark.parametrize(("free", "told"), [(7, 7), (0, 1)])
+    def test_a_full_disk_is_told(self, body: Body, free: int, told: int) -> None:
+        """No byte at all would mean that nothing is known, and the alert would end."""
+        status = DiskStatus(free_bytes=free, floor_bytes=9, level="scarce")
+        body.disk.status = lambda: status
+        assert body.heartbeat.state().disk_free_bytes == told
 
     def test_has_the_labels_of_a_changed_configuration(self, body: Body) -> None:
         """From the next one on."""

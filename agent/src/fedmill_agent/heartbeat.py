@@ -176,6 +176,6 @@ class Heartbeat:
             rights=rights.trouble if rights is not None else "",
             trust=self._trust(),
             certificate=None if self._identity is None else certificate_state(self._identity()),
-            disk_free_bytes=disk.free_bytes if disk is not None else 0,
+            disk_free_bytes=max(1, disk.free_bytes) if disk is not None else 0,  # 0: not known
             audit=self._audited(),
         )
