@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from msgspec import json, msgpack
+from msgspec import json, msgpack, structs
 from tests.pki import Authority
 
 from fedmill_coordinator.config import CoordinatorConfig, load
@@ -69,17 +69,17 @@ def fill(store: Store) -> None:
     )
     _rounds(store)
     _agents(store)
-    store.add_release(
-        ReleaseRecord(
-            job="rig",
-            release=1,
-            version=BASE,
-            before=None,
-            why="better",
-            rings=["100%"],
-            created_ns=NOW,
-        )
+    release = ReleaseRecord(
+        job="rig",
+        release=1,
+        version=BASE,
+        before=None,
+        why="better",
+        rings=["100%"],
+        created_ns=NOW,
     )
+    store.add_release(release)
+    store.save_release(structs.replace(release, state="aborted", ended_ns=NOW))
 
 
 def _rounds(store: Store) -> None:

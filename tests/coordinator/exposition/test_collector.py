@@ -13,6 +13,7 @@ from tests.pki import Authority
 
 from fedmill_coordinator.config import CoordinatorConfig, CoordinatorSection, load
 from fedmill_coordinator.counts import AUDIT_LOST, Counts
+from fedmill_coordinator.exposition import jobs
 from fedmill_coordinator.exposition.collector import METRICS, exposition
 from fedmill_coordinator.exposition.metric import Live, Metric
 from fedmill_coordinator.store.memory import MemoryStore
@@ -55,13 +56,13 @@ class Fleet:
 
     def agent(self, agent: str, phase: JobPhase | None = None, **fields: Any) -> None:
         """An agent is there."""
-        jobs = {} if phase is None else {"rig": phase}
+        phases = {} if phase is None else {"rig": phase}
         record = AgentRecord(
             agent=agent,
             online=True,
             last_seen_ns=NOW,
             software="0.2.0",
-            jobs=json.encode(jobs).decode(),
+            jobs=json.encode(phases).decode(),
         )
         self.store.save_agent(structs.replace(record, **fields))
 
@@ -164,6 +165,7 @@ class TestAgents:
             drift="alarmed",
             ineligible="training is switched off",
         )
+        fleet.job()
         fleet.agent("press-1", phase)
         told, names = fleet.told(), ("press-1", "rig")
         assert told["fedmill_agent_windows"] == {(*names, "train"): 9, (*names, "test"): 4}
@@ -178,6 +180,7 @@ class TestAgents:
     @pytest.mark.parametrize("state", InstallState)
     def test_how_far_it_is_with_a_release(self, fleet: Fleet, state: InstallState) -> None:
         """One of the states is 1."""
+        fleet.job()
         report = InstallReport(version=BASE, state=state, release=3)
         fleet.agent("press-1", JobPhase(phase="joined", install=report))
         told = fleet.told()
@@ -188,6 +191,7 @@ class TestAgents:
 
     def test_software_before_tells_less(self, fleet: Fleet) -> None:
         """What it does not know of is not made up."""
+        fleet.job()
         fleet.agent("press-1", jobs='{"rig": {"phase": "joined"}}')
         told = fleet.told()
         assert "fedmill_agent_drift_level" not in told
@@ -197,11 +201,26 @@ class TestAgents:
     @pytest.mark.parametrize("jobs", ["{", "[]", '{"rig": {"phase": "dancing"}}'])
     def test_what_cannot_be_read_hides_nothing_else(self, fleet: Fleet, jobs: str) -> None:
         """Other software wrote it, perhaps."""
+        fleet.job()
         fleet.agent("press-1", jobs=jobs)
         fleet.agent("press-2", JobPhase(phase="joined"))
         told = fleet.told()
         assert set(told["fedmill_agent_online"]) == {("press-1",), ("press-2",)}
         assert set(told["fedmill_agent_predictions_total"]) == {("press-2", "rig")}
+
+    def test_no_label_is_made_up(self, fleet: Fleet) -> None:
+        """An agent that lies adds no series but its own: of jobs and splits that there are."""
+        fleet.job()
+        phase = JobPhase(phase="joined", windows={"train": 1, "x" * 32: 2})
+        phases = {"rig": phase} | {f"job-{number}": phase for number in range(1000)}
+        text = json.encode(phases).decode()
+        fleet.agent("press-1", jobs=text, software="9" * 2000)
+        told = fleet.told()
+        assert told["fedmill_agent_windows"] == {("press-1", "rig", "train"): 1}
+        assert set(told["fedmill_agent_predictions_total"]) == {("press-1", "rig")}
+        [(_, software)] = told["fedmill_agent_info"]
+        assert len(software) == 64
+        assert len(fleet.text()) < 20_000
 
     def test_no_text_breaks_out(self, fleet: Fleet) -> None:
         """Whatever software an agent says that it runs."""
@@ -279,7 +298,6 @@ class TestJobs:
         assert set(told["fedmill_updates_total"].values()) == {0}
         assert {reason for _, _, reason in told["fedmill_updates_total"]} == {"", *Reason}
         assert told["fedmill_rounds_abandoned_total"] == {("rig",): 0}
-        assert told["fedmill_releases_ended_total"]["rig", "aborted"] == 0
 
     def test_the_newest_version_and_release(self, fleet: Fleet) -> None:
         """Numbers are values: a label for each version would never end."""
@@ -301,6 +319,42 @@ class TestJobs:
         assert told["fedmill_release_state"]["rig", "open"] == 1
         assert told["fedmill_release_rings"] == {("rig",): 2}
         assert told["fedmill_release_rings_opened"] == {("rig",): 0}
+
+    def test_when_releases_ended(self, fleet: Fleet) -> None:
+        """The last of each kind: how many there were is forgotten with the oldest."""
+        fleet.job()
+        for number, state in enumerate(("aborted", "done", "aborted", "open"), start=1):
+            release = ReleaseRecord(
+                job="rig",
+                release=number,
+                version=BASE,
+                before=None,
+                why="better",
+                rings=["100%"],
+                created_ns=NOW,
+            )
+            fleet.store.add_release(release)
+            if state != "open":
+                ended_ns = NOW + number * 10**9
+                fleet.store.save_release(structs.replace(release, state=state, ended_ns=ended_ns))
+        assert fleet.told()["fedmill_release_ended_timestamp_seconds"] == {
+            ("rig", "aborted"): NOW / 1e9 + 3,
+            ("rig", "done"): NOW / 1e9 + 2,
+        }
+
+    def test_versions_that_nobody_scored(
+        self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many there are, only the newest are asked for."""
+        fleet.job()
+        for number in range(1, 40):
+            first = fleet.store.versions("rig")[0]
+            name = sha256(str(number).encode())
+            fleet.store.add_version(structs.replace(first, number=number, version=name))
+        asked = list[str]()
+        monkeypatch.setattr(jobs, "metric_of", lambda *each: asked.append(each[2]))
+        assert "fedmill_model_quality" not in fleet.told()
+        assert len(asked) == jobs.LOOK_BACK
 
 
 class TestCoordinator:
@@ -451,6 +505,7 @@ class TestSecurity:
 class TestMany:
     def test_a_thousand_agents(self, fleet: Fleet) -> None:
         """Lines grow with agents and jobs, with nothing else."""
+        fleet.job()
         phase = JobPhase(phase="joined", windows={"train": 1, "test": 1}, drift="quiet")
         for number in range(1000):
             fleet.agent(f"press-{number}", phase)

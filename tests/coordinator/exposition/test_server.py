@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The listener of metrics: one page, and bounds for everybody else."""
 
+import errno
 import re
 import socket
 import threading
@@ -157,6 +158,30 @@ class TestBounds:
             thread.join()
         assert found == [(200, PAGE)] * len(threads)
         assert page.asked == len(threads)
+
+    def test_no_room_for_another_file(
+        self, listener: MetricsServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is tried again after a while: a loop would take the processor from the daemon."""
+        tries = list[int]()
+
+        def full(_: object) -> None:
+            tries.append(1)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        waited = threading.Event()
+        real = listener._stopping.wait
+
+        def wait(seconds: float) -> bool:
+            waited.set()
+            return real(seconds)
+
+        monkeypatch.setattr(listener._stopping, "wait", wait)
+        monkeypatch.setattr(socket.socket, "accept", full)
+        assert waited.wait(30)
+        monkeypatch.undo()
+        assert len(tries) <= 2 * THREADS
+        assert ask(listener) == (200, PAGE)
 
     def test_ends_at_once(self, page: Page) -> None:
         """Nobody is listening after that, and no thread is left."""

@@ -88,6 +88,7 @@ def _reported(settings: CoordinatorConfig, daemon: "Daemon") -> AbstractContextM
     return Report(
         settings,
         lambda: Live(started_ns, daemon.connected, daemon.counts.copy()),
+        SystemClock(),
         log.get_logger(),
     )
 

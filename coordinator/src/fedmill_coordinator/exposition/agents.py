@@ -11,6 +11,10 @@ from fedmill_coordinator.store.records import AgentRecord
 from fedmill_shared.messages import UNREADABLE, InstallState, JobPhase
 
 DRIFT = {"quiet": 0, "warned": 1, "alarmed": 2}
+SPLITS = ("train", "validation", "test")
+LONGEST_SOFTWARE = 64
+"""Agents say what they like: of their words only these, and names of jobs that there are, become
+labels."""
 
 AGENTS = metric("agents", "Agents that were ever heard of, by whether they are connected.", "state")
 ONLINE = metric("agent_online", "Whether the agent is connected.", "agent")
@@ -105,19 +109,20 @@ def read(known: Known) -> Iterator[Sample]:
     Raises:
         StoreError: the database cannot be read.
     """
-    online = sum(agent.online for agent in known.agents)
+    online, jobs = sum(agent.online for agent in known.agents), {job.name for job in known.jobs}
     yield AGENTS, ("online",), online
     yield AGENTS, ("offline",), len(known.agents) - online
     for agent in known.agents:
         yield from _of_agent(agent)
-        for job, phase in sorted(_phases(agent).items()):
-            yield from _of_job((agent.agent, job), phase)
+        phases = _phases(agent)
+        for job in sorted(jobs & phases.keys()):
+            yield from _of_job((agent.agent, job), phases[job])
 
 
 def _of_agent(agent: AgentRecord) -> Iterator[Sample]:
     name = (agent.agent,)
     yield ONLINE, name, agent.online
-    yield INFO, (agent.agent, agent.software), 1
+    yield INFO, (agent.agent, agent.software[:LONGEST_SOFTWARE]), 1
     wrong = _problems(agent)
     for kind in PROBLEMS:
         yield PROBLEM, (agent.agent, kind), kind in wrong
@@ -130,8 +135,9 @@ def _of_agent(agent: AgentRecord) -> Iterator[Sample]:
 
 
 def _of_job(names: tuple[str, str], phase: JobPhase) -> Iterator[Sample]:
-    for split, count in sorted(phase.windows.items()):
-        yield WINDOWS, (*names, split), count
+    for split in SPLITS:
+        if split in phase.windows:
+            yield WINDOWS, (*names, split), phase.windows[split]
     yield SCORED, names, phase.windows_scored
     yield BAD, names, phase.windows_bad
     yield SKIPPED, names, phase.windows_skipped

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from fedmill_coordinator.exposition.metric import Known, Sample, metric, one_of
-from fedmill_coordinator.progress import latest_metric
+from fedmill_coordinator.progress import metric_of
 from fedmill_coordinator.store.records import JobRecord, JobState
 from fedmill_coordinator.store.records_releases import ReleaseState
 from fedmill_shared.messages import Reason
@@ -19,7 +19,7 @@ FATES = (
 """What may become of an update at reception, and why."""
 OVER = ("done", "aborted", "superseded")
 LOOK_BACK = 20
-"""Rounds among which the last that closed is looked for."""
+"""Rounds among which the last that closed is looked for, and versions of which one was scored."""
 
 STATE = metric("job_state", "1 for how far the job is.", "job", "state")
 PAUSED = metric("job_paused", "Whether an operator holds the job.", "job")
@@ -62,7 +62,9 @@ QUALITY = metric(
 RELEASE = metric("release_state", "1 for how far the newest release is.", "job", "state")
 RINGS = metric("release_rings", "Rings that the newest release goes through.", "job")
 OPENED = metric("release_rings_opened", "How many of them are open.", "job")
-ENDED = metric("releases_ended_total", "Releases that are over, by how they ended.", "job", "state")
+ENDED = metric(
+    "release_ended_timestamp_seconds", "When a release last ended, by how.", "job", "state"
+)
 BEGUN = metric("release_timestamp_seconds", "When the newest release began.", "job")
 
 METRICS = (
@@ -128,15 +130,19 @@ def _models(known: Known, job: JobRecord) -> Iterator[Sample]:
         return
     yield VERSIONS, name, versions[-1].number
     yield MADE, name, versions[-1].created_ns / 1e9
-    quality = latest_metric(known.store, job.name)
-    if quality is not None:
-        yield QUALITY, (job.name, quality.name), quality.value
+    for version in reversed(versions[-LOOK_BACK:]):
+        quality = metric_of(known.store, job.name, version.version)
+        if quality is not None:
+            yield QUALITY, (job.name, quality.name), quality.value
+            return
 
 
 def _release(known: Known, job: JobRecord) -> Iterator[Sample]:
     releases, name = known.store.releases(job.name), (job.name,)
+    ended = {each.state: each.ended_ns for each in releases if each.ended_ns is not None}
     for state in OVER:
-        yield ENDED, (job.name, state), sum(each.state == state for each in releases)
+        if state in ended:
+            yield ENDED, (job.name, state), ended[state] / 1e9
     for release in releases[-1:]:
         yield from one_of(RELEASE, name, get_args(ReleaseState), release.state)
         yield RINGS, name, len(release.rings)

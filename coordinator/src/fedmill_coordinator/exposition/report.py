@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the running coordinator tells of itself: on its own listener, and for commands on disk."""
 
-import time
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -11,16 +11,21 @@ from fedmill_coordinator.exposition.collector import exposition
 from fedmill_coordinator.exposition.metric import Live
 from fedmill_coordinator.exposition.server import MetricsServer
 from fedmill_coordinator.store.sql import SqlStore
+from fedmill_shared.clock import Clock
 from fedmill_shared.log import Logger
 
 FRESH_SECONDS = 1.0
 """How long what was told once is told again: many who ask cost no more than one."""
+SHARE = 0.1
+"""Of the time at most for telling: the rounds of a large fleet share the processor with it."""
 
 
 class Report:
     """Owns the listener of ``[metrics]``, if the configuration has one; a context manager."""
 
-    def __init__(self, config: CoordinatorConfig, live: Callable[[], Live], log: Logger) -> None:
+    def __init__(
+        self, config: CoordinatorConfig, live: Callable[[], Live], clock: Clock, log: Logger
+    ) -> None:
         """``live`` says what the daemon knows, and is called on another thread.
 
         Raises:
@@ -29,7 +34,8 @@ class Report:
         self._config = config
         self._live = live
         self._server: MetricsServer | None = None
-        self._told: tuple[float, bytes] = (-FRESH_SECONDS, b"")
+        self._clock = clock
+        self._due, self._told = -math.inf, b""
         section = config.metrics
         if section is not None:
             self._server = MetricsServer(section.host, section.port, self._tell, log)
@@ -55,9 +61,11 @@ class Report:
             self._server.stop()
 
     def _tell(self) -> bytes:
-        now = time.monotonic()
-        if now - self._told[0] >= FRESH_SECONDS:
+        begin = self._clock.monotonic()
+        if begin >= self._due:
             live = self._live()
             with SqlStore.in_file(self._config.database) as store:  # one belongs to one thread
-                self._told = now, exposition(self._config, store, live.counts, live)
-        return self._told[1]
+                self._told = exposition(self._config, store, live.counts, live)
+            end = self._clock.monotonic()
+            self._due = end + max(FRESH_SECONDS, (end - begin) / SHARE)
+        return self._told

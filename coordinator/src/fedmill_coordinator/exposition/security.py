@@ -18,7 +18,7 @@ from fedmill_shared.messages import UNREADABLE
 MOST_BYTES = 1 << 20
 """Bytes of a file of metadata that is read."""
 METADATA_FOLDER = "metadata"
-ROLES = ("root", "targets", "snapshot", "timestamp")
+ROLES = ("root", "targets", "software", "models", "snapshot", "timestamp")
 UNDER_WAY = ("open", "pending", "accepted")
 
 EXPIRY = metric(
@@ -48,7 +48,7 @@ CRL = metric(
 )
 METADATA = metric(
     "trust_metadata_expiry_timestamp_seconds",
-    "When signed metadata ends to be valid: agents install nothing new after that.",
+    "When signed metadata ends to be valid: agents take nothing new of it after that.",
     "role",
 )
 

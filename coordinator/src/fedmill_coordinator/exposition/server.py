@@ -81,7 +81,10 @@ class MetricsServer:
         while not self._stopping.is_set():
             try:
                 connection, _ = self._socket.accept()
-            except OSError:  # nobody came, or somebody was gone at once
+            except TimeoutError:  # nobody came
+                continue
+            except OSError:  # somebody was gone at once, or there is no room for another file
+                self._stopping.wait(POLL_SECONDS)
                 continue
             with connection, suppress(OSError):
                 self._serve(connection)
