@@ -172,8 +172,34 @@ class TestTampering:
 
 
 class TestKeys:
+    @pytest.mark.parametrize("key", ["stranger", "software", "models", "root-1"])
+    def test_a_job_from_a_wrong_key_is_none(self, plant: SigningPlant, key: str) -> None:
+        """Also where whoever has the daemon's keys puts it among the newest metadata."""
+        made = make_key(plant.folder / "stranger.pem")
+        before = read_verified(plant.places.verified)
+        versions = {role: number + 1 for role, number in before.versions.items()}
+
+        def with_job(signed: Any) -> None:
+            path = "jobs/evil.toml"
+            signed.targets[path] = TargetFile.from_data(path, b"evil", ["sha256"])
+
+        def listing(signed: Any) -> None:
+            signed.meta["targets.json"] = MetaFile(versions["targets"])
+
+        def pointing(signed: Any) -> None:
+            signed.snapshot_meta = MetaFile(versions["snapshot"])
+
+        signer = made if key == "stranger" else plant.key(key)
+        plant.forge("targets", versions["targets"], with_job, signer)
+        plant.forge("snapshot", versions["snapshot"], listing, plant.key("snapshot"))
+        plant.forge("timestamp", versions["timestamp"], pointing, plant.key("timestamp"))
+        found = plant.check()
+        assert found.word == "refused"
+        assert "not signed by whom we trust" in found.error
+        assert unmoved(plant, before, found)
+
     def test_a_strangers_key_signs_nothing(self, plant: SigningPlant, tmp_path: Path) -> None:
-        """For whichever role."""
+        """Not even that there is nothing new."""
         stranger = make_key(tmp_path / "stranger.pem")
         before = read_verified(plant.places.verified)
         number = before.versions["timestamp"] + 1
