@@ -69,6 +69,12 @@ def test_show(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [each["n"] for each in json.loads(capsys.readouterr().out)] == [1, 2, 3]
 
 
+def test_fewer_than_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2."""
+    assert main(["audit", "show", str(config), "--last", "-1"]) == 2
+    assert "--last" in capsys.readouterr().err
+
+
 def test_none_yet(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 21."""
     assert main(["audit", "verify", str(configure())]) == 21

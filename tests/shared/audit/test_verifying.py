@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever somebody does to the lines of an audit log is found, and its line is named."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fedmill_shared.audit import AuditLog
 from fedmill_shared.audit.entry import Head, parse_head
 from fedmill_shared.audit.files import full_files
-from fedmill_shared.audit.verifying import MOST_FAULTS, Verdict, verify
+from fedmill_shared.audit.verifying import MOST_FAULTS, Verdict, entries, verify
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import StoreError, UsageError
 
@@ -174,6 +175,16 @@ class TestTampering:
         full_files(log.path)[0].unlink()
         (flaw,) = verify(log.path).flaws
         assert "none says why" in flaw.problem
+
+    @pytest.mark.parametrize("time", [b"1" + b"0" * 30, b"-1" + b"0" * 30])
+    def test_time_that_is_none(self, tmp_path: Path, time: bytes) -> None:
+        """The line is told, and left out where records are shown: nobody blinds who looks."""
+        log = _log(tmp_path, 5)
+        lines = log.path.read_bytes().splitlines(keepends=True)
+        lines[2] = re.sub(rb'"time_ns":\d+', b'"time_ns":' + time, lines[2])
+        log.path.write_bytes(b"".join(lines))
+        assert verify(log.path).flaws[0].line == 3
+        assert [each.n for each in entries(log.path)] == [1, 2, 4, 5]
 
     def test_many_flaws_are_counted(self, tmp_path: Path) -> None:
         """Of a wreck the first are shown."""

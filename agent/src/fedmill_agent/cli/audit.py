@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verified.add_argument("--json", action="store_true", help="as one JSON object")
     shown = acts.add_parser("show", help="who steered what, oldest first")
     optional_config(shown)
-    shown.add_argument("--last", type=int, default=20, help="how many; 0 for all (default: 20)")
+    shown.add_argument("--last", type=_count, default=20, help="how many; 0 for all (default: 20)")
     shown.add_argument("--json", action="store_true", help="as one JSON array")
 
 
@@ -45,8 +45,16 @@ def run(options: argparse.Namespace) -> int:
     verdict = verify(path, head=parse_head(options.head) if options.head else None)
     _tell(verdict, path, as_json=options.json)
     if not verdict.ok:
-        raise AuditError(f"{path}: the audit log is broken", remedy="see docs/security.md")
+        remedy = "see docs/operations.md, Audit log"
+        raise AuditError(f"{path}: the audit log is broken", remedy=remedy)
     return 0
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
 
 
 def _tell(verdict: Verdict, path: Path, *, as_json: bool) -> None:

@@ -49,7 +49,8 @@ def verify_log(
     verdict = verify(path, head=anchor, earlier=heads)
     tell(verdict, path, anchored=anchor is not None, as_json=as_json)
     if not verdict.ok:
-        raise AuditError(f"{path}: the audit log is broken", remedy="see docs/security.md")
+        remedy = "see docs/operations.md, Audit log"
+        raise AuditError(f"{path}: the audit log is broken", remedy=remedy)
 
 
 def tell(verdict: Verdict, path: Path, *, anchored: bool, as_json: bool) -> None:

@@ -107,5 +107,5 @@ def audit(config: CoordinatorConfig) -> Findings:
     if verdict.ok:
         yield Finding("audit log", "ok", f"{verdict.records} records, head {verdict.head}")
     else:
-        remedy = "see `fedmill audit verify` and docs/security.md, Audit log"
+        remedy = "see `fedmill audit verify` and docs/operations.md, Audit log"
         yield Finding("audit log", "failed", str(verdict.flaws[0]), remedy)

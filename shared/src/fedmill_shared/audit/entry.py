@@ -2,10 +2,10 @@
 """One record of an audit log, its line, and the head that fixes all lines before it."""
 
 import re
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from fedmill_shared.errors import AuditError, UsageError
 from fedmill_shared.files import sha256
@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     n: int
-    time_ns: int
+    time_ns: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
     who: str
     what: str
     subject: str
