@@ -5,17 +5,20 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pki import Authority
+from tests.pki import DAY, Authority, now
 
 from fedmill_agent.identity import children, operations
 from fedmill_agent.identity.__main__ import outcome_of
 from fedmill_agent.identity.children import Children, Outcome, read_outcome
 from fedmill_agent.identity.folder import CA, CERTIFICATE, KEY, IdentityFolder
+from fedmill_agent.identity.term import standing
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.crypto.keys import read_key
 from fedmill_shared.errors import IdentityError, StoreError
 from fedmill_shared.messages import RenewalRequest, decode
@@ -80,6 +83,15 @@ class TestProcesses:
         assert facts is not None
         assert facts.serial == issued.serial
         assert not (tmp_path / "identity").exists()
+
+    def test_a_certificate_that_never_ends(self, tmp_path: Path, plant: Authority) -> None:
+        """As those that makers put into their boxes: it holds as long as we count."""
+        begin, end = now() - DAY, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        place = plant.issue(AGENT, begin=begin, life=end - begin).write(tmp_path / "c", plant.pem)
+        worker = Children(tmp_path / "identity", AGENT)
+        facts = worker.look_at(place / CERTIFICATE, place / KEY, place / CA)
+        assert facts is not None
+        assert standing(facts, SystemClock().now_ns()).state == "valid"
 
 
 class TestTrouble:

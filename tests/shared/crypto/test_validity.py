@@ -13,6 +13,7 @@ from tests.pki import Authority
 from fedmill_shared.crypto.certificates import read_certificate
 from fedmill_shared.crypto.validity import (
     LARGEST_CERTIFICATE_FILE,
+    LATEST_NS,
     Validity,
     check_validity,
     der_validity,
@@ -37,6 +38,19 @@ class TestReading:
         pem = AUTHORITY.issue("gw-7", begin=begin, life=timedelta(days)).pem
         facts = read_certificate(pem)
         assert read_validity(pem) == Validity(facts.not_before_ns, facts.not_after_ns)
+
+    def test_for_ever_is_as_long_as_we_count(self) -> None:
+        """The year 9999 means no end (RFC 5280, section 4.1.2.5); nothing began before 1970."""
+        begin, end = (
+            datetime(1955, 1, 1, tzinfo=UTC),
+            datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+        )
+        pem = AUTHORITY.issue("gw-7", begin=begin, life=end - begin).pem
+        found = read_validity(pem)
+        assert found == Validity(0, LATEST_NS)
+        facts = read_certificate(pem)
+        assert (facts.not_before_ns, facts.not_after_ns) == (0, LATEST_NS)
+        assert moment(found.not_after_ns).startswith("2262-04-11")
 
     def test_agrees_with_openssl(self, tmp_path: Path) -> None:
         """Whose word the broker goes by."""

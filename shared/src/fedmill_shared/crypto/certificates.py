@@ -141,8 +141,8 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
         serial=f"{certificate.serial_number:x}",
         public=key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b"",
         fingerprint=certificate.fingerprint(SHA256()).hex(),
-        not_before_ns=int(certificate.not_valid_before_utc.timestamp()) * 1_000_000_000,
-        not_after_ns=int(certificate.not_valid_after_utc.timestamp()) * 1_000_000_000,
+        not_before_ns=validity.nanoseconds(certificate.not_valid_before_utc),
+        not_after_ns=validity.nanoseconds(certificate.not_valid_after_utc),
         is_ca=_is_ca(certificate),
         hosts=_hosts(certificate),
     )

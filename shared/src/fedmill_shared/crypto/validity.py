@@ -112,6 +112,11 @@ def moment(at_ns: int) -> str:
     return f"{datetime.fromtimestamp(at_ns // 1_000_000_000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def nanoseconds(at: datetime) -> int:
+    """Since 1970; what is before that or after 2262 ("for ever" is the year 9999) is cut off."""
+    return min(max(0, int(at.timestamp()) * 1_000_000_000), LATEST_NS)
+
+
 def _inside(der: bytes, at: int, tag: int | None = None) -> tuple[int, int]:
     """Where the content of the element at ``at`` begins and ends (X.690, section 8.1)."""
     if len(der) < at + 2 or (tag is not None and der[at] != tag):
@@ -140,4 +145,4 @@ def _time(der: bytes, at: int) -> tuple[int, int]:
         raise ValueError("it has no times")
     year, month, day, hour, minute, second = map(int, found.groups())
     made = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    return int(made.timestamp()) * 1_000_000_000, end
+    return nanoseconds(made), end
