@@ -23,11 +23,8 @@ _REFUSALS = {
         "the broker's cafile must be the CA that issued it, and its crlfile of the same CA",
     ),
     "UNSUPPORTED_CERTIFICATE": ("our certificate is not for clients", _ENROL),
-    "PROTOCOL_VERSION": ("the broker refuses TLS 1.3", "set tls_version tlsv1.3 in its listener"),
-    "UNSUPPORTED_PROTOCOL": (
-        "the broker has no TLS 1.3",
-        "set tls_version tlsv1.3 in its listener",
-    ),
+    "PROTOCOL_VERSION": ("the broker refuses TLS 1.3", _VERSION),
+    "UNSUPPORTED_PROTOCOL": ("the broker has no TLS 1.3", _VERSION),
     "WRONG_VERSION_NUMBER": ("what listens there does not speak TLS", _PORT),
     "RECORD_LAYER_FAILURE": ("what listens there does not speak TLS", _PORT),
 }
