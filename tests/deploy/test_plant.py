@@ -230,7 +230,7 @@ class TestReleases:
     def test_an_upgrade_that_goes_wrong_ends_with_the_first_gateway(
         self, plant: Plant, newer: Path
     ) -> None:
-        """It does not come back, here for a wrong port: it gets its release again."""
+        """It does not come back, here for a wrong port: it gets release and configuration again."""
         wrong = ("-e", "agent_broker_port=1", "-e", "agent_wait_seconds=3")
         outcome = plant.controller.play(newer, "upgrade.yml", *wrong)
         assert outcome.code != 0
@@ -242,6 +242,7 @@ class TestReleases:
         assert links == dict.fromkeys(GATEWAYS, bundles.version())
         untouched = plant.gateways["gw2"].run("ls", "/opt/fedmill/releases").split()
         assert untouched == [bundles.version()]
+        plant.goes_on()
 
     def test_an_upgrade_leaves_out_who_is_down(self, plant: Plant, newer: Path) -> None:
         """The others are upgraded, and the play names who was not there."""
