@@ -428,9 +428,15 @@ class TestSecurity:
 
     def test_who_waits_for_an_operator(self, fleet: Fleet) -> None:
         """Codes that are over no longer count."""
-        fleet.store.add_enrolment(
-            EnrolmentRecord(proof=bytes(32), agent="press-1", created_ns=1, expires_ns=2)
-        )
+        for number, expires_ns in ((1, 2), (2, 2**62)):
+            fleet.store.add_enrolment(
+                EnrolmentRecord(
+                    proof=bytes([number]) * 32,
+                    agent=f"press-{number}",
+                    created_ns=1,
+                    expires_ns=expires_ns,
+                )
+            )
         told = fleet.told()
         assert told["fedmill_enrolments"] == {("open",): 1, ("pending",): 0, ("accepted",): 0}
 

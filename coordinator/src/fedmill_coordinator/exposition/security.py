@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of who may speak and what is trusted: certificates, enrolments, signed metadata."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -11,6 +12,7 @@ from msgspec import Struct, json
 
 from fedmill_coordinator.exposition.metric import Known, Sample, metric
 from fedmill_coordinator.pki.door import COUNT, ENROLMENT, FATES, RENEWAL
+from fedmill_coordinator.pki.enrolling import standing
 from fedmill_coordinator.pki.terms import terms
 from fedmill_coordinator.store.records_pki import CertificateRecord
 from fedmill_shared.messages import UNREADABLE
@@ -73,7 +75,8 @@ def read(known: Known) -> Iterator[Sample]:
     yield from _agents(known, issued)
     for term in terms(known.config, issued):
         yield OWN, (term.whose,), term.end_ns / 1e9
-    states = [enrolment.state for enrolment in known.store.enrolments()]
+    now_ns = time.time_ns()
+    states = [standing(enrolment, now_ns).state for enrolment in known.store.enrolments()]
     for state in UNDER_WAY:
         yield ENROLMENTS, (state,), sum(each == state for each in states)
     if known.config.pki is not None:
