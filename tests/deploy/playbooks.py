@@ -16,7 +16,8 @@ from tests.deploy.lab import Lab, Machine
 _RECAP = re.compile(
     r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE
 )
-_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+# another version of Ansible: FEDMILL_ANSIBLE=/folder/of/its/programs
+_PLAYBOOK = Path(os.environ.get("FEDMILL_ANSIBLE", Path(sys.executable).parent)) / "ansible-playbook"
 
 
 @dataclass(frozen=True)
