@@ -13,7 +13,7 @@ from tests.agent.identity.stand import DAY, Hands
 from tests.agent.kit import Journal
 
 from fedmill_agent import safe
-from fedmill_agent.background import Background
+from fedmill_agent.background import STUCK_SECONDS, Background
 from fedmill_agent.config import AgentConfig, AgentSection, BrokerSection
 from fedmill_agent.identity import keeper
 from fedmill_agent.identity.children import Outcome
@@ -27,7 +27,7 @@ from fedmill_agent.status import read_status
 from fedmill_shared import topics
 from fedmill_shared.clock import ManualClock
 from fedmill_shared.errors import FedmillError
-from fedmill_shared.link.base import Message
+from fedmill_shared.link.base import Message, Unheard
 from fedmill_shared.link.memory import MemoryBroker, MemoryLink
 from fedmill_shared.link.options import TlsSection, settled
 from fedmill_shared.messages import AgentState, RenewalAnswer, decode, encode
@@ -110,6 +110,22 @@ class TestWork:
         stand.turn()
         assert read_status(stand.state).connected
 
+    def test_it_tells_what_the_broker_keeps_from_it(self, stand: Stand) -> None:
+        """Whoever looks for why it is not reached finds that."""
+        stand.daemon._hear(Unheard("fedmill/v1/gw/down/#", "Not authorized", "mend the ACL"))
+        stand.turn(1)
+        [event] = stand.journal.of("broker.unheard")
+        assert event["remedy"] == "mend the ACL"
+
+    def test_what_hangs_is_seen(self, stand: Stand) -> None:
+        """The link, and what works for the certificate."""
+        assert stand.daemon._late() == {}
+        stand.link.late = 7.0
+        stand.daemon._background._pulse.beat(rest=-STUCK_SECONDS)
+        stand.clock.advance(3.0)
+        late = {name: round(each) for name, each in stand.daemon._late().items()}
+        assert late == {"link": 7, "background": 3}
+
     def test_a_wish_to_reload_is_answered(self, stand: Stand) -> None:
         """With what helps: whoever asks waits for an answer."""
         stand.turn()
@@ -138,7 +154,7 @@ class TestCertificate:
         """With a certificate; what takes cryptography is done at once, by nobody."""
         self.hands = Hands()
         monkeypatch.setattr(keeper, "Children", lambda *_: self.hands)
-        monkeypatch.setattr(safe, "Background", lambda _post: Background())
+        monkeypatch.setattr(safe, "Background", lambda *_: Background())
         stand = Stand(tmp_path, tls=True)
         self.folder = IdentityFolder(identity_folder(stand.state))
         put(self.folder, OLD)

@@ -28,7 +28,7 @@ from fedmill_shared.audit import DAEMON
 from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.inbox import Inbox
-from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
+from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message, Unheard
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import AgentState, RenewalAnswer
 from fedmill_shared.protocol import NEWEST
@@ -67,7 +67,7 @@ class SafeDaemon:
         self._inbox: Inbox[LinkEvent | Due] = Inbox((WAITING,))
         self._line = Line(config, connect, self._hear, log, clock)
         self._audit = AuditDesk(config.agent, clock, log)
-        self._background = Background(lambda call: self._hear(Due(call)))
+        self._background = Background(lambda call: self._hear(Due(call)), clock)
         self._identity = self._keeper_of_identity()
         self._beat_due = self._tick_due = 0.0
         self._asked = self._answered = 0
@@ -161,13 +161,16 @@ class SafeDaemon:
         match event:
             case Due(call):
                 call()
+            case Unheard():
+                self._line.unheard(event)
             case Message() if self._identity and topics.kind_of(event.topic) == "certificate":
                 _, said = read(event)
                 if isinstance(said, RenewalAnswer):
                     self._identity.hear(said)
 
     def _late(self) -> dict[str, float]:
-        return {"link": self._line.late} if self._line.late else {}
+        late = {"link": self._line.late, "background": self._background.late}
+        return {name: seconds for name, seconds in late.items() if seconds}
 
     def _beat(self) -> None:
         state = self._state(online=True)
