@@ -81,13 +81,7 @@ def run(options: argparse.Namespace) -> int:
         dataset.numbers[chosen],
         [dataset.runs[i] for i in chosen],
     )
-    make_folder(Path(config.agent.state))
-    audit_log(config.agent, SystemClock()).record(
-        who=who(),
-        what="golden.released",
-        subject=job.name,
-        after=f"{len(chosen)} windows to {options.out}",
-    )
+    _put_down(config, job, f"{len(chosen)} windows to {options.out}")
     write_golden(options.out, golden)
     windows = "labelled windows" if job.needs_labels else "windows"
     print(f"{options.out}: {len(chosen)} {windows} of job {job.name}; they are raw data")
@@ -95,6 +89,14 @@ def run(options: argparse.Namespace) -> int:
     if lacking:
         print(f"  missing: {', '.join(lacking)}; updates of agents that learn these count less")
     return 0
+
+
+def _put_down(config: AgentConfig, job: Job, after: str) -> None:
+    """Record who releases windows, before they are."""
+    make_folder(Path(config.agent.state))
+    audit_log(config.agent, SystemClock()).record(
+        who=who(), what="golden.released", subject=job.name, after=after
+    )
 
 
 def from_sources(config: AgentConfig, job: Job, clock: Clock) -> Dataset:

@@ -100,13 +100,7 @@ def run(options: argparse.Namespace) -> int:
     records = [_dated(record, now_ns) for record in _given(options)]
     notes = _notes(config, records)
     labels = [label_of(record) for record in records]
-    make_folder(Path(config.agent.state))
-    audit_log(config.agent, SystemClock()).record(
-        who=who(),
-        what="labels.given",
-        subject=_which(records),
-        after=records[0].truth if len(records) == 1 else "",
-    )
+    _put_down(config, records)
     spool.hand_over(labels_folder(config.agent.state), labels, now_ns)
     running = _running(config)
     if options.json:
@@ -122,10 +116,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _which(records: Sequence[LabelRecord]) -> str:
-    """Labels for the audit log, by their identities."""
-    first, last = records[0].id, records[-1].id
-    return first if len(records) == 1 else f"{len(records)} labels, {first} to {last}"
+def _put_down(config: AgentConfig, records: Sequence[LabelRecord]) -> None:
+    """Record who gives labels: all by their identities, a single one with what it says."""
+    first, last, single = records[0], records[-1], len(records) == 1
+    make_folder(Path(config.agent.state))
+    audit_log(config.agent, SystemClock()).record(
+        who=who(),
+        what="labels.given",
+        subject=first.id if single else f"{len(records)} labels, {first.id} to {last.id}",
+        after=first.truth if single else "",
+    )
 
 
 def _given(options: argparse.Namespace) -> list[LabelRecord]:
