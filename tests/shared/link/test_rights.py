@@ -116,15 +116,16 @@ class TestRights:
         assert rig.test() == RightsTold()
 
     @pytest.mark.parametrize(
-        ("told", "begins"),
+        ("told", "begins", "remedy"),
         [
-            (RightsTold(), ""),
-            (RightsTold(own="granted", foreign="refused"), ""),
-            (RightsTold(own="refused", foreign="granted"), "the broker is open"),
-            (RightsTold(own="refused"), "the broker refuses us"),
+            (RightsTold(), "", ""),
+            (RightsTold(own="granted", foreign="refused"), "", ""),
+            (RightsTold(own="refused", foreign="granted"), "the broker is open", "everything"),
+            (RightsTold(own="refused"), "the broker refuses us", "below its own name"),
         ],
     )
-    def test_in_words(self, told: RightsTold, begins: str) -> None:
-        """The worse first."""
+    def test_in_words(self, told: RightsTold, begins: str, remedy: str) -> None:
+        """The worse first; who is refused is not sent to shut the broker."""
         assert told.trouble.startswith(begins)
-        assert bool(told.trouble) == bool(begins)
+        assert bool(told.trouble) == bool(begins) == bool(told.remedy)
+        assert remedy in told.remedy

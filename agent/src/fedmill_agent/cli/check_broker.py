@@ -12,7 +12,7 @@ from fedmill_shared.files import is_held
 from fedmill_shared.link.base import Connected, Disconnected, LinkEvent
 from fedmill_shared.link.mqtt import Endpoint, MqttLink
 from fedmill_shared.link.options import TlsSection
-from fedmill_shared.link.rights import REMEDY, Rights, RightsTold, fresh_nonce
+from fedmill_shared.link.rights import Rights, RightsTold, fresh_nonce
 from fedmill_shared.messages import Echo, encode
 
 CONNECT_SECONDS = 5.0
@@ -84,5 +84,5 @@ def _tried(link: MqttLink, agent: str, address: str) -> RightsTold:
     while not rights.told.complete and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     if rights.told.trouble:
-        raise BrokerError(f"broker {address}: {rights.told.trouble}", remedy=REMEDY)
+        raise BrokerError(f"broker {address}: {rights.told.trouble}", remedy=rights.told.remedy)
     return rights.told

@@ -167,7 +167,7 @@ def _show_daemon(config: AgentConfig, status: Status, *, running: bool) -> None:
         answers = "answers" if status.rights.echoed else "has not answered yet"
         _show("", f"{status.rights.words}; the coordinator {answers}")
         if status.rights.trouble:
-            _show("", status.rights.trouble)
+            _show("", f"{status.rights.trouble}: {status.rights.remedy}")
     for line in identity_lines(status.identity):
         _show("identity", line)
     _show("trainer", trainer)

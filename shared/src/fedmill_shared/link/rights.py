@@ -20,6 +20,7 @@ from fedmill_shared.log import Logger
 
 Answer = Literal["", "granted", "refused"]
 REMEDY = "give the listener the acl_file of fedmill: everybody may write everything"
+CLOSED_REMEDY = "let its acl_file have each write below its own name; see docs/broker.md"
 
 
 def fresh_nonce() -> bytes:
@@ -57,6 +58,13 @@ class RightsTold(Struct, frozen=True, kw_only=True):
         if self.foreign == "granted":
             return "the broker is open: it lets us write topics of others"
         return "the broker refuses us our own topics" if self.own == "refused" else ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about the trouble; empty where there is none."""
+        if not self.trouble:
+            return ""
+        return REMEDY if self.foreign == "granted" else CLOSED_REMEDY
 
 
 class Rights:
