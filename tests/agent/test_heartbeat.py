@@ -23,6 +23,8 @@ from fedmill_shared.errors import StoreError
 from fedmill_shared.messages import JobPhase
 from fedmill_shared.protocol import NEWEST
 
+HEAD = f"7:{'a' * 64}"
+
 
 class Body:
     """What a heartbeat asks: everything as a test wants it."""
@@ -47,7 +49,7 @@ class Body:
             "trainer": SimpleNamespace(pid=4711),
             "plant": SimpleNamespace(disk=self.disk, standings=dict),
             "file": self.file,
-            "audit_lost": lambda: 3,
+            "audit": SimpleNamespace(head=lambda: HEAD, failed=3),
         }
         self.heartbeat = Heartbeat(self.config, self.clock, *parts, **rest)
 
@@ -153,7 +155,7 @@ class TestWord:
             state, resident_bytes=0
         )
         assert (status.connected, status.trainer_pid, status.config.count) == (True, 4711, 2)
-        assert status.audit_lost == 3
+        assert (state.audit, status.audit_lost) == (HEAD, 3)
 
     def test_stays_on_the_disk_while_nobody_listens(self, body: Body, tmp_path: Path) -> None:
         """It would be old when the broker is back."""

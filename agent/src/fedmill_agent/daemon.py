@@ -118,8 +118,7 @@ class Daemon:
             disk=self._disk,
             trust=lambda: self._trust.word if self._trust is not None else "",
             identity=None if self._identity is None else self._identity.standing,
-            audited=self._audit.head,
-            audit_lost=lambda: self._audit.failed,
+            audit=self._audit,
         )
 
     def _ways_out(self) -> Outside:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from fedmill_agent.audited import AuditDesk
 from fedmill_agent.background import Background
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.identity.term import IdentityTold, certificate_state
@@ -46,15 +47,13 @@ class Heartbeat:
         disk: Background | None = None,
         trust: Callable[[], str] = str,
         identity: Callable[[], IdentityTold] | None = None,
-        audited: Callable[[], str] = str,
-        audit_lost: Callable[[], int] = int,
+        audit: AuditDesk | None = None,
     ) -> None:
         """The first one is due at once; ``file`` tells what became of a changed configuration.
 
         ``disk`` writes the file: a slow disk holds up no window. ``trust`` says what is wrong
         with what is signed, ``identity`` where the agent stands with its certificate, if it needs
-        one, ``audited`` how far the audit log has come, and ``audit_lost`` how much of it could not
-        be written.
+        one, and ``audit`` how far the audit log has come, and how much of it could not be written.
         """
         self._labels = config.agent.labels
         self._folder = Path(config.agent.state)
@@ -67,8 +66,7 @@ class Heartbeat:
         self._disk = disk or Background()
         self._trust = trust
         self._identity = identity
-        self._audited = audited
-        self._audit_lost = audit_lost
+        self._audit = audit
         self.newest = AgentState(online=True, newest=NEWEST)
         self._due = 0.0
         self._news = False
@@ -155,7 +153,7 @@ class Heartbeat:
             config=self._file.outcome if self._file is not None else Reloaded(),
             rights=self._line.rights,
             identity=self._identity() if self._identity is not None else None,
-            audit_lost=self._audit_lost(),
+            audit_lost=self._audit.failed if self._audit is not None else 0,
         )
 
     def state(self) -> AgentState:
@@ -177,5 +175,5 @@ class Heartbeat:
             trust=self._trust(),
             certificate=None if self._identity is None else certificate_state(self._identity()),
             disk_free_bytes=max(1, disk.free_bytes) if disk is not None else 0,  # 0: not known
-            audit=self._audited(),
+            audit=self._audit.head() if self._audit is not None else "",
         )

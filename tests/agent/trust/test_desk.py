@@ -99,16 +99,10 @@ class Rig:
             reports=lambda: self.reports,
             overlay=self._overlaid,
             hurry=lambda: None,
+            audit=self.audit,
         )
         parts = {"background": Background(), "disk": Background(), "ways": ways}
-        return TrustDesk(
-            config,
-            self.clock,
-            get_logger(),
-            run=self._run,
-            audit=self.audit,
-            **parts,  # type: ignore[arg-type]
-        )
+        return TrustDesk(config, self.clock, get_logger(), run=self._run, **parts)  # type: ignore[arg-type]
 
     def _overlaid(self) -> None:
         self.overlays += 1

@@ -2,7 +2,7 @@
 """The daemon's part in trust: what comes waits at this desk until what signs it was checked."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Ways:
         reports: how far each job is with its release.
         overlay: the remote configuration has changed.
         hurry: others should hear soon of what has changed.
+        audit: where it is put down what people have signed anew.
     """
 
     take: Callable[[str, Struct | Block], None]
@@ -69,6 +70,7 @@ class Ways:
     reports: Callable[[], Mapping[str, InstallReport | None]]
     overlay: Callable[[], None]
     hurry: Callable[[], None]
+    audit: Audit = field(default_factory=NoAudit)
 
 
 class TrustDesk:
@@ -90,11 +92,8 @@ class TrustDesk:
         disk: Background,
         ways: Ways,
         run: Run = run_child,
-        audit: Audit | None = None,
     ) -> None:
         """Take up what was checked before; ``run`` has what has come checked.
-
-        What the operator has signed anew is put down in ``audit``.
 
         Raises:
             ConfigError: the shipped root is not there.
@@ -110,19 +109,16 @@ class TrustDesk:
         self._disk = disk
         self._ways = ways
         self._run = run
-        self._audit: Audit = NoAudit() if audit is None else audit
         self._waiting = Waiting()
         self._seen = Seen(self._places.seen)
         self._imports = Imports(self._places)
         self._arrivals = Arrivals()
-        self._writing = False
-        self._crowded_due = 0.0
         self._verified = read_verified(self._places.verified)
         self._passed_over: dict[tuple[str, bool], int] = {}
         self._over: str | None = None
-        self._running = False
+        self._running = self._writing = False
         self._dirty = self._places.incoming.is_dir()
-        self._due = self._look_due = self._finish_due = 0.0
+        self._due = self._look_due = self._finish_due = self._crowded_due = 0.0
         self._rest = self._rest_until = 0.0
         self._keeping = self._importing = False
         self._bundle_due = self._bundle_over = 0.0
@@ -278,7 +274,7 @@ class TrustDesk:
             if found != known:
                 was, now = f"version {known}" if known else "", f"version {found}"
                 told = {"subject": role, "before": was, "after": now}
-                self._audit.record(who="operator", what="trust.changed", **told)
+                self._ways.audit.record(who="operator", what="trust.changed", **told)
 
     def _retry(self) -> None:
         """Take what is signed by now."""

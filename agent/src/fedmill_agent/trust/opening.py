@@ -51,5 +51,6 @@ def open_desk(
         reports=reports,
         overlay=overlay,
         hurry=hurry,
+        audit=audit,
     )
-    return TrustDesk(config, clock, log, background=background, disk=disk, ways=ways, audit=audit)
+    return TrustDesk(config, clock, log, background=background, disk=disk, ways=ways)
