@@ -3,8 +3,10 @@
 
 import io
 import os
+import sqlite3
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -179,6 +181,27 @@ def test_a_file_that_is_exchanged_while_it_is_read(backup: Path, tmp_path: Path)
     with pytest.raises(StoreError, match="changed while it was read"):
         unpack(backup, before, lambda _: tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("INSERT INTO schema_version (version) VALUES (99)", "tables of version 99, this fedmill"),
+        ("DROP TABLE schema_version", "no database that can be read"),
+        ("DELETE FROM schema_version", "tables of version None"),
+    ],
+)
+def test_tables_of_another_version(config: Path, tmp_path: Path, statement: str, told: str) -> None:
+    """The coordinator would not start with them; what there was would be gone."""
+    database = config.parent / "state" / "fedmill.sqlite"
+    with closing(sqlite3.connect(database)) as rows:
+        rows.execute("PRAGMA journal_mode=DELETE")
+        with rows:
+            rows.execute(statement)
+    data = database.read_bytes()
+    told_of = msgspec.json.encode(made(member("fedmill.sqlite", data)))
+    backup = packed(tmp_path, [(manifest.NAME, told_of), ("state/fedmill.sqlite", data)])
+    refused(backup, machine(tmp_path), told)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -3,8 +3,9 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fedmill_coordinator.backup import applying, contents
 from fedmill_coordinator.backup.manifest import Manifest, damaged
 from fedmill_coordinator.backup.reading import configuration, manifest_of, unpack
 from fedmill_coordinator.config import CoordinatorConfig, load
+from fedmill_coordinator.store.schema import VERSION
 from fedmill_shared.errors import ConfigError, StoreError
 from fedmill_shared.files import make_folder, state_folder
 
@@ -101,7 +103,22 @@ def _unpack(backup: Path, made: Manifest, state: Path, goals: Mapping[str, Path]
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, stage, ignore_errors=True)
         unpack(backup, made, lambda member: stage / member.place / member.path)
+        _check_database(stage / "state" / contents.DATABASE, made, backup)
         undo.pop_all()
+
+
+def _check_database(path: Path, made: Manifest, backup: Path) -> None:
+    """Return if this software can read the database in the backup."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as rows:
+            (schema,) = rows.execute("SELECT max(version) FROM schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise damaged(str(backup), f"has no database that can be read: {error}") from error
+    if not isinstance(schema, int) or schema > VERSION:
+        raise StoreError(
+            f"{backup}: has tables of version {schema}, this fedmill knows up to {VERSION}",
+            remedy=f"restore it with fedmill {made.software}; nothing was changed",
+        )
 
 
 def _configured(made: Manifest, backup: Path, path: Path) -> CoordinatorConfig:
