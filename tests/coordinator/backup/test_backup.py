@@ -208,6 +208,25 @@ class TestRestore:
             restore(path, elsewhere(tmp_path), replace=False, mark=MARK)
 
 
+class TestInterrupted:
+    def test_given_again(
+        self, config: Path, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the error says: the second one ends the first, and says that it did."""
+        path = elsewhere(tmp_path)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device", str(path))
+
+        monkeypatch.setattr(applying, "_place", full)
+        with pytest.raises(StoreError, match="give the command again"):
+            restore(backup, path, replace=False, mark=MARK)
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match=r"was not at its end, and is now \(start the coord"):
+            restore(backup, path, replace=False, mark=MARK)
+        assert content(path.parent) == content(config.parent)
+
+
 class TestKilled:
     """A process that ends at any of its effects on the disk, as by ``kill -9``."""
 

@@ -54,13 +54,7 @@ def restore(backup: Path, path: Path, *, replace: bool, mark: str) -> Restored:
     outer = dict(_outer(made, config, path))
     make_folder(state)
     with state_folder(state, "coordinator"):
-        applying.finish(state)
-        used = applying.is_used(state)
-        if used and not replace:
-            raise StoreError(
-                f"{state}: is not empty: {', '.join(used[:5])}",
-                remedy="--replace puts what is there into a folder beside it",
-            )
+        used = _used(state, replace=replace)
         goals = {name: goal for name, goal in outer.items() if replace or not goal.exists()}
         leap = contents.leap(config)
         _unpack(backup, made, state, goals | leap)
@@ -86,6 +80,26 @@ def _manifest(backup: Path) -> Manifest:
         if member.place == "state" and contents.is_passing(Path(member.path)):
             raise damaged(str(backup), f"no backup holds {member.path!r}")
     return made
+
+
+def _used(state: Path, *, replace: bool) -> bool:
+    """Whether the state folder has something; what a killed restore has left is done first.
+
+    Raises:
+        StoreError: it has, and that is not to be replaced.
+    """
+    finished, names = applying.finish(state), applying.is_used(state)
+    if finished and not replace:
+        raise StoreError(
+            f"{state}: the restore before this one was not at its end, and is now",
+            remedy="start the coordinator; --replace restores once more",
+        )
+    if names and not replace:
+        raise StoreError(
+            f"{state}: is not empty: {', '.join(names[:5])}",
+            remedy="--replace puts what is there into a folder beside it",
+        )
+    return bool(names)
 
 
 def _unpack(backup: Path, made: Manifest, state: Path, goals: Mapping[str, Path]) -> None:
