@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmill_agent.identity import operations
 from fedmill_agent.identity.facts import Facts
-from fedmill_agent.identity.folder import CA, CERTIFICATE, KEY, NAMES, IdentityFolder
+from fedmill_agent.identity.folder import CA, CERTIFICATE, KEY, NAMES, REQUEST, IdentityFolder
+from fedmill_shared.crypto.certificates import read_request
+from fedmill_shared.crypto.keys import public_bytes, read_key
 
 OLD, NEW = "old", "new"
 
@@ -91,6 +94,27 @@ def _always_readable(folder: Path) -> None:
     assert {(folder / name).read_text() for name in NAMES} == {NEW}
 
 
+def _ask(folder: Path) -> None:
+    operations.request(IdentityFolder(folder), "press-4")
+
+
+def _asked_whole_or_not(folder: Path) -> None:
+    kept = IdentityFolder(folder)
+    if (kept.next / KEY).exists():
+        key = public_bytes(read_key(kept.next / KEY))
+        if (kept.next / REQUEST).exists():
+            assert read_request((kept.next / REQUEST).read_bytes()) == ("press-4", key)
+    assert kept.number == 0
+
+
+def _asked_once(folder: Path) -> None:
+    known = (folder / "next" / KEY).read_bytes()
+    again = operations.request(IdentityFolder(folder), "press-4")
+    assert (again.made, (folder / "next" / KEY).read_bytes()) == (False, known)
+    assert read_request(again.pem)[1] == public_bytes(read_key(folder / "next" / KEY))
+    assert all(each.stat().st_mode & 0o077 == 0 for each in folder.glob("next/*key*"))
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """``work`` on what ``prepare`` made; ``look`` after a kill, ``done`` after it was repeated."""
@@ -105,4 +129,5 @@ SCENARIOS = {
     "renew": Scenario(_prepare, _renew, _one_of_both, _only_new),
     "first": Scenario(_nothing, _renew, _all_or_none, _only_new),
     "adopt": Scenario(_by_hand, _adopt, _always_readable, _only_new),
+    "ask": Scenario(_nothing, _ask, _asked_whole_or_not, _asked_once),
 }
