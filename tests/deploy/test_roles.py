@@ -263,6 +263,17 @@ class TestPlays:
         assert steps.index("Configure") < kept < steps.index("Make the release current")
         assert kept < next(index for index, name in enumerate(steps) if "authority" in name)
 
+    def test_new_certificates_of_servers_are_used_at_once(self) -> None:
+        """A run in their last month issues others: who has read the old ones is restarted."""
+        told = {task["name"]: task.get("notify") for task in _all_tasks("pki")}
+        assert told["Server | Bring it to where the broker reads it"] == "Restart the broker"
+        issued = "Authority | Issue the coordinator's certificate"
+        assert told[issued] == "Restart the coordinator"
+        for role in ("broker", "coordinator"):
+            handlers = _load(ANSIBLE / "roles" / role / "handlers/main.yml")
+            assert handlers[0]["name"] == f"Restart the {role}"
+            assert handlers[0]["ansible.builtin.systemd_service"]["state"] == "restarted"
+
     def test_the_example_has_no_secret(self) -> None:
         """The vault of the example is one to be copied, and says so."""
         files = {path.name for path in (ANSIBLE / "inventory").rglob("*vault*")}
