@@ -17,7 +17,8 @@ _RECAP = re.compile(
     r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE
 )
 # another version of Ansible: FEDMILL_ANSIBLE=/folder/of/its/programs
-_PLAYBOOK = Path(os.environ.get("FEDMILL_ANSIBLE", Path(sys.executable).parent)) / "ansible-playbook"
+_PROGRAMS = os.environ.get("FEDMILL_ANSIBLE", Path(sys.executable).parent)
+_PLAYBOOK = Path(_PROGRAMS) / "ansible-playbook"
 
 
 @dataclass(frozen=True)
