@@ -69,6 +69,18 @@ def test_show(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [each["n"] for each in json.loads(capsys.readouterr().out)] == [1, 2, 3]
 
 
+def test_changed_records_steer_no_terminal(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever can write the file can write what no record of ours has."""
+    path = _log(config).path
+    path.write_bytes(path.read_bytes().replace(b"press 2", rb"\u001b[2Jpress"))
+    assert main(["audit", "show", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "[2Jpress" in told
+
+
 def test_fewer_than_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2."""
     assert main(["audit", "show", str(config), "--last", "-1"]) == 2

@@ -14,6 +14,7 @@ from fedmill_shared.audit import FILE
 from fedmill_shared.audit.entry import Entry, parse_head
 from fedmill_shared.audit.verifying import Verdict, entries, verify
 from fedmill_shared.errors import AuditError
+from fedmill_shared.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def _tell(verdict: Verdict, path: Path, *, as_json: bool) -> None:
         print(msgspec.json.encode(body).decode())
         return
     for flaw in verdict.flaws:
-        print(flaw)
+        print(printable(str(flaw)))
     if verdict.more:
         print(f"and {verdict.more} more")
     if verdict.ok:
@@ -78,7 +79,7 @@ def _show(path: Path, last: int, *, as_json: bool) -> None:
         print(msgspec.json.encode(list(kept)).decode())
         return
     for each in kept:
-        print(_line(each))
+        print(printable(_line(each)))
 
 
 def _line(entry: Entry) -> str:
