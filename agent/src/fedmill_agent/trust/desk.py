@@ -31,7 +31,6 @@ from fedmill_shared.messages import (
     Refusal,
     ReleaseNotice,
 )
-from fedmill_shared.protocol import MOST_AHEAD
 
 GATHER_SECONDS = 0.2
 """Files of metadata come one behind the other: they are checked together."""
@@ -45,7 +44,6 @@ BUNDLE_SECONDS = 2 * 86_400.0
 LONGEST_WORD = 1000
 PEOPLE = ("root", "targets", "software")
 """Roles whose keys people have."""
-TOLD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +110,12 @@ class TrustDesk:
         self._waiting = Waiting()
         self._seen = Seen(self._places.seen)
         self._imports = Imports(self._places)
-        self._arrivals = Arrivals()
+        self._arrivals = Arrivals(clock, log)
         self._verified = read_verified(self._places.verified)
-        self._passed_over: dict[tuple[str, bool], int] = {}
         self._over: str | None = None
-        self._running = self._writing = False
+        self._running = False
         self._dirty = self._places.incoming.is_dir()
-        self._due = self._look_due = self._finish_due = self._crowded_due = 0.0
+        self._due = self._look_due = self._finish_due = 0.0
         self._rest = self._rest_until = 0.0
         self._keeping = self._importing = False
         self._bundle_due = self._bundle_over = 0.0
@@ -140,13 +137,8 @@ class TrustDesk:
         """
         name, payload = message.topic.rpartition("/")[2], message.payload
         place = place_of(name, payload, self._asked.agent) if payload else ""
-        if not place:
-            return
-        if self._arrivals.add(place, bytes(payload)):
+        if place and self._arrivals.add(name, place, bytes(payload)):
             self._write_next()
-        elif self._clock.monotonic() >= self._crowded_due:
-            self._crowded_due = self._clock.monotonic() + TOLD_SECONDS
-            self._log.warning("trust.crowded", file=name)
 
     def admits(self, said: Struct | Block) -> bool:
         """Whether ``said`` goes on to the seats now; if not, it waits here or is refused."""
@@ -158,7 +150,7 @@ class TrustDesk:
             return True
         if not self._ways.wants(said.job):
             return True
-        return not self._is_out_of_order(said) and self._admits(said)
+        return not self._seen.passes_over(said, self._log) and self._admits(said)
 
     def verify(self, notice: ReleaseNotice) -> None:
         """Return if ``notice`` is signed.
@@ -221,23 +213,18 @@ class TrustDesk:
 
     def _write_next(self) -> None:
         """Have one file written at a time: whoever sends faster than the disk fills no memory."""
-        if self._writing:
-            return
         arrived = self._arrivals.take()
-        if arrived is None:
-            return
-        self._writing = True
-        self._disk.submit(partial(keep, self._places, *arrived), self._written, self._unwritten)
+        if arrived is not None:
+            work = partial(keep, self._places, *arrived)
+            self._disk.submit(work, lambda _: self._written(self._came), self._unwritten)
 
-    def _written(self, _nothing: None = None) -> None:
-        self._writing = False
-        self._came()
+    def _written(self, then: Callable[[], None]) -> None:
+        self._arrivals.done()
+        then()
         self._write_next()
 
     def _unwritten(self, error: FedmillError) -> None:
-        self._writing = False
-        self._unkept(error)
-        self._write_next()
+        self._written(partial(self._unkept, error))
 
     def _unkept(self, error: FedmillError) -> None:
         self._log.error("trust.failed", error=str(error))
@@ -296,24 +283,6 @@ class TrustDesk:
             return
         self._log.error("job.refused", job=notice.job, kind="TrustError", error=why)
         self._ways.send("refusal", Refusal(job=notice.job, reason="TrustError", text=why[:2000]))
-
-    def _is_out_of_order(self, notice: ReleaseNotice) -> bool:
-        """Whether it is an old release, or so far ahead that no true one would come after it.
-
-        Said once of each job, until a higher release was taken: a flood of them floods no log.
-        """
-        job, number, known = notice.job, notice.release, self._seen.number(notice.job)
-        ahead = bool(known) and number > known + MOST_AHEAD
-        if number >= known and not ahead:
-            return False
-        if self._passed_over.get((job, ahead)) != known:
-            self._passed_over[job, ahead] = known
-            if ahead:
-                reason = f"its number is far beyond {known}, the highest known here"
-                self._log.warning("release.ignored", job=job, release=number, reason=reason)
-            else:
-                self._log.warning("release.replayed", job=job, release=number, known=known)
-        return True
 
     def _late(self) -> str:
         return gate.over(self._verified, self._clock.now_ns())

@@ -5,8 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedmill_agent.trust.places import TrustPlaces
+from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.files import make_folder, sha256, write_atomic
+from fedmill_shared.log import Logger
 from fedmill_shared.trust import (
     CONFIG_LIMIT,
     EVERYBODY,
@@ -22,6 +24,7 @@ from fedmill_shared.trust import (
 
 KEPT = 4
 """Versions of a role that are kept: whoever sends a thousand fills no disk."""
+TOLD_SECONDS = 60.0
 WAITING_BYTES = 16 * METADATA_LIMIT
 """What may wait for the disk at once: all that a plant has, and no flood."""
 
@@ -29,27 +32,40 @@ WAITING_BYTES = 16 * METADATA_LIMIT
 class Arrivals:
     """Owns what came and is not on the disk yet: of each file the newest, and of all not much."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, log: Logger) -> None:
         """Nothing waits."""
+        self._clock = clock
+        self._log = log
         self._waiting: dict[str, bytes] = {}
         self._bytes = 0
+        self._taken = False
+        self._told_due = 0.0
 
-    def add(self, place: str, payload: bytes) -> bool:
-        """Let ``payload`` wait for its ``place``; False if too much waits already."""
+    def add(self, name: str, place: str, payload: bytes) -> bool:
+        """Let what came as ``name`` wait for its ``place``; False, and told, if too much waits."""
         size = self._bytes - len(self._waiting.get(place, b"")) + len(payload)
-        if size > WAITING_BYTES:
-            return False
-        self._waiting[place], self._bytes = payload, size
-        return True
+        if size <= WAITING_BYTES:
+            self._waiting[place], self._bytes = payload, size
+            return True
+        now = self._clock.monotonic()
+        if now >= self._told_due:
+            self._told_due = now + TOLD_SECONDS
+            self._log.warning("trust.crowded", file=name)
+        return False
 
     def take(self) -> tuple[str, bytes] | None:
-        """What has waited longest, with its place; None if nothing waits."""
-        if not self._waiting:
+        """What has waited longest, with its place; None if nothing waits, or one is not done."""
+        if self._taken or not self._waiting:
             return None
         place = next(iter(self._waiting))
         payload = self._waiting.pop(place)
         self._bytes -= len(payload)
+        self._taken = True
         return place, payload
+
+    def done(self) -> None:
+        """What was taken is written, or cannot be."""
+        self._taken = False
 
 
 def place_of(name: str, payload: bytes, agent: str) -> str:
