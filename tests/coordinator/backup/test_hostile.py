@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from tests.coordinator.backup.kit import CONFIG, MARK, elsewhere, packed
 
-from fedmill_coordinator.backup import manifest, reading, restoring
+from fedmill_coordinator.backup import applying, manifest, reading, restoring
 from fedmill_coordinator.backup.manifest import Manifest, Member, Place
 from fedmill_coordinator.backup.reading import manifest_of, unpack
 from fedmill_coordinator.backup.restoring import restore
@@ -205,17 +205,44 @@ def test_tables_of_another_version(config: Path, tmp_path: Path, statement: str,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_root_gives_all_to_the_owner_of_the_state_folder(backup: Path, tmp_path: Path) -> None:
-    """Also the folders that it makes: the daemon must come through them, and take its lock."""
-    path = machine(tmp_path)
-    state = path.parent / "state"
-    state.mkdir()
-    os.chown(state, 4711, 4711)
-    restore(backup, path, replace=False, mark=MARK)
-    found = {each: each.stat().st_uid for each in path.parent.rglob("*")}
-    assert {each for each, owner in found.items() if owner != 4711} == {path}
-    assert path.parent / "jobs" in found
-    assert state / "lock" in found
+class TestRoot:
+    def test_gives_all_to_the_owner_of_the_state_folder(self, backup: Path, tmp_path: Path) -> None:
+        """Also the folders that it makes: the daemon must come through them, and take its lock."""
+        path = machine(tmp_path)
+        state = path.parent / "state"
+        state.mkdir()
+        os.chown(state, 4711, 4711)
+        restore(backup, path, replace=False, mark=MARK)
+        found = {each: each.stat().st_uid for each in path.parent.rglob("*")}
+        assert {each for each, owner in found.items() if owner != 4711} == {path}
+        assert path.parent / "jobs" in found
+        assert state / "lock" in found
+
+    def test_carries_out_no_plan_of_the_daemons_user(self, backup: Path, tmp_path: Path) -> None:
+        """It could name any place of the machine."""
+        path, victim = machine(tmp_path), tmp_path / "victim"
+        state = path.parent / "state"
+        (state / applying.STAGE).mkdir(parents=True)
+        (state / applying.STAGE / "x").write_text("harm")
+        plan = applying.Plan([], "", {"x": str(victim)})
+        (state / applying.PLAN).write_bytes(msgspec.json.encode(plan))
+        os.chown(state / applying.PLAN, 4711, 4711)
+        with pytest.raises(StoreError, match="was not written by root"):
+            restore(backup, path, replace=False, mark=MARK)
+        assert not victim.exists()
+
+    def test_is_led_nowhere_by_a_link(self, backup: Path, tmp_path: Path) -> None:
+        """That stands where everything is unpacked."""
+        path, elsewhere_ = machine(tmp_path), tmp_path / "etc"
+        elsewhere_.mkdir()
+        (elsewhere_ / "passwd").write_text("root")
+        state = path.parent / "state"
+        state.mkdir()
+        os.chown(state, 4711, 4711)
+        (state / applying.STAGE).symlink_to(elsewhere_)
+        restore(backup, path, replace=False, mark=MARK)
+        assert [each.name for each in elsewhere_.iterdir()] == ["passwd"]
+        assert (elsewhere_ / "passwd").stat().st_uid == 0
 
 
 def test_nothing_of_it_is_believed_before(backup: Path) -> None:

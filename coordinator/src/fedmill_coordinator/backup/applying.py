@@ -43,8 +43,11 @@ def stage(state: Path) -> Path:
     Raises:
         StoreError: the folder cannot be used.
     """
-    shutil.rmtree(state / STAGE, ignore_errors=True)
-    return make_folder(state / STAGE)
+    path = state / STAGE
+    if path.is_symlink():  # it would lead root, who restores, wherever the daemon's user likes
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+    return make_folder(path)
 
 
 def is_used(state: Path) -> list[str]:
@@ -68,6 +71,7 @@ def decide(state: Path, outer: Mapping[str, Path], mark: str) -> None:
     plan = Plan(entries, replaced, {name: str(path) for name, path in outer.items()})
     own_as(state, state / STAGE)
     write_atomic(state / PLAN, msgspec.json.encode(plan))
+    (state / PLAN).chmod(0o644)  # the daemon may have to carry it out
 
 
 def check_place(goal: Path) -> None:
@@ -96,7 +100,7 @@ def finish(state: Path) -> bool:
         StoreError: a file cannot be moved; the next call goes on from there.
     """
     try:
-        data = (state / PLAN).read_bytes()
+        data = _read_plan(state / PLAN)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -111,6 +115,22 @@ def finish(state: Path) -> bool:
     except OSError as error:
         raise _failed(state, error) from error
     return True
+
+
+def _read_plan(path: Path) -> bytes:
+    """The plan, if it was made by who is to carry it out: it names places outside the folder.
+
+    Raises:
+        StoreError: root is to, and another user made it.
+        OSError: it cannot be read.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        if os.geteuid() == 0 and os.fstat(file.fileno()).st_uid != 0:
+            raise StoreError(
+                f"{path}: was not written by root, who carries out no other's plan",
+                remedy="start the coordinator, which does, or remove the file",
+            )
+        return file.read()
 
 
 def _apply(state: Path, plan: Plan) -> None:
@@ -154,7 +174,7 @@ def own_as(state: Path, *paths: Path) -> None:
         return
     owner = state.stat()
     for path in paths:
-        for each in (path, *(path.rglob("*") if path.is_dir() else ())):
+        for each in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
             os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
