@@ -3,8 +3,10 @@
 
 import json
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,6 +43,11 @@ def config(plant: SimpleNamespace, port: int) -> Path:
     for _ in range(3):
         log.record(who="anna", what="order.pause", subject="tiny")
     return path
+
+
+def _forget_version(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as rows, rows:
+        rows.execute("DELETE FROM schema_version")
 
 
 def _found(run: Run, config: Path, code: int = 0) -> Found:
@@ -80,6 +87,7 @@ def test_wrong_configuration(run: Run, empty: Path) -> None:
     ("harm", "check", "state"),
     [
         (lambda state: (state / "fedmill.sqlite").write_bytes(b"x" * 9999), "database", "failed"),
+        (lambda state: _forget_version(state / "fedmill.sqlite"), "database", "failed"),
         (lambda state: state.chmod(0o755), "state folder", "warning"),
         (lambda state: (state / FILE).write_text("{}\n"), "audit log", "failed"),
         (lambda state: (state / FILE).unlink(), "audit log", "warning"),

@@ -36,8 +36,9 @@ def database(config: CoordinatorConfig) -> Findings:
         remedy = "stop the coordinator and restore a backup: docs/operations.md, Restore"
         yield Finding("database", "failed", f"{path}: {error}", remedy)
         return
-    if found != "ok":
-        yield Finding("database", "failed", f"{path}: {found}", "restore a backup")
+    if found != "ok" or schema is None:
+        told = found if schema is not None else "it does not say which tables it has"
+        yield Finding("database", "failed", f"{path}: {told}", "restore a backup")
     elif schema > VERSION:
         remedy = "install the newer fedmill again"
         yield Finding("database", "failed", f"schema {schema}, we know up to {VERSION}", remedy)
