@@ -109,6 +109,8 @@ class Machine:
         if pull:
             os.kill(self.leader, 9)
         else:
+            # who came in by ssh is stopped at shutdown, and so is the way in, which waits for it
+            self.run("pkill", "--exact", "sshd", ok=False)
             self.run("systemctl", "poweroff", "--no-wall", ok=False)
         try:
             process.wait(BOOT_SECONDS)

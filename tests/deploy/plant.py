@@ -61,6 +61,10 @@ seconds = 1.0
 speed = 1.0
 repeat = true
 """
+_BROKERS_CERTIFICATE = """
+import ssl
+print(ssl.get_server_certificate(("localhost", 8884)))
+"""
 _UPDATES = """
 import json, sqlite3, sys
 store = sqlite3.connect("file:/var/lib/fedmill-coordinator/fedmill.sqlite?mode=ro", uri=True)
@@ -105,6 +109,10 @@ class Plant:
         lines = self.log(self.gateways[gateway], "fedmill-agent").splitlines()
         sent = [line for line in lines if "event=update.sent" in line and f"job={job} " in line]
         return {line.split("sha256=")[1].split()[0] for line in sent}
+
+    def certificate(self) -> str:
+        """What the broker shows to everybody (PEM)."""
+        return self.server.run("python3", "-c", _BROKERS_CERTIFICATE)
 
     def log(self, machine: Machine, identifier: str) -> str:
         """Messages of a service, from our journal."""
@@ -159,6 +167,7 @@ class Plant:
             "gateways": {
                 "agent_broker_host": "plant",
                 "agent_wait_seconds": 240,
+                "agent_upgrade_scores": True,
                 "agent_sources": "".join([*recordings, _LIVE]),
                 "agent_secrets": {SECRET_NAME: "{{ vault_press_password }}"},
             },

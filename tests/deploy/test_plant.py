@@ -22,6 +22,7 @@ _SERVICES = [
     ("plant", "fedmill-coordinator.service"),
     ("gw1", "fedmill-agent.service"),
 ]
+ISSUED = "/var/lib/fedmill-coordinator/pki/issued/broker"
 _MEMORY = Path("/sys/fs/cgroup/memory")
 
 
@@ -245,9 +246,19 @@ class TestReleases:
         plant.goes_on()
 
     def test_an_upgrade_leaves_out_who_is_down(self, plant: Plant, newer: Path) -> None:
-        """The others are upgraded, and the play names who was not there."""
+        """The others are upgraded, and the play names who was not there.
+
+        It brings the broker another certificate, too: the one it has ends within a month.
+        """
         plant.gateways["gw2"].power_off()
+        command = ("fedmill", "ca", "issue-broker", f"--out={ISSUED}", "--days=20", "--renew")
+        plant.server.run(*command, "plant", "localhost")
+        ends_soon, before = (
+            plant.server.run("cat", f"{ISSUED}/certificate.pem"),
+            plant.certificate(),
+        )
         outcome = plant.controller.play(newer, "upgrade.yml").ok()
+        assert plant.certificate().strip() not in old
         assert "gw2 is down and keeps its release" in outcome.text
         fleet = plant.fleet()
         assert fleet["gw1"]["software"] == bundles.next_version()
