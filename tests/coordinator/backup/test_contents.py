@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is in a backup: all that another machine needs, and nothing else."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ class TestCredential:
         path.write_text(self.CONFIG)
         done = restore(backup, path, replace=False, mark=MARK)
         assert done.homeless == ["ca_key/ca.key"]
+
+
+@pytest.mark.parametrize("name", ["online", "trust"])
+def test_folders_that_are_not_there_are_told(config: Path, tmp_path: Path, name: str) -> None:
+    """As where the service manager hands the keys over: they are not in the backup."""
+    shutil.rmtree(config.parent / name)
+    made = written(config, tmp_path / "b", keys=True)
+    assert made.absent == [config.parent / name]
 
 
 def test_long_names(config: Path, tmp_path: Path) -> None:

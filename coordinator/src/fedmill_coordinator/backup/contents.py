@@ -170,6 +170,9 @@ def _relative(path: Path, folder: Path) -> str:
 def _tree(place: Place, folder: Path, state: Path) -> Iterator[Source]:
     if folder.resolve().is_relative_to(state) and place == "trust":
         return  # it comes with the state folder
+    if not os.access(folder, os.R_OK | os.X_OK):
+        yield Source(place, folder.name, folder)  # so that it is missed
+        return
     for path in sorted(folder.rglob("*")):
         passing = path.name.startswith(HIDDEN) or path.name in PASSING
         if path.is_file() and not path.is_symlink() and not passing:
