@@ -122,21 +122,8 @@ def is_alive(status: Status) -> bool:
 
 def resident_bytes() -> int:
     """Resident memory of this process in bytes."""
-    return _memory()[0]
-
-
-def anonymous_bytes() -> int:
-    """As much of the resident memory as is no part of a file, and of this process alone."""
-    resident, shared = _memory()
-    return resident - shared
-
-
-def _memory() -> tuple[int, int]:
-    """Resident bytes, and those of them that are pages of files or shared."""
     with Path("/proc/self/statm").open() as file:
-        _, resident, shared, *_ = file.read().split()
-    size = os.sysconf("SC_PAGE_SIZE")
-    return int(resident) * size, int(shared) * size
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _is_hidden(pid: int) -> bool:

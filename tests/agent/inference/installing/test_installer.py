@@ -10,7 +10,7 @@ from tests.agent.inference.installing.rig import Later, Rig, learned, near
 
 from fedmill_agent.inference.assembly import Assembly
 from fedmill_agent.inference.bringing import RETRY_SECONDS
-from fedmill_agent.inference.installing import stage, states
+from fedmill_agent.inference.installing import states
 from fedmill_agent.inference.installing.around import Proposal
 from fedmill_agent.inference.shelf import KEPT_VERSIONS
 from fedmill_shared.errors import ModelError, StoreError
@@ -42,19 +42,6 @@ class TestAlong:
         rig.start()
         assert rig.scores_with(notice)
         assert (rig.told, rig.report.release) == (("committed", ""), 0)
-
-    def test_code_that_only_a_first_session_runs_is_given_back(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Once a model scores, and not while one is measured: its code would seem to be new."""
-        libraries: list[str] = []
-        monkeypatch.setattr(stage, "return_code", libraries.append)
-        rig = Rig(tmp_path)
-        first = rig.follow(serve=False)
-        assert libraries == []
-        rig.release(first)
-        assert rig.scores_with(first)
-        assert set(libraries) == {"/onnxruntime/"}
 
     def test_one_that_is_not_to_serve_is_only_followed(self, rig: Rig) -> None:
         """Rounds go on from it; what scores stays, also after a restart."""

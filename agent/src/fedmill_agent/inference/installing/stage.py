@@ -13,7 +13,6 @@ from fedmill_agent.inference.installing.ledger import Ledger
 from fedmill_agent.inference.installing.states import RELEASE
 from fedmill_agent.inference.scorer import Scorer
 from fedmill_agent.inference.serving import Scoring, Serving
-from fedmill_agent.memory import return_code
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.messages import InstallState, VersionNotice
 
@@ -65,7 +64,6 @@ class Stage:
         """From the next window on."""
         self.scoring = scoring
         self._scorer.swap(scoring.version, scoring.session, number=notice.number)
-        return_code("/onnxruntime/")  # the first session has made its table of all operators
 
     def serve(self, checked: Checked, notice: VersionNotice) -> Flow[None]:
         """Score with what stands for ``notice``, from the next window on."""

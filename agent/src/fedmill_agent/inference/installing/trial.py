@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedmill_agent.inference.installing.gates import Verdict, budget, error, quantile_ms
 from fedmill_agent.inference.installing.held_out import HeldOut
 from fedmill_agent.memory import return_memory
-from fedmill_agent.status import anonymous_bytes
+from fedmill_agent.status import resident_bytes
 from fedmill_shared.job import Serving
 from fedmill_shared.messages import Evidence
 from fedmill_shared.onnx_session import OnnxSession
@@ -40,14 +40,13 @@ def seconds_of(session: OnnxSession, window: NDArray[np.float32]) -> list[float]
 def added_by(make: Callable[[], OnnxSession], window: NDArray[np.float32]) -> int:
     """Bytes that the process grows by with one more session, which has run once.
 
-    Code does not count: all sessions run the same. What other threads take meanwhile does; it is
-    right to about 1 MiB.
+    What other threads take meanwhile counts as well; it is right to about 1 MiB.
     """
     return_memory()
-    before = anonymous_bytes()
+    before = resident_bytes()
     session = make()
     session.run(window)
-    after = anonymous_bytes()
+    after = resident_bytes()
     del session
     return max(after - before, 0)
 
