@@ -31,7 +31,6 @@ PATIENCE = 20.0
 AUTHORITY = Authority()
 NOT_AUTHORIZED = 0x87
 REQUEST = b"please"
-TALKATIVE = "stderr\nlog_type debug"
 ROOM = 100
 """Connections that a small broker takes at once."""
 
@@ -279,7 +278,7 @@ class TestTopics:
         self, tmp_path: Path, attack: Attack
     ) -> None:
         """Mosquitto says it at its level "debug" only, among every other message."""
-        broker = PlantBroker(tmp_path / "talkative", AUTHORITY, mosquitto_log=TALKATIVE)
+        broker = PlantBroker(tmp_path / "talkative", AUTHORITY, mosquitto_log_refusals=True)
         broker.start()
         intruder = attack(AUTHORITY.issue("gw-1"), broker.port)
         assert intruder.connect() == "connected"
