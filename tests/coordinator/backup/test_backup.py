@@ -247,10 +247,15 @@ class TestKilled:
         assert [path.name for path in tmp_path.glob(".*")] == []
         assert list((config.parent / "state").glob(".backup-*")) == []
 
-    def test_restore(self, config: Path, backup: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("keys", ["online", "state/online"])
+    def test_restore(self, config: Path, tmp_path: Path, keys: str) -> None:
         """The old state or the new one, once the coordinator starts; never some of each."""
-        old = tmp_path / "old"
+        (config.parent / "online").rename(config.parent / keys)
+        config.write_text(CONFIG.replace('"online"', f'"{keys}"'))
+        backup, old = tmp_path / "backup.tar.gz", tmp_path / "old"
+        written(config, backup, keys=True)
         shutil.copytree(config.parent, old)
+        (old / keys / "timestamp.pem").write_text("old")
         (old / "state" / "pki" / "ca.pem").write_text("old")
         (old / "state" / "only-old").write_text("old")
         wanted, kept = content(config.parent), content(old)

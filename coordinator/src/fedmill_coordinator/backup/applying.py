@@ -139,7 +139,8 @@ def _apply(state: Path, plan: Plan) -> None:
         if name in plan.entries and not (staged / name).exists():
             continue  # it has come in already
         folder = make_folder(state / plan.replaced)
-        (state / name).rename(folder / name)
+        if not (folder / name).exists():  # else it went there before a kill, and this is new
+            (state / name).rename(folder / name)
     for name in plan.entries:
         if (staged / name).exists():
             (staged / name).rename(state / name)
