@@ -119,6 +119,18 @@ class Stuck(Ending):
         """In vain."""
 
 
+class Lingering(Ending):
+    """A process that ends its answers at once, and itself only when it is killed."""
+
+    def open(self) -> BytesIO:
+        """Nothing comes."""
+        return BytesIO()
+
+    def kill(self) -> None:
+        """That it cannot withstand."""
+        self.go.set()
+
+
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
     """Makes handles whose child runs a program of the test's own."""
@@ -240,6 +252,19 @@ class TestDeath:
         made.process.stop()
         assert made.process.pid is None
         stuck.go.set()
+
+    def test_one_that_hangs_at_its_exit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is killed after a while, and whoever waits for its work hears of it."""
+        made, lingering = Trainer(), Lingering()
+        monkeypatch.setattr(made.process, "_process", lambda: lingering)
+        made.process.submit(warm(1))
+        assert lingering.reaping.wait(PATIENCE)
+        made.clock.advance(child.END_SECONDS)
+        made.process.tick()
+        assert not lingering.go.is_set()
+        made.clock.advance(1.0)
+        made.process.tick()
+        assert made.event() == TrainerDied(0, (1,))
 
     def test_work_that_comes_while_it_is_reaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It goes to the next one: the pipe to this one is closed."""

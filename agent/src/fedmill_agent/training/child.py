@@ -43,6 +43,8 @@ PATIENT = (protocol.Train, protocol.TrainAlone, protocol.Choose, protocol.Warm)
 """Work that may be paused, unless other work waits behind it: statistics and evaluations are short,
 and the fleet waits for them."""
 
+END_SECONDS = 60.0
+"""For a process that says no more to end by itself, as one that hangs at its exit does not."""
 LEAVE_SECONDS = 5.0
 """For a process that was killed: one that waits for a broken disk goes only when that answers."""
 
@@ -82,6 +84,7 @@ class TrainerProcess:
         self._lock = threading.Lock()
         self._child: Process | None = None
         self._reader: threading.Thread | None = None
+        self._leaving: dict[Process, float] = {}
         self._queue: deque[protocol.Request] = deque()
         self._hand: _InHand | None = None
         self._last_use = clock.monotonic()
@@ -118,8 +121,11 @@ class TrainerProcess:
         now, longest = self._clock.monotonic(), self._settings.timeout_seconds
         with self._lock:
             child, hand = self._child, self._hand
+            hung = [each for each, since in self._leaving.items() if now - since > END_SECONDS]
             if child is not None and hand is not None and hand.paused is None:
                 _write(child, hand)
+        for each in hung:
+            each.kill()
         if child is None:
             return
         if hand is None and now - self._last_use > self._settings.idle_seconds:
@@ -214,7 +220,10 @@ class TrainerProcess:
             numbers = self._give_up() if ours else ()
             if ours:
                 self._child = None
+                self._leaving[child] = self._clock.monotonic()
         ended = child.wait()
+        with self._lock:
+            self._leaving.pop(child, None)
         if ours:
             self._sink(TrainerDied(ended.code, numbers, ended.reason))
 
