@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import tracemalloc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -242,6 +243,25 @@ class TestFile:
         assert residual.path(LAYOUT) == ""
         residual.sent(second)
         assert held(tmp_path).tobytes() == second.carry
+
+    def test_one_that_cannot_be_set_aside_ends_no_daemon(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a card that failed and is for reading only since: it is an error of the disk."""
+        parcel, _ = parcel_of(raw(1), 1)
+        residual = Residual(tmp_path)
+        residual.sent(parcel)
+        (tmp_path / "residual.msgpack").write_bytes(b"rust")
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        with pytest.raises(StoreError, match="cannot be set aside: Read-only file system"):
+            residual.settle(parcel, included=False)
+        assert residual.set_aside is None
+        with pytest.raises(StoreError, match="cannot be set aside"):
+            Residual(tmp_path)
 
     @pytest.mark.parametrize("end", ["sent", "settled", "read again"])
     def test_no_vector_stays_in_memory(self, tmp_path: Path, end: str) -> None:

@@ -57,7 +57,7 @@ class Residual:
         """Continue from ``folder``.
 
         Raises:
-            StoreError: the file cannot be read.
+            StoreError: the file cannot be read, or is damaged and cannot be set aside.
         """
         self._file = folder / "residual.msgpack"
         self.set_aside: Path | None = None
@@ -129,9 +129,17 @@ class Residual:
                 remedy="give the service user the right to read it",
             ) from error
         except UNREADABLE:
-            self.set_aside = self._file.with_suffix(".damaged")
-            self._file.replace(self.set_aside)
+            self._put_aside()
             return ResidualState()
+
+    def _put_aside(self) -> None:
+        try:
+            self.set_aside = self._file.replace(self._file.with_suffix(".damaged"))
+        except OSError as error:
+            raise StoreError(
+                f"{self._file}: is damaged, and cannot be set aside: {error.strerror}",
+                remedy="give the service user the right to write the folder",
+            ) from error
 
 
 def _layout(frame: bytes) -> tuple[str, int]:
