@@ -235,6 +235,19 @@ class TestReleases:
         assert rig.desk.admits(a_release(2))
         assert rig.taken == []
 
+    def test_nor_does_one_that_waited_since_before_the_first(self, rig: Rig) -> None:
+        """It came unsigned while no release was known, and is signed once there is one."""
+        far = a_release(2 + MOST_AHEAD)
+        assert not rig.desk.admits(far)
+        rig.sign(a_release(1))
+        assert rig.desk.admits(a_release(1))
+        with capture_logs() as logs:
+            rig.sign(a_release(1), far)
+        assert "release.ignored" in [each["event"] for each in logs]
+        assert rig.taken == []
+        rig.sign(a_release(1), a_release(2), far)
+        assert rig.desk.admits(a_release(2))
+
     def test_where_one_was_the_first_of_all_its_file_is_removed(self, rig: Rig) -> None:
         """As the guide says; what is signed then is taken again."""
         far = a_release(5 * MOST_AHEAD)

@@ -266,10 +266,15 @@ class TrustDesk:
     def _retry(self) -> None:
         """Take what is signed by now."""
         for held in self._waiting.all():
-            if not self._refusal(held.notice):
-                self._waiting.drop(held)
-                self._note(held.notice)
-                self._take(held.notice)
+            notice = held.notice
+            if self._refusal(notice):
+                continue
+            self._waiting.drop(held)
+            # Others may have been taken while it waited.
+            if isinstance(notice, ReleaseNotice) and self._seen.passes_over(notice, self._log):
+                continue
+            self._note(notice)
+            self._take(notice)
 
     def _take(self, notice: Notice) -> None:
         self._ways.take("job" if isinstance(notice, JobNotice) else "release", notice)
