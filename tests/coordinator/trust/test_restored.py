@@ -15,14 +15,18 @@ class Restored(SigningPlant):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        keeper, saved = self.keeper(), folder / "saved"
+        keeper, self.saved = self.keeper(), folder / "saved"
         for number in (1, 2, 3):
             keeper.vouch(a_release(number))
             if number == 1:
-                shutil.copytree(self.repository.folder, saved)
+                shutil.copytree(self.repository.folder, self.saved)
         assert self.checked().word == ""
+        self.put_back()
+
+    def put_back(self) -> None:
+        """As it was after the first."""
         shutil.rmtree(self.repository.folder)
-        shutil.copytree(saved, self.repository.folder)
+        shutil.copytree(self.saved, self.repository.folder)
 
 
 class TestRestored:
@@ -45,6 +49,36 @@ class TestRestored:
             "models",
         }
         plant.keeper().vouch(a_release(4))
-        found = plant.checked()
+        leapt, found = found.versions["snapshot"], plant.checked()
         assert (found.word, "releases/press/4.json" in found.targets) == ("", True)
-        assert plant.repository.version(TrustRole.SNAPSHOT) < 2 * LEAP
+        assert plant.repository.version(TrustRole.SNAPSHOT) == leapt + 1
+
+    def test_the_same_backup_once_more(self, tmp_path: Path) -> None:
+        """What agents saw since the first restore is passed, too."""
+        plant = Restored(tmp_path)
+        (plant.repository.folder / LEAP_FILE).touch()
+        for number in (4, 5, 6):
+            plant.keeper().vouch(a_release(number))
+        assert plant.checked().word == ""
+        plant.clock.seconds += 600
+        plant.put_back()
+        (plant.repository.folder / LEAP_FILE).touch()
+        plant.keeper().vouch(a_release(7))
+        found = plant.checked()
+        assert (found.word, "releases/press/7.json" in found.targets) == ("", True)
+
+    def test_a_clock_that_is_behind(self, tmp_path: Path) -> None:
+        """As of a machine that was just set up, with a backup from after a restore."""
+        plant = Restored(tmp_path)
+        (plant.repository.folder / LEAP_FILE).touch()
+        plant.keeper().tick()
+        shutil.rmtree(plant.saved)
+        shutil.copytree(plant.repository.folder, plant.saved)
+        plant.keeper().vouch(a_release(4))
+        assert plant.checked().word == ""
+        plant.clock.seconds = -3600
+        plant.put_back()
+        (plant.repository.folder / LEAP_FILE).touch()
+        plant.keeper().vouch(a_release(5))
+        found = plant.checked()
+        assert (found.word, "releases/press/5.json" in found.targets) == ("", True)

@@ -43,14 +43,23 @@ POLL_SECONDS = 0.02
 KEPT_FILES = 16
 """Versions of a role that stay in the folder; every root does."""
 LEAP_FILE = "leap"
+TICK_NS = 10 * 10**9
+"""Once the folder has been restored versions go on at the ticks since 1970: agents know some that
+were lost here, also after a restore before, and take none below them, nor any from 10**9 on."""
 LEAP = 1_000_000
-"""By how much versions go up once the folder has been restored: agents know some that were lost
-here, and take none below them."""
+"""By how much versions go up then where the clock is behind them."""
 
 
 def when(clock: Clock) -> datetime:
     """The time as metadata counts it."""
     return datetime.fromtimestamp(clock.now_ns() // 10**9, UTC)
+
+
+def _next(version: int, clock: Clock, *, leaps: bool) -> int:
+    ticks = clock.now_ns() // TICK_NS
+    if not leaps or ticks == version:
+        return version + 1
+    return ticks if ticks > version else version + 1 + LEAP
 
 
 def _wait_for(handle: int, path: Path, end: float) -> None:
@@ -176,7 +185,8 @@ class Repository:
         """
         self.must_be_key(role, signer)
         if role is not TrustRole.ROOT:
-            metadata.signed.version += 1 + (self._leap() if role in ONLINE else 0)
+            leaps = role in ONLINE and self._leaps()
+            metadata.signed.version = _next(metadata.signed.version, clock, leaps=leaps)
             metadata.signed.expires = when(clock) + LIFE[role]
         metadata.signatures.clear()
         metadata.sign(signer)
@@ -240,19 +250,19 @@ class Repository:
             TrustError: keys are not those of their roles, or metadata is damaged.
             StoreError: the disk fails; it goes on with the next call.
         """
-        now, leap = when(clock), self._leap()
+        now, leaps = when(clock), self._leaps()
         models = self.targets(TrustRole.MODELS)
         late = models.signed.expires - now < LIFE[TrustRole.MODELS] / 2
-        if late or leap or not self.signed_well(TrustRole.MODELS, models):
+        if late or leaps or not self.signed_well(TrustRole.MODELS, models):
             self.sign(TrustRole.MODELS, models, signers[TrustRole.MODELS], clock)
         changed = self._refresh_snapshot(signers[TrustRole.SNAPSHOT], clock)
         changed |= self._refresh_timestamp(signers[TrustRole.TIMESTAMP], clock)
-        if leap:  # each of the three has made it
+        if leaps:  # each of the three has made it
             (self.folder / LEAP_FILE).unlink(missing_ok=True)
         return changed
 
-    def _leap(self) -> int:
-        return LEAP if (self.folder / LEAP_FILE).exists() else 0
+    def _leaps(self) -> bool:
+        return (self.folder / LEAP_FILE).exists()
 
     def _refresh_snapshot(self, signer: Signer, clock: Clock) -> bool:
         snapshot = self.snapshot()
