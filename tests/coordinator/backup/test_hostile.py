@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backup that somebody made to do harm, or that does not fit: nothing changes."""
 
+import gzip
 import io
 import os
 import sqlite3
@@ -135,6 +136,14 @@ class TestHeads:
             archive.addfile(first, io.BytesIO(told))
             archive.addfile(entry(), io.BytesIO(b"x"))
         refused(path, machine(tmp_path), "is no plain file")
+
+    def test_names_of_names(self, tmp_path: Path) -> None:
+        """However many there are without a file."""
+        entry = tarfile.TarInfo("././@LongLink")
+        entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 512
+        path = tmp_path / "hostile.tar.gz"
+        path.write_bytes(gzip.compress((entry.tobuf(tarfile.GNU_FORMAT) + b"x" * 512) * 3000))
+        refused(path, machine(tmp_path), "is no backup, or is damaged")
 
     @pytest.mark.parametrize("length", range(1, 12))
     def test_hardly_begun(self, backup: Path, tmp_path: Path, length: int) -> None:

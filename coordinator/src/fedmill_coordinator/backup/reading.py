@@ -53,7 +53,8 @@ def opened(path: Path) -> Iterator[tarfile.TarFile]:
             tarfile.open(fileobj=plain, mode="r|", tarinfo=_Entry) as archive,
         ):
             yield archive
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    # tarfile calls itself for each long name that names nothing but another one
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, RecursionError) as error:
         raise damaged(str(path), f"is no backup, or is damaged: {error}") from error
     except OSError as error:
         told = f"{error.filename or path}: {error.strerror or error}"
