@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker of a plant as it is deployed: rendered from the templates, with mutual TLS."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -86,6 +87,11 @@ class PlantBroker:
         (self._folder / "crl.pem").write_bytes(self._authority.revocations(*revoked))
         if self._child is not None:
             self._child.send_signal(signal.SIGHUP)
+
+    def oversize(self, client: str) -> int:
+        """How often the log says that ``client`` sent a packet that is too large."""
+        words = rf"Client {client} (\[\S+\] )?disconnected( due to|:) oversize packet"  # 2.0, 2.1
+        return len(re.findall(words, self.log))
 
     def identity(self, credential: Credential, name: str = "") -> TlsSection:
         """The files of a client: its certificate, and the plant's CA."""
