@@ -4,6 +4,7 @@
 import shutil
 from pathlib import Path
 
+from structlog.testing import capture_logs
 from tests.trusted import SigningPlant, a_release
 
 from fedmill_coordinator.trust.repository import LEAP, LEAP_FILE
@@ -52,6 +53,18 @@ class TestRestored:
         leapt, found = found.versions["snapshot"], plant.checked()
         assert (found.word, "releases/press/4.json" in found.targets) == ("", True)
         assert plant.repository.version(TrustRole.SNAPSHOT) == leapt + 1
+
+    def test_a_word_that_cannot_be_taken_away(self, tmp_path: Path) -> None:
+        """An error that is told, and nothing that ends; what was signed is good."""
+        plant = Restored(tmp_path)
+        word = plant.repository.folder / LEAP_FILE
+        word.mkdir()
+        with capture_logs() as logs:
+            plant.keeper().tick()
+        assert [each["event"] for each in logs] == ["trust.failed"]
+        assert "leap: cannot be removed" in logs[0]["error"]
+        word.rmdir()
+        assert plant.checked().word == ""
 
     def test_the_same_backup_once_more(self, tmp_path: Path) -> None:
         """What agents saw since the first restore is passed, too."""

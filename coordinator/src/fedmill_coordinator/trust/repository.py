@@ -258,8 +258,15 @@ class Repository:
         changed = self._refresh_snapshot(signers[TrustRole.SNAPSHOT], clock)
         changed |= self._refresh_timestamp(signers[TrustRole.TIMESTAMP], clock)
         if leaps:  # each of the three has made it
-            (self.folder / LEAP_FILE).unlink(missing_ok=True)
+            self._has_leapt()
         return changed
+
+    def _has_leapt(self) -> None:
+        try:
+            (self.folder / LEAP_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            told = f"{self.folder / LEAP_FILE}: cannot be removed: {error.strerror or error}"
+            raise StoreError(told, remedy="give the folder to the coordinator's user") from error
 
     def _leaps(self) -> bool:
         return (self.folder / LEAP_FILE).exists()
