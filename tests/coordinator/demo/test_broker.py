@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's own broker."""
 
+import errno
 import socket
 from pathlib import Path
 
@@ -79,3 +80,18 @@ class TestPort:
         """By us, on loopback."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", free_port()))
+
+    def test_is_none_of_outgoing_connections(self) -> None:
+        """One of those may be taken before whoever asked listens on it."""
+        linux_gives_from = 32_768
+        assert all(1024 < free_port() < linux_gives_from for _ in range(20))
+
+    def test_without_any(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Told, and not tried for ever."""
+
+        def taken(_socket: object, _address: object) -> None:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+        monkeypatch.setattr(socket.socket, "bind", taken)
+        with pytest.raises(BrokerError, match=r"none is free on 127.0.0.1 \(end some"):
+            free_port()

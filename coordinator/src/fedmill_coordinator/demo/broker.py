@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """An MQTT broker of our own: a mosquitto child on a free loopback port, with its own folder."""
 
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedmill_shared.errors import BrokerError
 from fedmill_shared.files import make_folder
 
 START_SECONDS = 10.0
+PORTS = range(20_000, 32_768)
+TRIES = 100
 # `user root`: started by root, mosquitto would become a user who cannot write to our folder; by
 # anybody else started, it ignores the line.
 CONFIG = """\
@@ -32,11 +35,21 @@ log_type warning
 
 
 def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A loopback port that is free now.
+
+    It is none that the system gives to outgoing connections, which may take one at any moment.
+
+    Raises:
+        BrokerError: none of many is free.
+    """
+    for port in random.SystemRandom().sample(PORTS, k=TRIES):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise BrokerError(
+        f"of {TRIES} ports from {PORTS.start} on none is free on 127.0.0.1",
+        remedy="end some of the programs that listen there",
+    )
 
 
 def find_mosquitto() -> str:
