@@ -212,6 +212,16 @@ class TestRequest:
             with pytest.raises(IdentityError, match="certificate request"):
                 read_request(text)
 
+    def test_unused_bits_of_the_signature(self) -> None:
+        """Zeros at its end may be called unused, and are no other request: that has one form."""
+        der = bytearray(b"\1")
+        while der[-1] % 2:
+            request = x509.load_pem_x509_csr(make_request(make_key(), "gw7"))
+            der = bytearray(request.public_bytes(Encoding.DER))
+        der[-65] = 1
+        with pytest.raises(IdentityError, match="not encoded as DER"):
+            read_request(_pem("CERTIFICATE REQUEST", bytes(der)))
+
     @given(data=st.data())
     def test_changed_anywhere(self, data: st.DataObject) -> None:
         """One bit of another request is none: nothing is left that its signature does not cover."""

@@ -99,6 +99,9 @@ def read_request(pem: bytes) -> tuple[str, bytes]:
             raise IdentityError("the key of this certificate request is no Ed25519 key")
         if not request.is_signature_valid:
             raise IdentityError("this certificate request is not signed with its own key")
+        # 64 bytes and no unused bits (X.690 8.6.2.2): the same request has no second form
+        if not request.public_bytes(Encoding.DER).endswith(b"\x03\x41\x00" + request.signature):
+            raise IdentityError("the signature of this certificate request is not encoded as DER")
         subject = list(request.subject)
     except _DAMAGED as error:
         raise IdentityError("this is no certificate request in PEM, or damaged") from error
