@@ -17,6 +17,7 @@ from fedmill_agent.changes import Change, touches
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.guard import guarded
 from fedmill_agent.heartbeat import Heartbeat
+from fedmill_agent.identity.opening import open_keeper
 from fedmill_agent.inference.installing.gates import Unsigned
 from fedmill_agent.line import Connect, Line, read
 from fedmill_agent.outside import Outside
@@ -163,11 +164,6 @@ class Daemon:
         )
 
     def _keeper_of_identity(self) -> "Keeper | None":
-        """Who watches and renews the agent's certificate; None for a link in the clear."""
-        if self._config.broker.tls is None:
-            return None
-        from fedmill_agent.identity.keeper import open_keeper  # noqa: PLC0415  see above
-
         return open_keeper(
             self._config,
             self._line,

@@ -9,7 +9,6 @@ more. After an hour a start in full is tried once.
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fedmill_agent.audited import AuditDesk
 from fedmill_agent.background import Background
@@ -17,6 +16,7 @@ from fedmill_agent.config import AgentConfig
 from fedmill_agent.daemon import TICK_SECONDS, Due
 from fedmill_agent.guard import guarded
 from fedmill_agent.heartbeat import HEARTBEAT_SECONDS
+from fedmill_agent.identity.opening import open_keeper
 from fedmill_agent.identity.term import certificate_state
 from fedmill_agent.line import Connect, Line, read
 from fedmill_agent.reloading import Reloaded
@@ -32,9 +32,6 @@ from fedmill_shared.link.base import Connected, Disconnected, LinkEvent, Message
 from fedmill_shared.log import Logger
 from fedmill_shared.messages import AgentState, RenewalAnswer
 from fedmill_shared.protocol import NEWEST
-
-if TYPE_CHECKING:
-    from fedmill_agent.identity.keeper import Keeper
 
 SAFE_SECONDS = 3600.0
 POLL_SECONDS = 0.1
@@ -68,7 +65,15 @@ class SafeDaemon:
         self._line = Line(config, connect, self._hear, log, clock)
         self._audit = AuditDesk(config.agent, clock, log)
         self._background = Background(lambda call: self._hear(Due(call)), clock)
-        self._identity = self._keeper_of_identity()
+        self._identity = open_keeper(
+            config,
+            self._line,
+            self._audit,
+            background=self._background,
+            hurry=self._hurry,
+            clock=clock,
+            log=log,
+        )
         self._beat_due = self._tick_due = 0.0
         self._asked = self._answered = 0
         self._stopping = False
@@ -133,22 +138,6 @@ class SafeDaemon:
             self._beat_due = self._clock.monotonic() + HEARTBEAT_SECONDS
             guarded(self._log, self._beat)
         self._service.turn(lambda: f"safe mode: {self._starts.reason}", self._late)
-
-    def _keeper_of_identity(self) -> "Keeper | None":
-        """Who watches and renews the agent's certificate; None for a link in the clear."""
-        if self._config.broker.tls is None:
-            return None
-        from fedmill_agent.identity.keeper import open_keeper  # noqa: PLC0415  as the daemon does
-
-        return open_keeper(
-            self._config,
-            self._line,
-            self._audit,
-            background=self._background,
-            hurry=self._hurry,
-            clock=self._clock,
-            log=self._log,
-        )
 
     def _hurry(self) -> None:
         self._beat_due = 0.0

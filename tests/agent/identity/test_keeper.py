@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon signs in with another certificate, writes that down, and asks for the next."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from tests.agent.kit import Journal
 from fedmill_agent.config import AgentConfig, AgentSection, BrokerSection, load
 from fedmill_agent.identity.children import Outcome
 from fedmill_agent.identity.folder import IdentityFolder
-from fedmill_agent.identity.keeper import Keeper, open_keeper
+from fedmill_agent.identity.keeper import Keeper
+from fedmill_agent.identity.opening import open_keeper
 from fedmill_agent.identity.place import check_ours, identity_folder, place_of
 from fedmill_shared.audit import AuditLog, NoAudit
 from fedmill_shared.audit.trail import Trail
@@ -130,6 +133,29 @@ class TestPlaces:
         line: Any = Line()
         assert open_keeper(config, line, NoAudit(), clock=ManualClock(), **parts) is None
         check_ours(config, tmp_path)
+
+    def test_what_keeps_one_is_imported_where_there_is_one(self) -> None:
+        """A daemon in the clear has neither keeper nor folder in memory; none has cryptography."""
+        code = (
+            "import sys, fedmill_agent.daemon, fedmill_agent.safe\n"
+            "from fedmill_agent.config import AgentConfig, AgentSection, BrokerSection\n"
+            "from fedmill_agent.identity.opening import open_keeper\n"
+            "from fedmill_shared.clock import SystemClock\n"
+            "from fedmill_shared.link.options import TlsSection\n"
+            "clock, names = SystemClock(), ('keeper', 'folder', 'place', 'watch', 'children')\n"
+            "def opened(tls):\n"
+            "    config = AgentConfig(agent=AgentSection(id='a'), broker=BrokerSection(tls=tls))\n"
+            "    told = dict(background=None, hurry=list, clock=clock, log=None)\n"
+            "    made = open_keeper(config, None, None, **told)\n"
+            "    found = [f'fedmill_agent.identity.{each}' in sys.modules for each in names]\n"
+            "    print(made is None, *{*found}, 'cryptography' in sys.modules)\n"
+            "opened(None)\n"
+            "opened(TlsSection())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        )
+        assert done.stdout == "True False False\nFalse True False\n"
 
     def test_files_of_others(self, tmp_path: Path) -> None:
         """They are watched and not renewed; nobody enrols into files that are not used."""

@@ -9,7 +9,7 @@ from fedmill_agent.config import AgentConfig
 from fedmill_agent.identity.children import Children
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
-from fedmill_agent.identity.place import Place, identity_folder, place_of
+from fedmill_agent.identity.place import Place, identity_folder
 from fedmill_agent.identity.renewal import Renewal
 from fedmill_agent.identity.term import IdentityTold
 from fedmill_agent.identity.watch import Watch, Worker
@@ -83,22 +83,3 @@ class Keeper:
             before=serial,
             after=after.serial,
         )
-
-
-def open_keeper(
-    config: AgentConfig,
-    line: Line,
-    audit: Audit,
-    *,
-    background: Background,
-    hurry: Callable[[], None],
-    clock: Clock,
-    log: Logger,
-) -> Keeper | None:
-    """The keeper of the agent's identity; None where it signs in without any."""
-    place = place_of(config)
-    if place is None:
-        return None
-    return Keeper(
-        place, config, line, audit, background=background, hurry=hurry, clock=clock, log=log
-    )

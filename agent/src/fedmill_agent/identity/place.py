@@ -7,7 +7,7 @@ from pathlib import Path
 from fedmill_agent.config import AgentConfig
 from fedmill_agent.identity.folder import CA, CERTIFICATE, KEY
 from fedmill_shared.errors import ConfigError
-from fedmill_shared.link.options import IDENTITY
+from fedmill_shared.link.options import IDENTITY, TlsSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,13 @@ def identity_folder(state: Path) -> Path:
 def place_of(config: AgentConfig) -> Place | None:
     """The files that ``config`` names; None where the agent signs in without any."""
     tls = config.broker.tls
-    if tls is None:
-        return None
+    return None if tls is None else place_named(tls, Path(config.agent.state))
+
+
+def place_named(tls: TlsSection, state: Path) -> Place:
+    """The files that ``tls`` names, whose paths are absolute; ``state`` is the state folder."""
     named = Path(tls.certificate), Path(tls.key), Path(tls.ca)
-    folder = identity_folder(Path(config.agent.state))
+    folder = identity_folder(state)
     return Place(*named, ours=named == (folder / CERTIFICATE, folder / KEY, folder / CA))
 
 
