@@ -333,6 +333,42 @@ class TestProtocol1:
         assert asked(world) == []
 
 
+class TestDamage:
+    """Blocks whose bytes somebody has changed on the way, with a checksum that fits."""
+
+    def test_is_told_though_it_is_mended(self, make_world: Make) -> None:
+        """Whose update it was is in the log; the agent's own bytes count after all."""
+        world = make_world(goal=3).running(A, B, C)
+        offer, frame = world.update(A)
+        world.offer(A, offer)
+        with capture_logs() as told:
+            world.conductor.desk.block(A, damaged(frame, offer.sha256))
+            world.blocks(A, frame, [0])
+        [event] = [each for each in told if each["event"] == "block.refused"]
+        assert (event["agent"], event["round"], event["times"]) == (A, 1, 1)
+        assert "arrived damaged" in event["error"]
+        assert event["log_level"] == "warning"
+        assert fates(world) == ["received"]
+
+    def test_is_told_of_each_agent_once_a_minute(self, make_world: Make) -> None:
+        """However often it happens; the next line says how often it was."""
+        world = make_world(goal=3).running(A, B, C)
+        sent = {agent: world.update(agent) for agent in (A, B)}
+        with capture_logs() as told:
+            for _ in range(2):
+                for agent, (offer, frame) in sent.items():
+                    for _ in range(reception.WHOLE_TRIES):
+                        world.offer(agent, offer)
+                        world.conductor.desk.block(agent, damaged(frame, offer.sha256))
+            world.clock.advance(60)
+            offer, frame = sent[A]
+            world.offer(A, offer)
+            world.conductor.desk.block(A, damaged(frame, offer.sha256))
+        events = [each for each in told if each["event"] == "block.refused"]
+        assert [(each["agent"], each["times"]) for each in events] == [(A, 1), (B, 1), (A, 6)]
+        assert fates(world) == ["refused"] * 4
+
+
 def damaged(frame: bytes, digest: str) -> object:
     """The one block of ``frame`` with another first byte, still called ``digest``."""
     [block] = [parse_block(data) for data in blocks_of(frame)]

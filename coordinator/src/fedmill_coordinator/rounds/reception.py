@@ -3,10 +3,12 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec import json, structs
 
+from fedmill_coordinator.pki.limits import Seldom
 from fedmill_coordinator.rounds.admission import (
     Fault,
     Standing,
@@ -88,6 +90,7 @@ class Reception:
         self._folder = folder
         self._clock = clock
         self._log = log
+        self._damage = Seldom(clock)
         self._provenance = Provenance(store, log, required=signed)
         self._spools: dict[str, Spool] = {}
         self._arriving: dict[str, dict[str, _Arriving]] = {}
@@ -136,6 +139,7 @@ class Reception:
         except FrameError as error:
             # A disk may have lost what a restart found there; the agent's copy may be whole.
             arriving.damaged += 1
+            self._damage.tell(agent, partial(self._tell_damage, agent, offer, error))
             if arriving.damaged < WHOLE_TRIES:
                 return self._request(agent, arriving, now)
             self._forget(agent, block.blob)
@@ -240,6 +244,11 @@ class Reception:
             resumed_bytes=arriving.resumed_bytes,
         )
         return receipt_for(offer, "received")
+
+    def _tell_damage(self, agent: str, offer: UpdateOffer, error: FrameError, times: int) -> None:
+        self._log.warning(
+            "block.refused", agent=agent, round=offer.round, times=times, error=str(error)
+        )
 
     def _note_late(self, agent: str, offer: UpdateOffer, late: Fault) -> Receipt:
         code, reason = late
