@@ -37,21 +37,22 @@ demo: setup
 # Hundreds of processes are started: without bytecode on disk each would compile its modules anew.
 # A run leaves half a GiB of state folders, in memory where there are some GiB: they fsync much.
 # What fails (1: pytest ran to its end) runs once more, alone: among thousands of tests with real
-# processes a loaded machine may upset one. Its failure stays in the output.
+# processes a loaded machine may upset one. Its failure stays in the output. Pytest also remembers
+# what failed of other verbs: the second run takes the same kind of tests as the first.
 define run_tests
 	@export PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT="$${PYTEST_DEBUG_TEMPROOT:-$(ROOMY)}"; \
-	code=0; $(BIN)/pytest $(1) --dist worksteal || code=$$?; \
+	code=0; $(BIN)/pytest -n $(1) -m "$(2)" --dist worksteal || code=$$?; \
 	[ $$code -eq 1 ] || exit $$code; \
 	echo "$@: what failed runs once more, alone"; \
-	$(BIN)/pytest --exitfirst --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -m "$(2)" --exitfirst --last-failed --last-failed-no-failures none
 endef
 
 test: setup
-	$(call run_tests,-n 2 -m "not drill and not deploy")
+	$(call run_tests,2,not drill and not deploy)
 
 # Drills wait more than they compute.
 test-drills: setup
-	$(call run_tests,-n 4 -m drill)
+	$(call run_tests,4,drill)
 
 # One after the other, in one process: the steps of a file are one plant's history.
 test-deploy: setup machines
