@@ -287,7 +287,9 @@ class TestDeath:
             made.process.submit(warm(number))
         assert made.process.busy
         os.kill(made.process.pid, signal.SIGKILL)
-        assert made.event() == TrainerDied(-signal.SIGKILL, (4, 5))
+        died = made.event()
+        assert died == TrainerDied(-signal.SIGKILL, (4, 5))
+        assert "memory" in died.reason
         assert not made.process.busy
         assert made.process.pid is None
         made.process.submit(warm(6))
@@ -316,7 +318,7 @@ class TestDeath:
         assert sorted(reported) == list(range(1, 13))
 
     def test_too_long_with_one_task_it_is_killed(self, trainer: Callable[..., Trainer]) -> None:
-        """The oldest task counts."""
+        """The oldest task counts, and nobody looks for more memory."""
         made = trainer(SILENT, timeout_seconds=100)
         made.process.submit(warm(1))
         made.clock.advance(60)
@@ -324,7 +326,9 @@ class TestDeath:
         made.process.tick()
         made.clock.advance(41)
         made.process.tick()
-        assert made.event() == TrainerDied(-signal.SIGKILL, (1, 2))
+        died = made.event()
+        assert died == TrainerDied(-signal.SIGKILL, (1, 2))
+        assert died.reason == "ended by the agent"
 
     def test_noise_in_the_pipe_ends_it(self, trainer: Callable[..., Trainer]) -> None:
         """What is no answer cannot be skipped: the child is killed and the task is told."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fedmill_agent.training.memory_events import MemoryEvents, group_of, own_group
-from fedmill_agent.training.process import Ended
+from fedmill_agent.training.process import ENDED_BY_US, Ended
 from fedmill_shared.errors import TrainerError
 
 HELLO = b"FMTHELLO"
@@ -111,7 +111,7 @@ class CalledProcess:
         if killed_for_memory:
             return Ended(None, "killed for memory: it took more than its service may have")
         if self._killed:
-            return Ended(None, "ended by the agent")
+            return Ended(None, ENDED_BY_US)
         if not known:
             return Ended(None, "its service did not start: see the log of fedmill-trainer")
         return Ended(None, "killed, most likely for memory, or broken: see the log of its service")

@@ -18,6 +18,10 @@ with without(later={"locale": {}}):  # decodes what a process says, for those wh
     import subprocess
 
 
+ENDED_BY_US = "ended by the agent"
+"""It worked on one thing for too long, hung at its exit, or answered what is no answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a training process ended.
@@ -75,6 +79,7 @@ class ChildProcess:
             TrainerError: it cannot be started.
         """
         environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+        self._killed = False
         self._memory = MemoryEvents(own_group())
         try:
             self._child = subprocess.Popen(
@@ -108,6 +113,7 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End it."""
+        self._killed = True
         self._child.kill()
 
     def wait(self) -> Ended:
@@ -116,12 +122,15 @@ class ChildProcess:
         for stream in (self._child.stdin, self._child.stdout):
             with suppress(OSError):  # a request that never went out is of no use any more
                 cast("BinaryIO", stream).close()
-        return Ended(code, _reason(code, killed_for_memory=self._memory.killed))
+        killed_for_memory = self._memory.killed
+        return Ended(code, _reason(code, killed_for_memory=killed_for_memory, by_us=self._killed))
 
 
-def _reason(code: int, *, killed_for_memory: bool) -> str:
+def _reason(code: int, *, killed_for_memory: bool, by_us: bool) -> str:
     if killed_for_memory:
         return "killed for memory: it took more than its control group may have"
+    if by_us and code == -9:
+        return ENDED_BY_US
     if code >= 0:
         return f"it ended by itself with exit code {code}: its own last words stand above"
     if code == -9:
