@@ -11,6 +11,7 @@ from tests.agent.whole import Plant, joined
 
 from fedmill_agent.background import STUCK_SECONDS
 from fedmill_agent.changes import Change
+from fedmill_agent.labels.desk import LabelDesk
 from fedmill_agent.service import GOOD_SECONDS, Service, in_words
 from fedmill_agent.sources.state import Standing
 from fedmill_agent.starts import STARTS_FILE, StartRecord, Starts
@@ -86,6 +87,14 @@ class TestDaemon:
         agent.clock.advance(3.0)
         late = {name: round(each) for name, each in agent.daemon._late().items()}
         assert late == {"link": 7, "background": 3}
+
+    def test_what_brings_labels_may_hang(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told apart from a source of the same name."""
+        agent = plant.agent()
+        monkeypatch.setattr(LabelDesk, "late", lambda _: {"lab": 4.0})
+        assert agent.daemon._late() == {"labels lab": 4.0}
 
     def test_it_advances_before_each_store_is_opened(
         self, plant: Plant, monkeypatch: pytest.MonkeyPatch

@@ -257,8 +257,7 @@ class Daemon:
 
     def _late(self) -> dict[str, float]:
         """Threads that hang, and for how many seconds they have been overdue."""
-        late = {f"source {name}": each for name, each in self._plant.late().items()}
-        late["link"] = self._line.late
+        late = self._plant.late() | {"link": self._line.late}
         late |= {"background": self._background.late, "disk": self._disk.late}
         return {name: seconds for name, seconds in late.items() if seconds}
 

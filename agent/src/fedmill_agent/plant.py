@@ -65,8 +65,10 @@ class Plant:
         return self.hub.standings() if self.hub is not None else {}
 
     def late(self) -> dict[str, float]:
-        """Live sources that hang, by name, and for how many seconds they have been overdue."""
-        return self.hub.late() if self.hub is not None else {}
+        """Live sources and labels that hang, and for how many seconds they have been overdue."""
+        sources = self.hub.late() if self.hub is not None else {}
+        late = {f"source {name}": each for name, each in sources.items()}
+        return late | {f"labels {name}": each for name, each in self.labels.late().items()}
 
     def adopt(self, config: AgentConfig, found: Sequence[Change]) -> None:
         """Take what changed; sources that are the same go on undisturbed."""

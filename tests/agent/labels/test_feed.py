@@ -20,7 +20,7 @@ from fedmill_agent.config import AgentConfig, AgentSection, load
 from fedmill_agent.labels.csv import MOST_LINES, open_labels
 from fedmill_agent.labels.decode import Decoded, Shape
 from fedmill_agent.labels.desk import LabelDesk
-from fedmill_agent.labels.feed import LabelFeed
+from fedmill_agent.labels.feed import STUCK_SECONDS, LabelFeed
 from fedmill_agent.labels.options import AnyLabels, CsvLabels, MqttLabels, RestLabels
 from fedmill_agent.sources.rest.client import Client as RestClient
 from fedmill_shared.clock import ManualClock, SystemClock
@@ -241,6 +241,86 @@ class TestFeed:
         (tmp_path / "x").touch()
         assert len(book.told()) == 1
         assert "cannot be read" in book.told()[0]
+
+
+class Share:
+    """A file on a share that does not answer until it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+    def open(self, *_: object) -> "Share":
+        """As ``open_labels``."""
+        return self
+
+    def read(self, timeout: float) -> Decoded:
+        """Nothing is ever in it."""
+        self.asked.set()
+        self.answer.wait(PATIENCE)
+        self.answer.wait(timeout)
+        return Decoded()
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class TestHanging:
+    def test_whoever_hangs_is_late(self, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After an hour, until it goes on; nobody else could tell."""
+        share, clock = Share(), ManualClock()
+        monkeypatch.setattr("fedmill_agent.labels.csv.open_labels", share.open)
+        monkeypatch.setattr("fedmill_agent.labels.feed.READ_SECONDS", 0.01)
+        feed = LabelFeed(CsvLabels(name="lab", path="x"), book.take, clock, book.journal)
+        assert feed.late == 0.0
+        feed.start()
+        assert share.asked.wait(PATIENCE)
+        clock.advance(STUCK_SECONDS - 1)
+        assert feed.late == 0.0
+        clock.advance(8.0)
+        assert round(feed.late) == 7
+        share.answer.set()
+        eventually(lambda: feed.late == 0.0)
+        feed.stop()
+        feed.join(PATIENCE)
+        clock.advance(2 * STUCK_SECONDS)
+        assert feed.late == 0.0
+
+    @pytest.mark.parametrize("broken", ["the disk is full", "the file cannot be read"])
+    def test_whoever_tries_again_is_not(
+        self, tmp_path: Path, book: Book, monkeypatch: pytest.MonkeyPatch, broken: str
+    ) -> None:
+        """For days, if need be."""
+        monkeypatch.setattr("fedmill_agent.labels.feed.FIRST_WAIT", 0.02)
+        monkeypatch.setattr("fedmill_agent.labels.feed.LONGEST_WAIT", 0.02)
+        clock, path = ManualClock(), tmp_path / "labels.csv"
+        book.full = broken == "the disk is full"
+        if book.full:
+            path.write_text(HEADER + "press,1,2,good\n")
+        else:
+            path.mkdir()
+        feed = LabelFeed(CsvLabels(name="lab", path=str(path)), book.take, clock, book.journal)
+        feed.start()
+        for days in range(1, 4):
+            eventually(book.told)
+            clock.advance(days * 24 * STUCK_SECONDS)
+            eventually(lambda: feed.late == 0.0)
+        feed.stop()
+        feed.join(PATIENCE)
+
+    def test_the_desk_says_who(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By the name of its entry; the others are as they were."""
+        labels: list[AnyLabels] = [
+            CsvLabels(name=name, path=str(tmp_path / "none")) for name in ("lab", "mes")
+        ]
+        config = AgentConfig(agent=AgentSection(id="gw", state=str(tmp_path)), labels=labels)
+        clock = ManualClock()
+        desk = LabelDesk(config, clock, Journal())
+        monkeypatch.setattr(LabelFeed, "start", lambda _: None)
+        desk.start()
+        assert desk.late() == {}
+        desk._feeds[1]._pulse.beat()
+        clock.advance(STUCK_SECONDS + 5.0)
+        assert {name: round(late) for name, late in desk.late().items()} == {"mes": 5}
 
 
 class TestRest:

@@ -68,6 +68,10 @@ class LabelDesk:
         """Number of the last change, 0 where there is none."""
         return 0 if self._book is None else self._book.newest
 
+    def late(self) -> dict[str, float]:
+        """Entries whose thread hangs, by name, and for how many seconds it has been overdue."""
+        return {feed.name: late for feed in self._feeds if (late := feed.late)}
+
     def tick(self) -> None:
         """Take in what the command line has left; where that fails it is tried again."""
         if self._clock.monotonic() < self._due:

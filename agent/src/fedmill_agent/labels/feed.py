@@ -13,10 +13,14 @@ from fedmill_shared.clock import Clock
 from fedmill_shared.errors import FedmillError
 from fedmill_shared.link.backoff import full_jitter
 from fedmill_shared.log import Logger
+from fedmill_shared.pulse import Pulse
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
 READ_SECONDS = 0.5
+STUCK_SECONDS = 3600.0
+"""Labels come hours late anyway: where a share hangs that they are read from, an agent that scores
+is not started anew every few minutes."""
 
 
 class LabelInput(Protocol):
@@ -51,15 +55,28 @@ class LabelFeed(Threaded):
         self._clock = clock
         self._log = log
         self._said, self._wait = "", FIRST_WAIT
+        self._pulse = Pulse(clock, STUCK_SECONDS)
+
+    @property
+    def name(self) -> str:
+        """As the configuration calls it."""
+        return self._options.name
+
+    @property
+    def late(self) -> float:
+        """Seconds for which the thread has been overdue; 0 while it reads or waits."""
+        return self._pulse.late
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            self._pulse.beat()
             with Guard() as guard:  # nobody else would begin anew
                 self._listen()
             if guard.fault is not None:
                 self._say(_words(guard.fault))
                 self._stopped.wait(full_jitter(self._wait))
                 self._wait = min(2.0 * self._wait, LONGEST_WAIT)
+        self._pulse.end()
 
     def _listen(self) -> None:
         """Until it is stopped, or the connection is lost."""
@@ -71,6 +88,7 @@ class LabelFeed(Threaded):
         try:
             self._log.info("labels.opened", labels=options.name, kind=kind)
             while not self._stopped.is_set():
+                self._pulse.beat()
                 self._keep(found.read(READ_SECONDS))
                 self._said, self._wait = "", FIRST_WAIT
         finally:
@@ -79,6 +97,7 @@ class LabelFeed(Threaded):
     def _keep(self, decoded: Decoded) -> None:
         """Have labels kept, however long that takes: nobody sends them again."""
         while (decoded.records or decoded.faults) and not self._stopped.is_set():
+            self._pulse.beat()
             try:
                 self._take(decoded, self._options.name)
                 decoded = Decoded()
