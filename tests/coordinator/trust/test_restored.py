@@ -4,10 +4,12 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 from tests.trusted import SigningPlant, a_release
 
 from fedmill_coordinator.trust.repository import LEAP, LEAP_FILE
+from fedmill_shared.errors import StoreError
 from fedmill_shared.trust import TrustRole
 
 
@@ -65,6 +67,22 @@ class TestRestored:
         assert "leap: cannot be removed" in logs[0]["error"]
         word.rmdir()
         assert plant.checked().word == ""
+
+    def test_nor_does_it_drive_versions_up(self, tmp_path: Path) -> None:
+        """A million at each try would soon be more than agents take; releases go on."""
+        plant = Restored(tmp_path)
+        word = plant.repository.folder / LEAP_FILE
+        word.mkdir()
+        keeper = plant.keeper()
+        with pytest.raises(StoreError, match="leap: cannot be removed"):
+            keeper.vouch(a_release(4))
+        leapt = plant.repository.version(TrustRole.MODELS)
+        for number in (4, 5, 6):
+            keeper.vouch(a_release(number))
+        assert plant.repository.version(TrustRole.MODELS) == leapt + 2
+        word.rmdir()
+        found = plant.checked()
+        assert (found.word, "releases/press/6.json" in found.targets) == ("", True)
 
     def test_the_same_backup_once_more(self, tmp_path: Path) -> None:
         """What agents saw since the first restore is passed, too."""

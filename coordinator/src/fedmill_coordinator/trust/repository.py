@@ -86,6 +86,7 @@ class Repository:
         self.folder = folder
         self.metadata = folder / "metadata"
         self.targets_folder = folder / "targets"
+        self._leapt = False
 
     @contextmanager
     def alone(self, *, seconds: float = 30.0) -> Iterator[None]:
@@ -265,11 +266,12 @@ class Repository:
         try:
             (self.folder / LEAP_FILE).unlink(missing_ok=True)
         except OSError as error:
+            self._leapt = True  # again and again, versions would soon be above what agents take
             told = f"{self.folder / LEAP_FILE}: cannot be removed: {error.strerror or error}"
             raise StoreError(told, remedy="give the folder to the coordinator's user") from error
 
     def _leaps(self) -> bool:
-        return (self.folder / LEAP_FILE).exists()
+        return not self._leapt and (self.folder / LEAP_FILE).exists()
 
     def _refresh_snapshot(self, signer: Signer, clock: Clock) -> bool:
         snapshot = self.snapshot()
