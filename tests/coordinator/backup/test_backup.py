@@ -134,6 +134,20 @@ class TestRestore:
         assert done.replaced is not None
         assert (done.replaced / "pki" / "ca.pem").read_text() == "changed"
 
+    def test_what_is_replaced_goes_into_a_new_folder(self, config: Path, backup: Path) -> None:
+        """Not into one of a restore in the same second, or that somebody has laid out for it."""
+        before, there = content(config.parent), config.parent / "state" / f"replaced-{MARK}"
+        (there / "pki").mkdir(parents=True)
+        with pytest.raises(StoreError, match="is there already"):
+            restore(backup, config, replace=True, mark=MARK)
+        assert content(config.parent) == before
+        assert [each.name for each in there.rglob("*")] == ["pki"]
+        there.joinpath("pki").rmdir()
+        there.rmdir()
+        there.symlink_to(config.parent)
+        with pytest.raises(StoreError, match="is there already"):
+            restore(backup, config, replace=True, mark=MARK)
+
     def test_configuration_that_is_there_stays(self, backup: Path, tmp_path: Path) -> None:
         """A new machine may have another broker; it is told."""
         path = elsewhere(tmp_path)

@@ -55,6 +55,7 @@ def restore(backup: Path, path: Path, *, replace: bool, mark: str) -> Restored:
     make_folder(state)
     with state_folder(state, "coordinator"):
         used = _used(state, replace=replace)
+        replaced = _place_for_old(state, mark) if used else None
         goals = {name: goal for name, goal in outer.items() if replace or not goal.exists()}
         leap = contents.leap(config)
         _unpack(backup, made, state, goals | leap)
@@ -63,7 +64,6 @@ def restore(backup: Path, path: Path, *, replace: bool, mark: str) -> Restored:
         applying.decide(state, goals | leap, mark)
         applying.finish(state)
         applying.own_as(state, *new)
-    replaced = state / f"{contents.REPLACED}{mark}" if used else None
     return Restored(
         manifest=made,
         kept=[goal for name, goal in outer.items() if name not in goals],
@@ -100,6 +100,18 @@ def _used(state: Path, *, replace: bool) -> bool:
             remedy="--replace puts what is there into a folder beside it",
         )
     return bool(names)
+
+
+def _place_for_old(state: Path, mark: str) -> Path:
+    """The folder for what is replaced: new, so that all of it moves there and mixes with nothing.
+
+    Raises:
+        StoreError: there is one of that name.
+    """
+    folder = state / f"{contents.REPLACED}{mark}"
+    if os.path.lexists(folder):
+        raise StoreError(f"{folder}: is there already", remedy="restore again; nothing was changed")
+    return folder
 
 
 def _unpack(backup: Path, made: Manifest, state: Path, goals: Mapping[str, Path]) -> None:
