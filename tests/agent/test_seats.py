@@ -18,6 +18,7 @@ from tests.agent.whole import JOB, ONLY_TRAIN, Agent, Plant, joined, open_round
 from fedmill_agent import seats
 from fedmill_agent.announcements import STRANGERS_LIMIT
 from fedmill_agent.places import windows_file
+from fedmill_agent.seats import Seats
 from fedmill_agent.sources.base import Samples
 from fedmill_agent.sources.runner import SourceEvent
 from fedmill_agent.streams import Fed
@@ -264,6 +265,35 @@ class TestRestart:
         plant.stop(again)
         third = plant.agent(online=False)
         assert len(third.journal.of("job.unreadable")) == 1
+
+    @pytest.mark.parametrize("asked_at", [0, 1])
+    def test_asked_to_end_it_opens_no_more_jobs(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch, asked_at: int
+    ) -> None:
+        """To read their stores takes minutes, and the service manager waits half of one."""
+        agent = plant.agent()
+        for name in ("anvil", "press"):
+            plant.coordinator.offer(a_job(name=name))
+            agent.until(lambda name=name: agent.phase(name) == "joined")
+        plant.stop(agent)
+        with monkeypatch.context() as patch:
+            patch.setattr(Seats, "resume", lambda _: None)
+            again = plant.agent(online=False)
+        daemon, opened = again.daemon, []
+
+        def opening() -> None:
+            opened.append(1)
+            daemon.stop()
+
+        monkeypatch.setattr(daemon._seats, "_opening", opening)
+        if asked_at == 0:
+            daemon.stop()
+        plant._agents.remove(again)
+        daemon.run()
+        assert len(opened) == asked_at
+        assert list(daemon._seats._seats) == ["anvil"][:asked_at]
+        assert again.journal.of("agent.stopped")
+        assert not again.journal.of("event.failed")
 
     def test_an_update_is_delivered_by_the_next_process(self, plant: Plant) -> None:
         """It waits on disk; it is not trained again."""

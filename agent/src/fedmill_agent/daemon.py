@@ -211,7 +211,7 @@ class Daemon:
         self._log.info("agent.started", agent=agent, software=__version__, pid=os.getpid())
         self._audit.record(who=DAEMON, what="agent.started", subject=agent, after=__version__)
         try:
-            self._seats.resume()
+            self._seats.resume(lambda: self._stopping)
             self._plant.start()
             self._line.start()
             if self._outlet is not None:

@@ -61,10 +61,15 @@ class Seats:
         self._seats: dict[str, Seat] = {}
         self._heard = Announcements()
 
-    def resume(self) -> None:
-        """Take up the jobs that were known before a restart: scoring needs no broker."""
+    def resume(self, stopped: Callable[[], bool] = bool) -> None:
+        """Take up the jobs that were known before a restart: scoring needs no broker.
+
+        ``stopped`` is asked before each: whoever asks the agent to end waits for no more of them.
+        """
         folder = Path(self._outside.config.agent.state)
         for path in sorted(folder.glob("jobs/*/job.json")):
+            if stopped():
+                return
             job = path.parent.name
             if not self.wants(job):
                 continue
