@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.agent.kit import Journal
 from tests.trusted import a_release, digest_of
 
 from fedmill_agent.trust import imports
@@ -22,7 +23,8 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.places = TrustPlaces(folder)
-        self.imports = Imports(self.places)
+        self.journal = Journal()
+        self.imports = Imports(self.places, self.journal)
 
     def lay(self, name: str, *, age: int = 0, version: int = 0) -> Path:
         """Hand a bundle over, so many seconds before a certain moment, with such a timestamp."""
@@ -106,12 +108,28 @@ class TestLooking:
         assert not older.exists()
 
     def test_an_older_one_does_not_end_a_newer_one(self, rig: Rig) -> None:
-        """The sticks were taken in the wrong order, one right behind the other."""
+        """The sticks were taken in the wrong order, one right behind the other; it is told once."""
         newer = rig.lay("b", version=10)
         assert rig.imports.look() == newer
+        assert rig.journal.entries == []
         older = rig.lay("a", version=9, age=-60)
         assert rig.imports.look() is None
         assert (rig.imports.folder, older.exists()) == (newer, False)
+        assert rig.imports.look() is None
+        [told] = rig.journal.of("bundle.passed_over")
+        assert (told["bundles"], told["timestamp"], told["known"]) == (1, 9, 10)
+
+    def test_an_older_one_that_cannot_be_removed_is_told_once(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not each time that somebody looks."""
+        monkeypatch.setattr(imports, "remove", lambda _: None)
+        rig.lay("b", version=10)
+        rig.imports.look()
+        rig.lay("a", version=9)
+        for _ in range(3):
+            assert rig.imports.look() is None
+        assert len(rig.journal.of("bundle.passed_over")) == 1
 
     def test_one_that_could_not_be_taken_is_found_again(self, rig: Rig) -> None:
         """The disk was full."""

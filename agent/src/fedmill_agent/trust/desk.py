@@ -109,7 +109,7 @@ class TrustDesk:
         self._run = run
         self._waiting = Waiting()
         self._seen = Seen(self._places.seen)
-        self._imports = Imports(self._places)
+        self._imports = Imports(self._places, log)
         self._arrivals = Arrivals(clock, log)
         self._verified = read_verified(self._places.verified)
         self._over: str | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmill_agent.trust.places import TrustPlaces
 from fedmill_shared.errors import FrameError, StoreError
 from fedmill_shared.link.blocks import TRANSFER_WINDOW, Block, check_index, parse_block, read_blocks
+from fedmill_shared.log import Logger
 from fedmill_shared.messages import (
     MESSAGE_LIMIT,
     BlobRequest,
@@ -34,9 +35,10 @@ NOTICE = re.compile(r"^[a-z0-9_-]{1,32}\.(?:job|release)\Z")
 class Imports:
     """Owns the bundle that is being installed."""
 
-    def __init__(self, places: TrustPlaces) -> None:
+    def __init__(self, places: TrustPlaces, log: Logger) -> None:
         """None is known before ``look``."""
         self._places = places
+        self._log = log
         self._folder: Path | None = None
         self._wanted: dict[str, int] = {}
         self._stuck: set[Path] = set()
@@ -61,8 +63,10 @@ class Imports:
             return None
         newest = max(new, key=lambda each: (_timestamp(each), found[each]))
         if self._folder in found and _timestamp(newest) < _timestamp(self._folder):
+            known, came = _timestamp(self._folder), _timestamp(newest)
             for older in new:
                 self._remove(older)
+            self._log.warning("bundle.passed_over", bundles=len(new), timestamp=came, known=known)
             return None
         self._folder, self._wanted = newest, {}
         for other in found:  # what was there before, whatever the clock said then
