@@ -15,6 +15,10 @@ import fedmill_shared
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROJECTS = [ROOT, ROOT / "shared", ROOT / "agent", ROOT / "coordinator"]
+PROGRAMS = {
+    "fedmill": ("docs/coordinator.md", set(fedmill_coordinator.cli.COMMANDS)),
+    "fedmill-agent": ("docs/agent.md", set(fedmill_agent.cli.COMMANDS)),
+}
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 
 
@@ -53,6 +57,16 @@ class TestPages:
         )
         assert agent - set(fedmill_agent.cli.COMMANDS) == set()
         assert own - set(fedmill_coordinator.cli.COMMANDS) == set()
+
+    @pytest.mark.parametrize("page", ["README.md", ""])
+    @pytest.mark.parametrize("program", PROGRAMS)
+    def test_each_command_has_a_row(self, program: str, page: str) -> None:
+        """In README, and on the page of its program."""
+        own_page, commands = PROGRAMS[program]
+        text = (ROOT / (page or own_page)).read_text()
+        cells = re.findall(rf"^\| (`{program} .*?) \| ", text, re.MULTILINE)
+        named = re.findall(rf"`(?:{program} )?([a-z-]+)", " ".join(cells))
+        assert commands - set(named) == set()
 
     @every_page
     def test_make_targets_exist(self, page: Path) -> None:
