@@ -18,6 +18,7 @@ from fedmill_agent.cli import main
 from fedmill_agent.cli.identity import DEFAULT_CONFIG
 from fedmill_agent.cli.identity_lines import identity_lines
 from fedmill_agent.config import load
+from fedmill_agent.identity import operations
 from fedmill_agent.identity.enrolling import Box
 from fedmill_agent.identity.facts import Facts
 from fedmill_agent.identity.folder import IdentityFolder
@@ -30,6 +31,7 @@ from fedmill_shared.audit.verifying import entries
 from fedmill_shared.crypto.certificates import read_certificate, read_request
 from fedmill_shared.crypto.codes import make_code
 from fedmill_shared.crypto.keys import read_key
+from fedmill_shared.errors import StoreError
 
 PLANT = Authority()
 CODE = make_code(read_certificate(PLANT.pem).fingerprint)
@@ -90,6 +92,42 @@ class TestIdentity:
         another = call(capsys, "identity", "request", config, "--out", out, "--new-key")
         assert another["changed"] is True
         assert another["key"] != asked["key"]
+
+    def test_no_key_is_there_that_is_not_on_record(
+        self,
+        config: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A kill right before it is written leaves a record too many, never one too few."""
+        out, log = config.parent / "request.pem", Path(load(config).agent.state) / FILE
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(operations, "write_key", killed)
+            assert main(["identity", "request", str(config), "--out", str(out)]) != 0
+        assert [each.what for each in entries(log)] == ["key.made"]
+        assert not (folder(config).next / "key.pem").exists()
+        asked = call(capsys, "identity", "request", config, "--out", out)
+        records = list(entries(log))
+        assert [each.what for each in records] == ["key.made"] * 2
+        assert records[1].after == asked["key"] != records[0].after
+
+    def test_a_key_that_cannot_be_recorded_is_not_made(
+        self, config: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Else the next call would take it for one that is on record."""
+        out, log = config.parent / "request.pem", Path(load(config).agent.state) / FILE
+        log.mkdir(parents=True)
+        assert main(["identity", "request", str(config), "--out", str(out)]) == StoreError.exit_code
+        assert f"{FILE}: cannot be written" in capsys.readouterr().err
+        assert not (folder(config).next / "key.pem").exists()
+        assert not out.exists()
+        log.rmdir()
+        asked = call(capsys, "identity", "request", config, "--out", out)
+        assert [each.after for each in entries(log)] == [asked["key"]]
 
     def test_for_people(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """One line each."""

@@ -79,14 +79,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _request(config: AgentConfig, options: argparse.Namespace) -> int:
     with as_owner(Path(config.agent.state)) as state:
-        folder = IdentityFolder(identity_folder(state))
+        folder, agent = IdentityFolder(identity_folder(state)), config.agent.id
+        audit = audit_log(config.agent, SystemClock(), state)
         asked = operations.request_again(
-            folder, config.agent.id, time.time_ns(), new_key=options.new_key
+            folder,
+            agent,
+            time.time_ns(),
+            new_key=options.new_key,
+            note=lambda key: audit.record(who=who(), what="key.made", subject=agent, after=key),
         )
-        if asked.made:
-            audit_log(config.agent, SystemClock(), state).record(
-                who=who(), what="key.made", subject=config.agent.id, after=asked.key
-            )
     try:
         same = options.out.read_bytes() == asked.pem
     except FileNotFoundError:

@@ -4,6 +4,7 @@
 These import cryptography: commands call them, and children of the daemon, never the daemon itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from fedmill_shared.errors import IdentityError
 from fedmill_shared.files import write_atomic
 from fedmill_shared.messages import RenewalRequest, encode
 
+Note = Callable[[str], object]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -42,20 +45,23 @@ class Request:
     made: bool
 
 
-def request(folder: IdentityFolder, agent: str) -> Request:
+def request(folder: IdentityFolder, agent: str, note: Note = str) -> Request:
     """A request for a certificate of ``agent``; asking again gives the same one.
 
-    The key is made here, and never leaves the folder.
+    The key is made here, and never leaves the folder. ``note`` puts its short name on record before
+    it is there: one that a kill or a full disk has kept from being made is on record as well.
 
     Raises:
-        StoreError: the disk fails.
+        StoreError: the disk fails, or it cannot be put on record; there is no new key then.
         IdentityError: the key that waits cannot be read.
     """
     with folder.held():
         key_file = folder.begin() / KEY
         made = not key_file.exists()
         if made:
-            write_key(key_file, make_key())
+            new = make_key()
+            note(key_id(public_bytes(new)))
+            write_key(key_file, new)
         key = read_key(key_file)
         public = public_bytes(key)
         path = folder.next / REQUEST
@@ -67,7 +73,7 @@ def request(folder: IdentityFolder, agent: str) -> Request:
 
 
 def request_again(
-    folder: IdentityFolder, agent: str, now_ns: int, *, new_key: bool = False
+    folder: IdentityFolder, agent: str, now_ns: int, *, new_key: bool = False, note: Note = str
 ) -> Request:
     """A request that may be written again and again, as who sets up machines does.
 
@@ -75,12 +81,12 @@ def request_again(
     asking; else, or where a ``new_key`` is wanted, as ``request``.
 
     Raises:
-        StoreError: the disk fails.
+        StoreError: the disk fails, or a new key cannot be put on record with ``note``.
         IdentityError: a key cannot be read.
     """
     facts = None if new_key else _sound(folder)
     if facts is None or facts.agent != agent or now_ns >= renewal_ns(facts):
-        return request(folder, agent)
+        return request(folder, agent, note)
     key = read_key(folder.current / KEY)
     return Request(make_request(key, agent), key_id(public_bytes(key)), made=False)
 
