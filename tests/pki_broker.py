@@ -40,12 +40,14 @@ class PlantBroker:
         port: of the listener for agents and coordinator.
         enrol_port: of the listener for new machines.
         credential: the broker's own certificate; give another one before ``start``.
+        beyond: lines behind those of the template: what its owner adds.
     """
 
     def __init__(self, folder: Path, authority: Authority, **variables: object) -> None:
         """Nothing is started; ``variables`` are those of the templates, in place of defaults."""
         self.port, self.enrol_port = free_port(), free_port()
         self.credential = authority.server()
+        self.beyond = ""
         self._folder = folder
         self._authority = authority
         self._variables = variables
@@ -130,6 +132,8 @@ class PlantBroker:
             path = folder / template
             path.write_text(render(f"{template}.j2", **variables))
             path.chmod(0o600)
+        with (folder / "mosquitto.conf").open("a") as conf:
+            conf.write(self.beyond)
 
 
 def _listens(port: int) -> bool:

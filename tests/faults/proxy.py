@@ -7,6 +7,7 @@ packets. ``up`` is from the clients to the broker, ``down`` is back.
 
 import asyncio
 import random
+import ssl
 import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,11 @@ def anything(_topic: str) -> bool:
     return True
 
 
+def as_it_is(_topic: str, packet: bytes) -> bytes:
+    """The same packet."""
+    return packet
+
+
 @dataclass(frozen=True, slots=True)
 class Faults:
     """What happens to one direction; probabilities are for each PUBLISH."""
@@ -38,6 +44,7 @@ class Faults:
     reorder: float = 0.0
     drop: float = 0.0
     match: Callable[[str], bool] = anything
+    change: Callable[[str, bytes], bytes] = as_it_is
     halve: bool = False
 
 
@@ -49,17 +56,28 @@ class Proxy:
     Attributes:
         port: where clients connect to, on 127.0.0.1.
         counts: what was done: connected, refused, unreachable, cut, halved, duplicated, reordered,
-            dropped, and publish for every PUBLISH that came.
+            dropped, changed, and publish for every PUBLISH that came.
         carried: bytes that were delivered, by direction and type of packet.
     """
 
-    def __init__(self, port: int, chance: random.Random | None = None) -> None:
-        """In front of the broker at ``port``; ``chance`` decides whom a fault hits."""
+    def __init__(
+        self,
+        port: int,
+        chance: random.Random | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """In front of the broker at ``port``; ``chance`` decides whom a fault hits.
+
+        With ``tls`` clients meet that, as if the broker's key were the proxy's; the broker is
+        spoken to in the clear.
+        """
         self.port = 0
         self.counts: Counter[str] = Counter()
         self.carried: Counter[tuple[Direction, int]] = Counter()
         self.chance = chance or random.Random(0)
         self._broker = port
+        self._tls = tls
         self._faults: dict[Direction, Faults] = dict.fromkeys(BOTH, Faults())
         self._lock = threading.Lock()
         self._refusing = False
@@ -96,6 +114,12 @@ class Proxy:
     ) -> None:
         """Acknowledge a PUBLISH whose topic matches to its sender, and lose it."""
         self._set(direction, drop=probability, match=match)
+
+    def change(
+        self, how: Callable[[str, bytes], bytes], direction: Direction | None = None
+    ) -> None:
+        """Deliver what ``how`` makes of topic and packet of a PUBLISH."""
+        self._set(direction, change=how)
 
     def halve(self, direction: Direction | None = None) -> None:
         """Deliver half of the next packet, and cut its connection; once."""
@@ -135,7 +159,9 @@ class Proxy:
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=READ_AHEAD)
+        server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=READ_AHEAD, ssl=self._tls
+        )
         async with server:
             self.port = server.sockets[0].getsockname()[1]
             self._ready.set()
@@ -281,6 +307,9 @@ class _Pipe:
             if number is not None:
                 self.back.put(bytes([PUBACK << 4, 2]) + number.to_bytes(2, "big"))
             return
+        sent, packet = packet, faults.change(topic, packet)
+        if packet != sent:
+            proxy.counts["changed"] += 1
         packets = [packet]
         if number is not None and proxy.hits(faults.duplicate):
             proxy.counts["duplicated"] += 1

@@ -5,7 +5,6 @@ And what whoever holds the broker can do about it: nothing but be noticed.
 """
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-import tomli_w
 from msgspec import structs
-from tests.system.fleet import COORDINATOR, Fleet, a_job, a_plant, marked
-from tests.trusted import Shifted
+from tests.system.fleet import COORDINATOR, Fleet, marked
+from tests.system.signed import Attacker, Signed, released
 
 from fedmill_agent.status import read_status
 from fedmill_agent.trust.bundle import check
@@ -24,101 +22,21 @@ from fedmill_agent.trust.places import TrustPlaces
 from fedmill_agent.trust.verified import read_verified, write_verified
 from fedmill_coordinator.demo.broker import free_port
 from fedmill_coordinator.demo.processes import program
-from fedmill_coordinator.demo.recipes.plan import Plan
-from fedmill_coordinator.trust.founding import Founded, found
-from fedmill_coordinator.trust.keys import read_online, read_signer
-from fedmill_coordinator.trust.operator import Operator
-from fedmill_coordinator.trust.repository import Repository
 from fedmill_shared import topics
 from fedmill_shared.errors import FedmillError, StoreError
 from fedmill_shared.files import make_folder
-from fedmill_shared.job import Job, Rollout
 from fedmill_shared.job_check import canonical
-from fedmill_shared.link.base import Connected, LinkEvent, Message
-from fedmill_shared.link.mqtt import Endpoint, MqttLink
 from fedmill_shared.messages import JobNotice, ReleaseNotice, decode, encode
 from fedmill_shared.trust import TrustRole
 
 pytestmark = pytest.mark.system
 
 
-def signed_job() -> Job:
-    """Two rounds; what comes of them is released to all."""
-    return structs.replace(a_job(rounds=2), rollout=Rollout(release="last", rings=["fleet"]))
-
-
-class Signed:
-    """A federation with [trust] everywhere, and its keys."""
-
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
-        self.fleet = fleet
-        self.clock = Shifted()
-        self.repository = Repository(folder / "trust")
-        self.online = folder / "keys"
-        self.made: Founded = found(self.repository, folder / "sticks", self.online, self.clock)
-        operator = Operator(self.repository, read_signer(self.made.keys["targets"]), self.clock)
-        operator.add_job(fleet.layout.job, {})
-        trust = {"folder": str(self.repository.folder), "keys": str(self.online)}
-        _add(fleet.layout.coordinator, {"trust": trust})
-        for path in fleet.layout.agents.values():
-            _add(path, {"trust": {"root": str(self.made.root)}})
-
-    def restamp(self, seconds: float) -> None:
-        """Sign the timestamp as if it were so many seconds from now."""
-        with self.repository.alone():
-            timestamp = self.repository.timestamp()
-            signer = read_online(self.online)[TrustRole.TIMESTAMP]
-            self.repository.sign(TrustRole.TIMESTAMP, timestamp, signer, Shifted(seconds))
-
-
-def _add(path: Path, section: dict[str, object]) -> None:
-    with path.open("ab") as file:
-        file.write(b"\n" + tomli_w.dumps(section).encode())
-
-
-class Attacker:
-    """Holds the broker: hears everything, and says what it likes."""
-
-    def __init__(self, port: int) -> None:
-        self.heard: dict[str, bytes] = {}
-        self.there = threading.Event()
-        endpoint = Endpoint(
-            host="127.0.0.1", port=port, client_id="attacker", subscriptions=[f"{topics.ROOT}/#"]
-        )
-        self.link = MqttLink(endpoint, self._hear)
-        self.link.start()
-        assert self.there.wait(20)
-
-    def say(self, kind: str, job: str, payload: bytes) -> None:
-        """Tell all agents, and have the broker keep it."""
-        self.link.publish(topics.broadcast(kind, job), payload, retain=True)
-
-    def _hear(self, event: LinkEvent) -> None:
-        if isinstance(event, Connected):
-            self.there.set()
-        elif isinstance(event, Message):
-            self.heard[event.topic] = bytes(event.payload)
-
-
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
     """A federation whose signed release is on both agents."""
-    folder = tmp_path_factory.mktemp("trust")
-    plan = Plan(signed_job(), [a_plant(number) for number in (1, 2)])
-    with Fleet(folder / "fleet", plan) as fleet:
-        signed = Signed(fleet, folder)
-        fleet.start_broker()
-        fleet.start(COORDINATOR, *fleet.agents)
-        fleet.finish()
-        fleet.wait("release", lambda: committed(fleet, 1))
-        yield signed
-
-
-def committed(fleet: Fleet, release: int) -> bool:
-    """Whether every agent serves this release."""
-    installs = fleet.store.installs(fleet.job.name, release)
-    words = {each.agent: each.state for each in installs}
-    return words == dict.fromkeys(fleet.agents, "committed")
+    with released(tmp_path_factory.mktemp("trust")) as made:
+        yield made
 
 
 class TestSigned:
