@@ -45,10 +45,12 @@ class Fleet:
         self.counts = Counts()
         self.config = CoordinatorConfig(coordinator=CoordinatorSection(state=str(folder)))
         self.live: Live | None = None
+        self.now_ns = NOW
 
     def text(self) -> str:
         """What is told."""
-        return exposition(self.config, self.store, self.counts, self.live).decode()
+        told = exposition(self.config, self.store, self.counts, self.live, now_ns=self.now_ns)
+        return told.decode()
 
     def told(self) -> Told:
         """Name -> values of its labels -> value."""
@@ -427,8 +429,8 @@ class TestSecurity:
         assert told == {("broker",): 300}
 
     def test_who_waits_for_an_operator(self, fleet: Fleet) -> None:
-        """Codes that are over no longer count."""
-        for number, expires_ns in ((1, 2), (2, 2**62)):
+        """Codes that are over no longer count, from that moment on."""
+        for number, expires_ns in ((1, NOW), (2, NOW + 60)):
             fleet.store.add_enrolment(
                 EnrolmentRecord(
                     proof=bytes([number]) * 32,
@@ -437,8 +439,9 @@ class TestSecurity:
                     expires_ns=expires_ns,
                 )
             )
-        told = fleet.told()
-        assert told["fedmill_enrolments"] == {("open",): 1, ("pending",): 0, ("accepted",): 0}
+        for fleet.now_ns, count in ((NOW - 1, 2), (NOW, 1), (NOW + 59, 1), (NOW + 60, 0)):
+            told = fleet.told()["fedmill_enrolments"]
+            assert told == {("open",): count, ("pending",): 0, ("accepted",): 0}
 
     def test_what_became_of_requests(self, fleet: Fleet, tmp_path: Path) -> None:
         """From nought, so that the first that is refused is a change."""

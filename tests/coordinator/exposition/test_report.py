@@ -30,7 +30,8 @@ class Told:
         self.report = Report(config, lambda: live, self.clock, get_logger())
         monkeypatch.setattr(report, "exposition", self._tell)
 
-    def _tell(self, *_: object) -> bytes:
+    def _tell(self, *_: object, now_ns: int) -> bytes:
+        assert now_ns == self.clock.now_ns()
         self.times += 1
         self.clock.advance(self.seconds)
         return b"page"

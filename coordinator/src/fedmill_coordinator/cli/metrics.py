@@ -8,6 +8,7 @@ import click
 from fedmill_coordinator.cli.listing import config_argument, opened
 from fedmill_coordinator.config import load
 from fedmill_coordinator.exposition.collector import stored_exposition
+from fedmill_shared.clock import SystemClock
 from fedmill_shared.files import write_atomic
 
 
@@ -23,7 +24,7 @@ def command(config: Path, out: Path | None) -> None:
     running one knows; what it counts is at most half a minute old here.
     """
     with opened(config) as store:
-        text = stored_exposition(load(config), store)
+        text = stored_exposition(load(config), store, SystemClock().now_ns())
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -29,13 +29,20 @@ class FleetCollector(Collector):
     """Collects what the store and the daemon know at the moment it is asked."""
 
     def __init__(
-        self, config: CoordinatorConfig, store: Store, counts: Counts, live: Live | None
+        self,
+        config: CoordinatorConfig,
+        store: Store,
+        counts: Counts,
+        live: Live | None,
+        *,
+        now_ns: int,
     ) -> None:
         """Nothing is read yet."""
         self._known = Known(
             config=config,
             store=store,
             counts=counts,
+            now_ns=now_ns,
             live=live,
             jobs=store.jobs(),
             agents=store.agents(),
@@ -55,25 +62,30 @@ class FleetCollector(Collector):
 
 
 def exposition(
-    config: CoordinatorConfig, store: Store, counts: Counts, live: Live | None = None
+    config: CoordinatorConfig,
+    store: Store,
+    counts: Counts,
+    live: Live | None = None,
+    *,
+    now_ns: int,
 ) -> bytes:
-    """The text format, version 0.0.4.
+    """The text format, version 0.0.4, of what is known at ``now_ns`` (ns UTC).
 
     Raises:
         StoreError: the database cannot be read.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(FleetCollector(config, store, counts, live))
+    registry.register(FleetCollector(config, store, counts, live, now_ns=now_ns))
     return generate_latest(registry)
 
 
-def stored_exposition(config: CoordinatorConfig, store: Store) -> bytes:
+def stored_exposition(config: CoordinatorConfig, store: Store, now_ns: int) -> bytes:
     """The same without a daemon: what it counted as it last saved it.
 
     Raises:
         StoreError: the state folder cannot be read.
     """
-    return exposition(config, store, load_counts(Path(config.coordinator.state)))
+    return exposition(config, store, load_counts(Path(config.coordinator.state)), now_ns=now_ns)
 
 
 def _family(metric: Metric) -> Family:

@@ -65,6 +65,7 @@ class Known:
         config: of the coordinator.
         store: its rows.
         counts: what happened, as the daemon last said.
+        now_ns: when that moment is, ns UTC.
         live: None where the daemon is not asked.
         jobs: all jobs.
         agents: all agents.
@@ -73,6 +74,7 @@ class Known:
     config: CoordinatorConfig
     store: Store
     counts: Counts
+    now_ns: int
     live: Live | None = None
     jobs: list[JobRecord] = field(default_factory=list)
     agents: list[AgentRecord] = field(default_factory=list)

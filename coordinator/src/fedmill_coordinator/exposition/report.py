@@ -65,7 +65,8 @@ class Report:
         if begin >= self._due:
             live = self._live()
             with SqlStore.in_file(self._config.database) as store:  # one belongs to one thread
-                self._told = exposition(self._config, store, live.counts, live)
+                now_ns = self._clock.now_ns()
+                self._told = exposition(self._config, store, live.counts, live, now_ns=now_ns)
             end = self._clock.monotonic()
             self._due = end + max(FRESH_SECONDS, (end - begin) / SHARE)
         return self._told

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of who may speak and what is trusted: certificates, enrolments, signed metadata."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -75,8 +74,7 @@ def read(known: Known) -> Iterator[Sample]:
     yield from _agents(known, issued)
     for term in terms(known.config, issued):
         yield OWN, (term.whose,), term.end_ns / 1e9
-    now_ns = time.time_ns()
-    states = [standing(enrolment, now_ns).state for enrolment in known.store.enrolments()]
+    states = [standing(enrolment, known.now_ns).state for enrolment in known.store.enrolments()]
     for state in UNDER_WAY:
         yield ENROLMENTS, (state,), sum(each == state for each in states)
     if known.config.pki is not None:
