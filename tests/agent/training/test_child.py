@@ -266,6 +266,15 @@ class TestDeath:
         made.process.tick()
         assert made.event() == TrainerDied(0, (1,))
 
+    def test_stopped_while_one_hangs_at_its_exit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is killed as well: nobody would be there to do it later."""
+        made, lingering = Trainer(), Lingering()
+        monkeypatch.setattr(made.process, "_process", lambda: lingering)
+        made.process.submit(warm(1))
+        assert lingering.reaping.wait(PATIENCE)
+        made.process.stop()
+        assert lingering.go.is_set()
+
     def test_work_that_comes_while_it_is_reaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It goes to the next one: the pipe to this one is closed."""
         made, first, second = Trainer(), Ending(), Ending()

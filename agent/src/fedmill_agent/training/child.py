@@ -161,6 +161,9 @@ class TrainerProcess:
         with self._lock:
             child, self._child = self._child, None
             self._give_up()
+            leaving = list(self._leaving)
+        for each in leaving:  # whoever stops may be at its own end, and look at none any more
+            each.kill()
         if child is not None:
             child.kill()
             if self._reader is not None:
