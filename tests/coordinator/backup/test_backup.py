@@ -31,7 +31,7 @@ from fedmill_coordinator.config import load
 from fedmill_coordinator.store.blobs import Blobs
 from fedmill_coordinator.store.sql import SqlStore
 from fedmill_shared.errors import FedmillError, StoreError
-from fedmill_shared.files import sha256, state_folder
+from fedmill_shared.files import make_folder, sha256, state_folder
 
 
 class TestBackup:
@@ -286,6 +286,20 @@ class TestKilled:
             if over:
                 break
         assert seen == {True, False}
+
+    def test_where_keys_were_behind_a_link(self, tmp_path: Path) -> None:
+        """It leads nowhere from where it went: what has come in since is not put over it."""
+        state = make_folder(tmp_path / "state")
+        (state / applying.LOCK).touch()
+        make_folder(state / applying.STAGE / "state")
+        (state / applying.STAGE / "key").write_text("new")
+        (make_folder(state / f"replaced-{MARK}") / "online").symlink_to("../keys")
+        make_folder(state / "online")
+        plan = applying.Plan([], f"replaced-{MARK}", {"key": str(state / "online" / "key")})
+        (state / applying.PLAN).write_bytes(msgspec.json.encode(plan))
+        assert finish(state)
+        assert (state / "online" / "key").read_text() == "new"
+        assert (state / f"replaced-{MARK}" / "online").is_symlink()
 
 
 EFFECTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "open")

@@ -139,7 +139,7 @@ def _apply(state: Path, plan: Plan) -> None:
         if name in plan.entries and not (staged / name).exists():
             continue  # it has come in already
         folder = make_folder(state / plan.replaced)
-        if not (folder / name).exists():  # else it went there before a kill, and this is new
+        if not os.path.lexists(folder / name):  # else it went there before a kill, and this is new
             (state / name).rename(folder / name)
     for name in plan.entries:
         if (staged / name).exists():
