@@ -12,7 +12,7 @@ from fedmill_coordinator.trust import ceremony
 from fedmill_coordinator.trust.founding import found
 from fedmill_coordinator.trust.keeper import KEPT_RELEASES, LOOK_SECONDS, TELL_ALL_SECONDS
 from fedmill_coordinator.trust.keys import make_key, read_online, read_public, read_signer
-from fedmill_coordinator.trust.repository import when
+from fedmill_coordinator.trust.repository import KEPT_FILES, when
 from fedmill_coordinator.trust.standing import standing
 from fedmill_shared.errors import ConfigError, StoreError, TrustError
 from fedmill_shared.files import sha256
@@ -256,6 +256,19 @@ class TestKeeper:
         signed = plant.repository.targets(TrustRole.MODELS).signed.targets
         newest = {f"releases/press/{number}.json" for number in range(13 - KEPT_RELEASES, 13)}
         assert set(signed) == newest | {"releases/other/1.json"}
+
+    def test_old_metadata_makes_room(self, plant: SigningPlant) -> None:
+        """What cannot be removed stays, and no release waits for it."""
+        keeper, first = plant.keeper(), plant.repository.path(TrustRole.MODELS, 1)
+        keeper.vouch(a_release(1))
+        first.unlink()
+        first.mkdir()
+        for number in range(2, KEPT_FILES + 4):
+            keeper.vouch(a_release(number))
+        kept = {path.name for path in plant.repository.metadata.glob("*.models.json")}
+        newest = plant.repository.version(TrustRole.MODELS)
+        expected = range(newest - KEPT_FILES + 1, newest + 1)
+        assert kept == {first.name, *(f"{number}.models.json" for number in expected)}
 
     def test_numbers_that_a_thief_signed_push_no_true_release_out(
         self, plant: SigningPlant

@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -209,7 +209,8 @@ class Repository:
         make_folder(self.metadata)
         write_atomic(self.path(role, metadata.signed.version), data)
         if role not in (TrustRole.ROOT, TrustRole.TIMESTAMP):
-            self.path(role, metadata.signed.version - KEPT_FILES).unlink(missing_ok=True)
+            with suppress(OSError):  # one that stays harms nobody
+                self.path(role, metadata.signed.version - KEPT_FILES).unlink()
 
     def must_be_key(self, role: TrustRole, signer: Signer) -> None:
         """Return if ``signer`` may sign for ``role``.
