@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.kit import Journal
+from tests.small_disk import MIB, small_disk
 
 from fedmill_agent import ended, starts
 from fedmill_agent.starts import (
@@ -25,6 +27,7 @@ from fedmill_agent.starts import (
     Starts,
 )
 from fedmill_shared.errors import ConfigError, StoreError
+from fedmill_shared.files import write_atomic
 
 
 class Machine:
@@ -194,7 +197,7 @@ class TestFiles:
     def test_a_folder_that_cannot_be_written(
         self, machine: Machine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A full disk ends nobody: it is told, and the agent starts."""
+        """Where no start is known yet: it ends nobody; it is told, and the agent starts."""
 
         def full(*_: object) -> None:
             raise StoreError("no space left")
@@ -202,6 +205,50 @@ class TestFiles:
         monkeypatch.setattr(starts, "write_atomic", full)
         assert not machine.start().safe
         assert machine.journal.of("starts.not_kept")
+
+
+class TestFullDisk:
+    """What has a file is written into it: a full disk has no room for another."""
+
+    @pytest.fixture
+    def full(self, machine: Machine) -> Iterator[Machine]:
+        """It has started once; since then its disk is full."""
+        machine.start().good()
+        kept = (machine.folder / STARTS_FILE).read_bytes()
+        with small_disk(machine.folder, MIB) as disk:
+            (machine.folder / STARTS_FILE).write_bytes(kept)
+            disk.fill()
+            with pytest.raises(StoreError, match="No space left"):
+                write_atomic(machine.folder / "other", b"x")
+            yield machine
+
+    def test_failed_starts_count(self, full: Machine) -> None:
+        """Else such a gateway would start anew for ever, and nobody would reach it."""
+        full.crash(MOST_FAILURES)
+        safe = full.start()
+        assert safe.safe
+        assert safe.reason.startswith(f"{MOST_FAILURES} starts in a row failed")
+        assert full.journal.entries == []
+
+    def test_safe_mode_is_over_some_day(self, full: Machine) -> None:
+        """After an hour for one start in full, and at once for whoever restarts it."""
+        full.crash(MOST_FAILURES)
+        full.start().try_again()
+        assert not full.start().safe
+        safe = full.start()
+        assert safe.safe
+        end(safe, None)
+        assert not full.start().safe
+        assert full.record.failures == 0
+
+    def test_an_error_is_the_reason(self, full: Machine) -> None:
+        """A long one, behind which a short one leaves nothing of it."""
+        full.crash(MOST_FAILURES - 1)
+        end(full.start(), StoreError("windows.sqlite: is full" + 40 * "."))
+        assert "windows.sqlite: is full" in full.start().reason
+        end(full.start(), StoreError("short"))
+        assert full.record.reason == "StoreError: short"
+        assert full.journal.entries == []
 
 
 class TestEnded:

@@ -7,6 +7,7 @@ anything else there is opened.
 """
 
 import hashlib
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -78,7 +79,7 @@ class Starts:
     def __init__(self, folder: Path, config: Path, log: Logger, *, forced: bool = False) -> None:
         """Count this start; ``config`` is the configuration file, ``forced`` asks for a safe one.
 
-        A folder that cannot be written is told, and changes nothing.
+        A file that cannot be written is told, and changes nothing.
         """
         self._folder = folder
         self._log = log
@@ -137,10 +138,12 @@ class Starts:
 
     def _keep(self, record: StartRecord) -> None:
         self._record = record
+        path, data = self._folder / STARTS_FILE, msgspec.json.encode(record)
         try:
-            write_atomic(self._folder / STARTS_FILE, msgspec.json.encode(record))
+            write_atomic(path, data)
         except StoreError as error:
-            self._log.warning("starts.not_kept", error=str(error))
+            if not _overwrite(path, data):
+                self._log.warning("starts.not_kept", error=str(error))
 
 
 def _read(path: Path, otherwise: T) -> T:
@@ -149,6 +152,23 @@ def _read(path: Path, otherwise: T) -> T:
         return msgspec.json.decode(path.read_bytes(), type=type(otherwise))
     except (OSError, *UNREADABLE):
         return otherwise
+
+
+def _overwrite(path: Path, data: bytes) -> bool:
+    """Write ``data`` where the file is, which a full disk has room for; whether that was done.
+
+    Else no start would be counted as long as it is full, nor a safe one ever be over. A power cut
+    may leave half of it: what cannot be read counts as none.
+    """
+    try:
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _boot() -> str:
