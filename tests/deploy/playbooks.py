@@ -16,9 +16,9 @@ from tests.deploy.lab import Lab, Machine
 _RECAP = re.compile(
     r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE
 )
-# another version of Ansible: FEDMILL_ANSIBLE=/folder/of/its/programs
 _PROGRAMS = os.environ.get("FEDMILL_ANSIBLE", Path(sys.executable).parent)
-_PLAYBOOK = Path(_PROGRAMS) / "ansible-playbook"
+PLAYBOOK = Path(_PROGRAMS) / "ansible-playbook"
+"""The program; that of another version if ``FEDMILL_ANSIBLE`` names its folder."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Controller:
         """Give a group variables that lie encrypted in a vault."""
         path = self._folder / "group_vars" / group / "vault.yml"
         path.write_text(text)
-        command = [str(_PLAYBOOK.with_name("ansible-vault")), "encrypt", *self._password, str(path)]
+        command = [str(PLAYBOOK.with_name("ansible-vault")), "encrypt", *self._password, str(path)]
         subprocess.run(command, check=True, capture_output=True, env=self._environment(path.parent))
 
     def play(self, bundle: Path, name: str, *options: str) -> Outcome:
         """Run one playbook of ``bundle``."""
         folder = bundle / "deploy/ansible"
-        command = [str(_PLAYBOOK), "-i", str(self.inventory), *self._password]
+        command = [str(PLAYBOOK), "-i", str(self.inventory), *self._password]
         command += [str(folder / name), *options]
         done = subprocess.run(
             command,

@@ -4,6 +4,7 @@
 The steps stand in order, and each goes on where the one before it ended.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -224,6 +225,26 @@ class TestWounds:
         """Broker and coordinator at once."""
         plant.server.power_off(pull=True)
         plant.server.up()
+        plant.goes_on()
+
+    def test_a_run_that_fails_forgets_no_restart(self, plant: Plant, bundle: Path) -> None:
+        """It ended between a change and its handler: the next run restarts, and the one after not.
+
+        On the gateways a wrong configuration ends it, after the addresses have changed. On the
+        plant server files are younger than who has read them, as any such run leaves them.
+        """
+        before = [plant.main_pid(_machine(plant, name), unit) for name, unit in _SERVICES]
+        addresses = ("-e", json.dumps({"agent_addresses": ["localhost", "192.0.2.7"]}))
+        wrong = ("-e", "agent_sources=nonsense", "--limit", "gateways")
+        assert plant.controller.play(bundle, "site.yml", *addresses, *wrong).code != 0
+        for path in ("/etc/mosquitto/fedmill/acl", "/etc/fedmill/coordinator.toml"):
+            plant.server.run("touch", path)
+        assert before == [plant.main_pid(_machine(plant, name), unit) for name, unit in _SERVICES]
+        plant.controller.play(bundle, "site.yml", *addresses).ok()
+        after = [plant.main_pid(_machine(plant, name), unit) for name, unit in _SERVICES]
+        assert not set(before) & set(after)
+        outcome = plant.controller.play(bundle, "site.yml", *addresses).ok()
+        assert set(outcome.changed.values()) == {0}, outcome.text[-8000:]
         plant.goes_on()
 
 

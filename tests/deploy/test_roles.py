@@ -3,102 +3,50 @@
 
 import json
 import os
-import subprocess
-import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-
-ANSIBLE = Path(__file__).resolve().parents[2] / "deploy" / "ansible"
-ROLES = sorted(path.name for path in (ANSIBLE / "roles").iterdir())
-
-
-def _load(path: Path) -> Any:
-    return yaml.safe_load(path.read_text())
-
-
-def _tasks(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """All of them, those inside of blocks too."""
-    for task in tasks:
-        inner = [each for key in ("block", "rescue", "always") for each in task.get(key, [])]
-        yield from _tasks(inner) if inner else [task]
-
-
-def _all_tasks(role: str) -> Iterator[dict[str, Any]]:
-    for path in sorted((ANSIBLE / "roles" / role / "tasks").glob("*.yml")):
-        yield from _tasks(_load(path))
-
-
-def _play(
-    folder: Path, play: dict[str, Any], *options: str, **variables: object
-) -> tuple[int, str]:
-    """Exit code and text of a play on this machine, for tasks that keep to ``folder``."""
-    hosts = {name: {"ansible_connection": "local"} for name in ("gw1", "gw2")}
-    inventory = {"all": {"children": {"gateways": {"hosts": hosts}}}}
-    inventory["all"]["vars"] = {"ansible_python_interpreter": sys.executable}  # type: ignore[assignment]
-    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    (folder / "play.yml").write_text(yaml.safe_dump([{"gather_facts": False, **play}]))
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml"]
-    command += ["play.yml", "-e", json.dumps(variables), *options]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
-        "ANSIBLE_ROLES_PATH": str(ANSIBLE / "roles"),
-        "ANSIBLE_HOME": str(folder / "ansible"),
-        "ANSIBLE_NOCOLOR": "1",
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-    }
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def _role(name: str, tasks: str) -> dict[str, Any]:
-    return {"ansible.builtin.import_role": {"name": name, "tasks_from": tasks}}
+from tests.deploy.roles import ANSIBLE, ROLES, all_tasks, load, played, role_tasks
 
 
 @pytest.mark.parametrize("role", ROLES)
 class TestRole:
     def test_describes_every_variable(self, role: str) -> None:
         """`argument_specs` and `defaults` name the same, with a type and a sentence each."""
-        options = _load(ANSIBLE / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
+        options = load(ANSIBLE / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
         described = options["main"]["options"]
-        assert described.keys() == _load(ANSIBLE / "roles" / role / "defaults/main.yml").keys()
+        assert described.keys() == load(ANSIBLE / "roles" / role / "defaults/main.yml").keys()
         assert all(each["type"] and each["description"] for each in described.values())
 
     def test_defaults_are_those_that_it_describes(self, role: str) -> None:
         """Whoever reads the description knows what happens without the variable."""
         folder = ANSIBLE / "roles" / role
-        described = _load(folder / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-        for name, value in _load(folder / "defaults/main.yml").items():
+        described = load(folder / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+        for name, value in load(folder / "defaults/main.yml").items():
             if "groups[" not in str(value):  # a sentence says it better
                 assert described[name]["default"] == value, name
 
     def test_variables_have_its_name(self, role: str) -> None:
         """So that two roles never mean different things by one name."""
         for place in ("defaults/main.yml", "vars/main.yml"):
-            names = _load(ANSIBLE / "roles" / role / place) or {}
+            names = load(ANSIBLE / "roles" / role / place) or {}
             assert [name for name in names if not name.startswith(f"{role}_")] == []
 
     def test_says_nothing_of_secrets(self, role: str) -> None:
         """What touches them prints neither values nor differences."""
-        touching = [task for task in _all_tasks(role) if "_secrets[" in str(task)]
+        touching = [task for task in all_tasks(role) if "_secrets[" in str(task)]
         assert all(task["no_log"] for task in touching)
 
     def test_handlers_do_nothing_in_a_check(self, role: str) -> None:
         """On a fresh machine there is no service yet that they could restart."""
         path = ANSIBLE / "roles" / role / "handlers/main.yml"
-        handlers = _load(path) if path.exists() else []
+        handlers = load(path) if path.exists() else []
         assert all(each["when"] == "not ansible_check_mode" for each in handlers)
 
-    def test_what_is_included_runs_under_the_tags_of_its_role(self, role: str) -> None:
+    def test_what_is_included_runs_under_the_tags_of_itsrole_tasks(self, role: str) -> None:
         """An include hands its own on to nothing: `--tags common_install` would install nothing."""
-        included = [task for task in _all_tasks(role) if "ansible.builtin.include_tasks" in task]
+        included = [task for task in all_tasks(role) if "ansible.builtin.include_tasks" in task]
         for task in included:
             assert task["ansible.builtin.include_tasks"]["apply"]["tags"] == ["always"]
 
@@ -107,7 +55,7 @@ class TestReleases:
     @pytest.mark.parametrize("part", ["deps", "release"])
     def test_complete_is_said_of_what_is_on_the_disk(self, part: str) -> None:
         """A plug that is pulled a moment later leaves no release that looks whole."""
-        *_, sync, last = _load(ANSIBLE / f"roles/common/tasks/install_{part}.yml")
+        *_, sync, last = load(ANSIBLE / f"roles/common/tasks/install_{part}.yml")
         folder = f"{{{{ common_internal_{part} }}}}"
         assert sync["ansible.builtin.command"]["argv"] == ["sync", "--file-system", folder]
         assert last["ansible.builtin.copy"]["dest"] == f"{folder}/complete"
@@ -134,8 +82,8 @@ class TestReleases:
         root = self._root(tmp_path)
         (root / "current").symlink_to(root / "releases/0.1.0")
         (root / "previous").symlink_to(root / "releases/0.1.3")
-        play = {"hosts": "gw1", "tasks": [_role("common", "prune")]}
-        code, text = _play(tmp_path, play, common_root=str(root), common_keep_releases=2)
+        play = {"hosts": "gw1", "tasks": [role_tasks("common", "prune")]}
+        code, text = played(tmp_path, play, common_root=str(root), common_keep_releases=2)
         assert code == 0, text
         assert self._names(root / "releases") == ["0.1.0", "0.1.2", "0.1.3"]
         assert self._names(root / "deps") == ["new", "old"]
@@ -154,7 +102,7 @@ class TestReleases:
         status.chmod(0o755)
         play = {
             "hosts": "gw1",
-            "tasks": [_role("common", "activate")],
+            "tasks": [role_tasks("common", "activate")],
             "handlers": [
                 {
                     "name": "It",
@@ -168,7 +116,7 @@ class TestReleases:
             "common_version": "0.1.3",
             "common_internal_programs": [],
         }
-        code, text = _play(tmp_path, play, common_components=["agent"], **given)
+        code, text = played(tmp_path, play, common_components=["agent"], **given)
         assert code == 0, text
         assert ("anew" in text) == restarted
 
@@ -176,7 +124,7 @@ class TestReleases:
 class TestAgent:
     def test_a_new_release_is_there_before_it_is_asked_to_reload(self) -> None:
         """The one before may not understand the file that comes with it."""
-        names = [each["name"] for each in _load(ANSIBLE / "roles/agent/handlers/main.yml")]
+        names = [each["name"] for each in load(ANSIBLE / "roles/agent/handlers/main.yml")]
         assert names == ["Restart the agent", "Reload the agent"]
 
     @pytest.mark.parametrize(("waits", "restarted"), [("broker.host", True), ("", False)])
@@ -187,14 +135,14 @@ class TestAgent:
         changes = [{"field": waits, "what": "changed", "restart": True}] if waits else []
         told = tmp_path / "told.json"
         told.write_text(json.dumps({"taken": False, "changes": changes}))
-        task = next(task for task in _all_tasks("agent") if task.get("register") == "agent_waiting")
+        task = next(task for task in all_tasks("agent") if task.get("register") == "agent_waiting")
         task["ansible.builtin.command"] = {"argv": ["cat", str(told)]}
         play = {
             "hosts": "gw1",
             "tasks": [task],
             "handlers": [{"name": task["notify"], "ansible.builtin.debug": {"msg": "anew"}}],
         }
-        code, text = _play(tmp_path, play)
+        code, text = played(tmp_path, play)
         assert code == 0, text
         assert ("anew" in text) == restarted
 
@@ -205,7 +153,7 @@ class TestVariables:
         hard = "\" line 'A' \\ \n \N{HAMMER AND WRENCH} \N{FACTORY} # ="
         source = ANSIBLE / "roles/agent/templates/agent.toml.j2"
         copy = {"src": str(source), "dest": str(tmp_path / "agent.toml"), "mode": "0600"}
-        defaults = _load(ANSIBLE / "roles/agent/defaults/main.yml")
+        defaults = load(ANSIBLE / "roles/agent/defaults/main.yml")
         given = {
             **{name: value for name, value in defaults.items() if "{{" not in str(value)},
             "agent_id": "gw1",
@@ -214,7 +162,7 @@ class TestVariables:
             "agent_broker_host": hard,
         }
         play = {"hosts": "gw1", "tasks": [{"ansible.builtin.template": copy}]}
-        code, text = _play(tmp_path, play, **given)
+        code, text = played(tmp_path, play, **given)
         assert code == 0, text
         written = tomllib.loads((tmp_path / "agent.toml").read_text())
         assert written["agent"]["labels"] == given["agent_labels"]
@@ -222,9 +170,9 @@ class TestVariables:
 
     def test_a_wrong_type_is_refused_where_plays_begin(self, tmp_path: Path) -> None:
         """The plant server's play begins with another file than `main`."""
-        play = {"hosts": "gw1", "tasks": [_role("coordinator", "prepare")]}
+        play = {"hosts": "gw1", "tasks": [role_tasks("coordinator", "prepare")]}
         only = ("--check", "--tags", "always")
-        code, text = _play(tmp_path, play, *only, coordinator_certificate_days="often")
+        code, text = played(tmp_path, play, *only, coordinator_certificate_days="often")
         assert code != 0
         assert "coordinator_certificate_days" in text
 
@@ -235,8 +183,8 @@ class TestVariables:
         """Also where one has it as its own, and the other by its host's name."""
         (tmp_path / "host_vars").mkdir()
         (tmp_path / "host_vars/gw1.yml").write_text(f"agent_id: {name}\n")
-        play = {"hosts": "gateways", "tasks": [_role("agent", "preflight")]}
-        given, text = _play(tmp_path, play)
+        play = {"hosts": "gateways", "tasks": [role_tasks("agent", "preflight")]}
+        given, text = played(tmp_path, play)
         assert given == code, text
         assert ("two gateways have the same agent_id" in text) == (code != 0)
 
@@ -244,7 +192,7 @@ class TestVariables:
 class TestPlays:
     def test_an_upgrade_goes_in_waves_and_ends_with_the_first_failure(self) -> None:
         """One gateway, a tenth, the rest."""
-        plays = {play["name"]: play for play in _load(ANSIBLE / "upgrade.yml")}
+        plays = {play["name"]: play for play in load(ANSIBLE / "upgrade.yml")}
         waves = plays["The gateways, in waves"]
         assert waves["hosts"] == "gateways:&upgrade_reached"  # the group alone has no order
         assert waves["serial"] == [1, "10%", "100%"]
@@ -253,24 +201,24 @@ class TestPlays:
     def test_an_upgrade_that_fails_leaves_a_coordinator_that_runs(self) -> None:
         """It is stopped for the copy of its database, which nothing may change before."""
         (play,) = [
-            each for each in _load(ANSIBLE / "upgrade.yml") if each["hosts"] == "plant_server"
+            each for each in load(ANSIBLE / "upgrade.yml") if each["hosts"] == "plant_server"
         ]
         rescue = play["tasks"][-1]["rescue"]
         assert rescue[0]["ansible.builtin.systemd_service"]["state"] == "started"
         assert "ansible.builtin.fail" in rescue[-1]
-        steps = [task["name"] for task in _load(ANSIBLE / "roles/coordinator/tasks/prepare.yml")]
+        steps = [task["name"] for task in load(ANSIBLE / "roles/coordinator/tasks/prepare.yml")]
         kept = steps.index("Keep")
         assert steps.index("Configure") < kept < steps.index("Make the release current")
         assert kept < next(index for index, name in enumerate(steps) if "authority" in name)
 
     def test_new_certificates_of_servers_are_used_at_once(self) -> None:
         """A run in their last month issues others: who has read the old ones is restarted."""
-        told = {task["name"]: task.get("notify") for task in _all_tasks("pki")}
+        told = {task["name"]: task.get("notify") for task in all_tasks("pki")}
         assert told["Server | Bring it to where the broker reads it"] == "Restart the broker"
         issued = "Authority | Issue the coordinator's certificate"
         assert told[issued] == "Restart the coordinator"
         for role in ("broker", "coordinator"):
-            handlers = _load(ANSIBLE / "roles" / role / "handlers/main.yml")
+            handlers = load(ANSIBLE / "roles" / role / "handlers/main.yml")
             assert handlers[0]["name"] == f"Restart the {role}"
             assert handlers[0]["ansible.builtin.systemd_service"]["state"] == "restarted"
 

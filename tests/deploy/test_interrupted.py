@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that ends early, at whatever point, is made good by the next one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.deploy.roles import ANSIBLE, all_tasks, load, played, role_tasks
+
+
+UNREAD = ANSIBLE / "roles/common/files/unread.py"
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="what the plays write is root's")
+_LONG_AGO = 1e9
+_SYSTEMCTL = """#!/bin/sh
+case "$*" in
+    *MainPID*) echo {pid} ;;
+    *NeedDaemonReload*changed.slice) echo yes ;;
+    *NeedDaemonReload*) echo no ;;
+    *) printf 'LoadState=loaded\\nActiveState=inactive\\n' ;;
+esac
+"""
+
+
+def _systemctl(folder: Path, pid: int) -> None:
+    """A systemd by which every service is the process ``pid``; 0: none runs."""
+    program = folder / "bin/systemctl"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(_SYSTEMCTL.format(pid=pid))
+    program.chmod(0o755)
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A file that was there before the service."""
+    path = tmp_path / "older"
+    path.write_text("1")
+    time.sleep(0.05)  # times of processes are told to 10 ms
+    return path
+
+
+@pytest.fixture
+def service(older: Path, tmp_path: Path) -> Iterator[int]:
+    """A process that runs."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        _systemctl(tmp_path, process.pid)
+        time.sleep(0.05)
+        yield process.pid
+        process.kill()
+
+
+def _unread(folder: Path, units: str, *files: Path) -> list[str]:
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    told = subprocess.run(
+        [sys.executable, str(UNREAD), units, *map(str, files)],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return list(json.loads(told))
+
+
+@pytest.mark.usefixtures("service")
+class TestUnread:
+    def test_a_file_is_unread_that_is_younger_than_the_process(
+        self, tmp_path: Path, older: Path
+    ) -> None:
+        """Whoever wrote it, and however that run ended; one that is not there is not read."""
+        assert _unread(tmp_path, "it.service", older, tmp_path / "none") == []
+        younger = tmp_path / "younger"
+        younger.write_text("1")
+        assert _unread(tmp_path, "it.service", older, younger) == [str(younger)]
+
+    def test_a_service_that_does_not_run_reads_all_at_its_start(
+        self, tmp_path: Path, older: Path
+    ) -> None:
+        """Nothing is to be restarted on a fresh machine."""
+        _systemctl(tmp_path, 0)
+        assert _unread(tmp_path, "it.service", older) == []
+
+    def test_systemd_itself_says_which_units_it_has_not_read(self, tmp_path: Path) -> None:
+        """Those of a process that has begun since still run by what was there before."""
+        assert _unread(tmp_path, "it.service,changed.slice") == ["changed.slice"]
+
+    @root_only
+    def test_a_copy_is_as_old_as_its_inode(self, tmp_path: Path, older: Path) -> None:
+        """A certificate is copied with the time at which it was issued."""
+        os.utime(older, (_LONG_AGO, _LONG_AGO))
+        assert _unread(tmp_path, "it.service", older) == [str(older)]
+
+    @root_only
+    def test_a_folder_that_is_given_to_the_service_is_not_changed(
+        self, tmp_path: Path, older: Path
+    ) -> None:
+        """At a start with another user systemd gives all in it to that one."""
+        os.chown(older, 12345, 12345)
+        assert _unread(tmp_path, "it.service", older) == []
+
+
+class TestServices:
+    @pytest.mark.parametrize("options", [(), ("--check",)])
+    @pytest.mark.parametrize("changed", [True, False])
+    def test_what_was_never_read_is_read_by_the_next_run(
+        self, tmp_path: Path, older: Path, service: int, options: tuple[str], *, changed: bool
+    ) -> None:
+        """And a check says so."""
+        assert service
+        if changed:
+            older.write_text("2")
+        play = {
+            "hosts": "gw1",
+            "tasks": [role_tasks("common", "unread")],
+            "handlers": [{"name": "Restart it", "ansible.builtin.debug": {"msg": "anew"}}],
+        }
+        given = {
+            "common_python": sys.executable,
+            "common_unread_units": ["it.service"],
+            "common_unread_files": [str(older)],
+            "common_unread_handler": "Restart it",
+        }
+        code, text = played(tmp_path, play, *options, **given)
+        assert code == 0, text
+        assert ("anew" in text) == changed
+        assert (" changed=1 " in text) == changed
+
+    @pytest.mark.parametrize("role", ["agent", "broker", "coordinator"])
+    def test_every_file_that_restarts_a_service_is_looked_at(
+        self, tmp_path: Path, role: str
+    ) -> None:
+        """Who adds one adds it to `<role>_internal_files`, too."""
+        tasks = [
+            self._asked(role, task)
+            for name in (role, "pki")
+            for task in all_tasks(name)
+            if f"Restart the {role}" in str(task.get("notify", ""))
+            and any(
+                module in task for module in ("ansible.builtin.copy", "ansible.builtin.template")
+            )
+            and "first list" not in task["name"]  # a broker that has none does not run
+        ]
+        assert len(tasks) > 2
+        variables = [
+            str(path)
+            for name in ("common", "pki", role)
+            for kind in ("defaults", "vars")
+            if (path := ANSIBLE / "roles" / name / kind / "main.yml").exists()
+        ]
+        play = {"hosts": "gw1", "vars_files": variables, "tasks": tasks}
+        given = {"agent_secrets": {"one": "1", "two": "2"}, "coordinator_jobs": ["a/b.toml"]}
+        code, text = played(tmp_path, play, common_components=["agent"], **given)
+        assert code == 0, text
+        assert "skipped=0" in text
+
+    def test_it_is_looked_at_before_handlers_run(self) -> None:
+        """Else the restart would come with the run after the next."""
+        for role in ("agent", "broker", "coordinator"):
+            names = [task["name"] for task in load(ANSIBLE / f"roles/{role}/tasks/run.yml")]
+            asked = names.index("Run | Look what it has not read")
+            assert asked < names.index("Run | Use what has changed")
+
+    def _asked(self, role: str, task: dict[str, Any]) -> dict[str, Any]:
+        """The task, as one that only says whether its file is one of those that are looked at."""
+        path = next(task[key] for key in task if key.endswith((".copy", ".template")))["dest"]
+        return {
+            "name": task["name"],
+            "loop": task.get("loop", ["once"]),
+            "vars": {"path": path},
+            "ansible.builtin.assert": {"that": f"path in {role}_internal_files"},
+        }
