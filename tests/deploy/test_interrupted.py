@@ -173,3 +173,71 @@ class TestServices:
             "vars": {"path": path},
             "ansible.builtin.assert": {"that": f"path in {role}_internal_files"},
         }
+
+
+@root_only
+class TestUpgrade:
+    def _plays(self) -> list[dict[str, Any]]:
+        (gateways,) = [each for each in load(ANSIBLE / "upgrade.yml") if "serial" in each]
+        first, *keeping, _ = gateways["tasks"]
+        assert "install the release" in first["name"]
+        return [{"hosts": "gw1", "vars": gateways["vars"], "tasks": keeping}, gateways]
+
+    def _files(self, folder: Path) -> dict[str, Any]:
+        for name in ("0.1.0", "0.1.1"):
+            (folder / "releases" / name).mkdir(parents=True)
+        (folder / "current").symlink_to(folder / "releases/0.1.0")
+        (folder / "plant.conf").write_text("[Service]\n")
+        return {
+            "common_root": str(folder),
+            "common_internal_release": str(folder / "releases/0.1.1"),
+            "upgrade_files": [str(folder / "agent.toml"), str(folder / "plant.conf")],
+            "common_version": "0.1.1",
+        }
+
+    def test_the_configuration_of_then_is_kept_once(self, tmp_path: Path) -> None:
+        """The run after one that ended between configuration and link finds the new one there."""
+        given = self._files(tmp_path)
+        play, _ = self._plays()
+        kept = tmp_path / "releases/0.1.0/agent.toml"
+        for written in ("old", "new"):
+            (tmp_path / "agent.toml").write_text(written)
+            code, text = played(tmp_path, play, **given)
+            assert code == 0, text
+            assert kept.read_text() == "old"
+
+    def test_another_upgrade_keeps_what_there_is_then(self, tmp_path: Path) -> None:
+        """`site.yml` has made the release current again meanwhile, with other settings."""
+        given = self._files(tmp_path)
+        play, _ = self._plays()
+        (tmp_path / "agent.toml").write_text("old")
+        assert played(tmp_path, play, **given)[0] == 0
+        current = {**given, "common_internal_release": str(tmp_path / "releases/0.1.0")}
+        _systemctl(tmp_path, 0)
+        activate = {"hosts": "gw1", "tasks": [role_tasks("common", "activate")]}
+        quiet = {"common_components": [], "common_internal_programs": []}
+        code, text = played(tmp_path, activate, **{**current, **quiet})
+        assert code == 0, text
+        (tmp_path / "agent.toml").write_text("other")
+        assert played(tmp_path, play, **given)[0] == 0
+        assert (tmp_path / "releases/0.1.0/agent.toml").read_text() == "other"
+
+    def test_what_goes_wrong_before_the_link_gets_the_configuration_of_then(
+        self, tmp_path: Path
+    ) -> None:
+        """Also in the second run, after which nothing is left any more."""
+        given = self._files(tmp_path)
+        play, gateways = self._plays()
+        (tmp_path / "agent.toml").write_text("old")
+        assert played(tmp_path, play, **given)[0] == 0
+        (tmp_path / "agent.toml").write_text("new")
+        broken = {
+            "block": [{"ansible.builtin.fail": {}}],
+            "rescue": gateways["tasks"][-1]["rescue"],
+        }
+        play["tasks"].append(broken)
+        code, text = played(tmp_path, play, **given)
+        assert code != 0
+        assert "gw1 did not come back with 0.1.1" in text
+        assert (tmp_path / "agent.toml").read_text() == "old"
+        assert not (tmp_path / "leaving").is_symlink()
