@@ -3,18 +3,23 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.deploy.roles import ANSIBLE, all_tasks, load, played, role_tasks
 
+from fedmill_coordinator.store.schema import VERSION
+from fedmill_coordinator.store.sql import SqlStore
 
 UNREAD = ANSIBLE / "roles/common/files/unread.py"
+KEEP = ANSIBLE / "roles/coordinator/files/keep.py"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="what the plays write is root's")
 _LONG_AGO = 1e9
 _SYSTEMCTL = """#!/bin/sh
@@ -241,3 +246,91 @@ class TestUpgrade:
         assert "gw1 did not come back with 0.1.1" in text
         assert (tmp_path / "agent.toml").read_text() == "old"
         assert not (tmp_path / "leaving").is_symlink()
+
+
+_KILLED = """
+import os, sqlite3, sys
+store = sqlite3.connect(sys.argv[1])
+store.execute("pragma journal_mode = wal")
+store.execute("create table late (word)")
+store.execute("insert into late values ('in the log')")
+store.commit()
+os._exit(9)
+"""
+
+
+class TestDatabase:
+    @pytest.fixture
+    def database(self, tmp_path: Path) -> Path:
+        """One of a coordinator that was killed: its newest rows are not in its file yet."""
+        path = tmp_path / "fedmill.sqlite"
+        with SqlStore.in_file(path) as store:
+            store.live_blobs()
+        subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
+        assert path.with_name("fedmill.sqlite-wal").stat().st_size > 0
+        return path
+
+    def _keep(self, database: Path) -> Path:
+        copy = database.with_name("fedmill.sqlite.0.1.0")
+        command = [sys.executable, "-I", "-", str(database), str(copy)]
+        subprocess.run(command, input=KEEP.read_text(), text=True, check=True)
+        return copy
+
+    def _value(self, path: Path, statement: str) -> object:
+        with closing(sqlite3.connect(path)) as store:
+            (value,) = store.execute(statement).fetchone()
+            return value
+
+    def _execute(self, path: Path, statement: str) -> None:
+        with closing(sqlite3.connect(path)) as store:
+            store.execute(statement)
+            store.commit()
+
+    def test_a_kill_loses_nothing_of_it(self, database: Path) -> None:
+        """The copy is one whole file, and needs no other beside it."""
+        copy = self._keep(database)
+        assert sorted(copy.parent.glob(f"{copy.name}*")) == [copy]
+        assert self._value(copy, "select word from late") == "in the log"
+        assert self._value(copy, "select version from schema_version") == VERSION
+        assert self._value(copy, "pragma integrity_check") == "ok"
+
+    def test_older_tables_are_not_written_over(self, database: Path) -> None:
+        """A run that ended early may have changed them: the way back needs those of then."""
+        copy = self._keep(database)
+        self._execute(database, "update schema_version set version = version + 1")
+        self._execute(database, "update late set word = 'of the newer release'")
+        self._keep(database)
+        assert self._value(copy, "select version from schema_version") == VERSION
+        assert self._value(copy, "select word from late") == "in the log"
+
+    def test_another_upgrade_keeps_what_there_is_then(self, database: Path) -> None:
+        """The coordinator has gone on with the release that is left."""
+        copy = self._keep(database)
+        self._execute(database, "update late set word = 'later'")
+        self._keep(database)
+        assert self._value(copy, "select word from late") == "later"
+
+    def test_a_copy_that_is_none_is_replaced(self, database: Path) -> None:
+        """Half of one, or one that nobody can read."""
+        database.with_name("fedmill.sqlite.0.1.0").write_bytes(b"half of one" * 1000)
+        assert self._value(self._keep(database), "select word from late") == "in the log"
+
+    @root_only
+    def test_the_role_keeps_it(self, tmp_path: Path, database: Path) -> None:
+        """Once: a second run of the same upgrade copies what has gone on."""
+        release = tmp_path / "releases/0.1.1"
+        (release / "bin").mkdir(parents=True)
+        (release / "bin/python").symlink_to(sys.executable)
+        (tmp_path / "current").symlink_to(tmp_path / "releases/0.1.0")
+        _systemctl(tmp_path, 0)
+        code, text = played(
+            tmp_path,
+            {"hosts": "gw1", "tasks": [role_tasks("coordinator", "keep")]},
+            common_root=str(tmp_path),
+            common_internal_release=str(release),
+            coordinator_internal_database=str(database),
+            pki_internal_as_user=["env"],
+        )
+        assert code == 0, text
+        copy = database.with_name("fedmill.sqlite.0.1.0")
+        assert self._value(copy, "select word from late") == "in the log"

@@ -24,6 +24,11 @@ _SERVICES = [
     ("gw1", "fedmill-agent.service"),
 ]
 ISSUED = "/var/lib/fedmill-coordinator/pki/issued/broker"
+_COUNT = """
+import sqlite3, sys
+store = sqlite3.connect(f"file:{sys.argv[1]}?immutable=1", uri=True)
+print(store.execute("select count(*) from updates").fetchone()[0])
+"""
 _MEMORY = Path("/sys/fs/cgroup/memory")
 
 
@@ -282,6 +287,19 @@ class TestReleases:
         fleet = plant.fleet()
         assert fleet["gw1"]["software"] == bundles.next_version()
         assert fleet["gw2"]["software"] == bundles.version()
+
+    def test_what_was_left_is_kept(self, plant: Plant) -> None:
+        """The database whole, and the service's own, so that it can be put in its place."""
+        database = "/var/lib/fedmill-coordinator/fedmill.sqlite"
+        copy = f"{database}.{bundles.version()}"
+        owners = plant.server.run("stat", "-c%u %g", database, copy).splitlines()
+        assert owners[0] == owners[1]
+        assert plant.server.run("stat", "-c%a", copy).strip() == "600"
+        assert int(plant.server.run("python3", "-c", _COUNT, copy)) > 0
+        assert plant.server.run("sh", "-c", f"ls {copy}*").split() == [copy]
+        machine, release = plant.gateways["gw1"], f"/opt/fedmill/releases/{bundles.version()}"
+        assert 'host = "plant"' in machine.run("cat", f"{release}/agent.toml")
+        assert machine.run("find", "/opt/fedmill", "-name", "leaving") == ""
 
     def test_packages_of_others_are_not_installed_twice(self, plant: Plant) -> None:
         """Two releases with the same lock share them: torch is unpacked once."""
