@@ -45,7 +45,8 @@ class PlantBroker:
 
     def __init__(self, folder: Path, authority: Authority, **variables: object) -> None:
         """Nothing is started; ``variables`` are those of the templates, in place of defaults."""
-        self.port, self.enrol_port = free_port(), free_port()
+        self.port = free_port()
+        self.enrol_port = next(port for port in iter(free_port, None) if port != self.port)
         self.credential = authority.server()
         self.beyond = ""
         self._folder = folder
