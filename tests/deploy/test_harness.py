@@ -15,7 +15,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.deploy
 
 _RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs behind an "&" ignores it
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.deploy.lab import Lab
