@@ -317,7 +317,7 @@ class TestDatabase:
 
     @root_only
     def test_the_role_keeps_it(self, tmp_path: Path, database: Path) -> None:
-        """Once: a second run of the same upgrade copies what has gone on."""
+        """Under the name of the release that is left."""
         release = tmp_path / "releases/0.1.1"
         (release / "bin").mkdir(parents=True)
         (release / "bin/python").symlink_to(sys.executable)

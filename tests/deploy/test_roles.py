@@ -44,7 +44,7 @@ class TestRole:
         handlers = load(path) if path.exists() else []
         assert all(each["when"] == "not ansible_check_mode" for each in handlers)
 
-    def test_what_is_included_runs_under_the_tags_of_itsrole_tasks(self, role: str) -> None:
+    def test_what_is_included_runs_under_the_tags_of_its_role(self, role: str) -> None:
         """An include hands its own on to nothing: `--tags common_install` would install nothing."""
         included = [task for task in all_tasks(role) if "ansible.builtin.include_tasks" in task]
         for task in included:
